@@ -1,0 +1,1 @@
+"""Complete agents, one readable file each."""

@@ -1,0 +1,1 @@
+"""FARL's environments. Importing this package registers them with Gymnasium."""
