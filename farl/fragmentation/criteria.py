@@ -1,0 +1,230 @@
+"""When does surprisal end a fragment? The criteria, and thresholds that are set or calibrated."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+
+from farl.fragmentation.statistics import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Moments,
+    SurprisalStatistics,
+    rank_in_fragment,
+)
+
+
+class Quantile:
+    """A threshold calibrated from what was seen: the ``q`` quantile of the most recent values.
+
+    An absolute threshold means one thing under one normalisation and another under the next; a quantile fixes instead how
+    rare an event has to be: with ``q = 0.999`` about one value in a thousand exceeds it. Until ``warmup`` values are there
+    the threshold is infinite: nothing exceeds it.
+
+    :param q: quantile in (0, 1)
+    :param warmup: number of values before the first threshold
+    :param window: number of recent values that are kept
+    :raises ValueError: if a parameter is out of range
+    """
+
+    def __init__(self, q: float, warmup: int = 1000, window: int = 10_000) -> None:
+        if not 0.0 < q < 1.0:
+            raise ValueError(f"a quantile lies in (0, 1); got {q}")
+        if not 1 <= warmup <= window:
+            raise ValueError(f"warmup must lie in [1, window]; got warmup={warmup}, window={window}")
+        self.q = q
+        self.warmup = warmup
+        self._values: FloatArray = np.zeros(window)
+        self._seen = 0
+        self._value = np.inf
+        self._next_refresh = warmup
+
+    def __float__(self) -> float:
+        return float(self._value)
+
+    def observe(self, values: FloatArray) -> None:
+        """Take in values, float[N]; those that are not finite are left out."""
+        values = values[np.isfinite(values)][-len(self._values) :]
+        at = (self._seen + np.arange(len(values))) % len(self._values)
+        self._values[at] = values
+        self._seen += len(values)
+        if self._seen >= self._next_refresh:
+            kept = self._values[: min(self._seen, len(self._values))]
+            self._value = float(np.quantile(kept, self.q))
+            # Sorting the window at every step would cost more than everything else here.
+            self._next_refresh = self._seen + max(1, len(kept) // 50)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the window and its state."""
+        return {
+            "values": torch.from_numpy(self._values.copy()),
+            "seen": self._seen,
+            "value": self._value,
+            "next_refresh": self._next_refresh,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self._values = state["values"].cpu().numpy().copy()
+        self._seen, self._value = int(state["seen"]), float(state["value"])
+        self._next_refresh = int(state["next_refresh"])
+
+
+class Criterion(ABC):
+    """Decides per environment whether a surprisal lies outside the distribution of the active fragment.
+
+    All environments of one call are judged against the statistics from before the call; the samples of those that go on
+    in their fragment are then added to them. A sample that ends its fragment does not enter: it belongs to what comes next.
+
+    :param threshold: the score above which a fragment ends: a number, or a ``Quantile`` of the scores seen
+    :param min_samples: samples a fragment must have before it can end
+    :param alpha: None for lifetime statistics of the surprisal, else the weight of the newest sample (moving statistics)
+    :raises ValueError: if a parameter is out of range
+    """
+
+    def __init__(self, threshold: float | Quantile, min_samples: int = 26, alpha: float | None = None) -> None:
+        if min_samples < 0:
+            raise ValueError(f"min_samples must be at least 0; got {min_samples}")
+        if np.isnan(float(threshold)):
+            raise ValueError("threshold must be a number; got NaN")
+        self.threshold = threshold
+        self.min_samples = min_samples
+        self.statistics = SurprisalStatistics(alpha)
+
+    @abstractmethod
+    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+        """Return how far each surprisal, float64[E], lies outside its fragment's statistics, float64[E]."""
+
+    def update(self, surprisal: FloatArray, fragment_ids: IntArray) -> BoolArray:
+        """Judge one surprisal per environment and add it to the statistics of its fragment.
+
+        :param surprisal: float[E]
+        :param fragment_ids: int64[E], the active fragment of each environment
+        :return: bool[E], True where the fragment ends
+        :raises ValueError: if a surprisal is not finite
+        """
+        surprisal = np.asarray(surprisal, np.float64)
+        moments = self.statistics.moments(fragment_ids)
+        score = self.score(surprisal, fragment_ids, moments)
+        ready = moments.count >= self.min_samples
+        ends = ready & (score > float(self.threshold))
+        if isinstance(self.threshold, Quantile):
+            self.threshold.observe(score[ready])
+        self.statistics.update(fragment_ids[~ends], surprisal[~ends])
+        return ends
+
+    def forget(self, fragment_ids: IntArray) -> None:
+        """Drop the statistics of evicted fragments."""
+        self.statistics.forget(fragment_ids)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides what happens next."""
+        state: dict[str, Any] = {"statistics": self.statistics.state_dict()}
+        if isinstance(self.threshold, Quantile):
+            state["threshold"] = self.threshold.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.statistics.load_state_dict(state["statistics"])
+        if isinstance(self.threshold, Quantile):
+            self.threshold.load_state_dict(state["threshold"])
+
+
+class ZScore(Criterion):
+    """Ends a fragment when ``(surprisal - mean) / std > threshold`` (FARMap, section 3: threshold 2, 26 samples).
+
+    :param threshold: number of sample standard deviations, or a ``Quantile``
+    """
+
+    def __init__(self, threshold: float | Quantile = 2.0, min_samples: int = 26, alpha: float | None = None) -> None:
+        super().__init__(threshold, min_samples, alpha)
+
+    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+        """Return the z-score; 0 where the statistics have no spread yet."""
+        spread = moments.std > 0.0
+        return np.where(spread, (surprisal - moments.mean) / np.where(spread, moments.std, 1.0), 0.0)
+
+
+class Ratio(Criterion):
+    """Ends a fragment when ``surprisal / mean > threshold``.
+
+    :param threshold: the multiple of the mean surprisal, or a ``Quantile``
+    :param alpha: 0.01 by default: as a curiosity module learns, its old, larger errors must fade from the mean
+    """
+
+    def __init__(self, threshold: float | Quantile = 5.0, min_samples: int = 26, alpha: float | None = 0.01) -> None:
+        super().__init__(threshold, min_samples, alpha)
+
+    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+        """Return the ratio to the mean; 0 where the mean is 0 (a fragment that never saw an error)."""
+        positive = moments.mean > 0.0
+        return np.where(positive, surprisal / np.where(positive, moments.mean, 1.0), 0.0)
+
+
+class Random(Criterion):
+    """Ends a fragment at random, whatever the surprisal: the control for surprisal-driven fragmentation.
+
+    :param probability: of ending, per sample, in [0, 1]
+    :param seed: of the random stream
+    :raises ValueError: if the probability is out of range
+    """
+
+    def __init__(self, probability: float = 0.005, min_samples: int = 1, seed: int = 0) -> None:
+        if not 0.0 <= probability <= 1.0:
+            raise ValueError(f"probability must lie in [0, 1]; got {probability}")
+        super().__init__(1.0 - probability, min_samples)
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+
+    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+        """Return uniform numbers in (0, 1]."""
+        return 1.0 - self._rng.random(len(surprisal))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the statistics and the random stream's state."""
+        # PCG64's state are 128-bit integers, more than a tensor or a JSON reader holds: as text.
+        state = self._rng.bit_generator.state
+        rng = {key: str(value) for key, value in state["state"].items()}
+        return super().state_dict() | {"rng": rng | {"has_uint32": state["has_uint32"], "uinteger": state["uinteger"]}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        super().load_state_dict(state)
+        rng = state["rng"]
+        self._rng.bit_generator.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": int(rng["state"]), "inc": int(rng["inc"])},
+            "has_uint32": rng["has_uint32"],
+            "uinteger": rng["uinteger"],
+        }
+
+
+class Uniform(Criterion):
+    """Ends a fragment every ``every`` samples, whatever the surprisal: the second control.
+
+    :param every: samples of a fragment between two ends
+    :raises ValueError: if ``every`` is below 1
+    """
+
+    def __init__(self, every: int = 200) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1; got {every}")
+        super().__init__(0.5, min_samples=0)
+        self.every = every
+
+    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+        """Return 1 for a sample whose number in its fragment is a multiple of ``every``, else 0."""
+        number = moments.count + rank_in_fragment(fragment_ids) + 1
+        return (number % self.every == 0).astype(np.float64)
+
+    def update(self, surprisal: FloatArray, fragment_ids: IntArray) -> BoolArray:
+        """Count also the sample that ends a fragment: left out, a full fragment would end again at every later visit."""
+        ends = super().update(surprisal, fragment_ids)
+        self.statistics.update(fragment_ids[ends], np.asarray(surprisal, np.float64)[ends])
+        return ends
+
+
+CRITERIA: dict[str, type[Criterion]] = {"zscore": ZScore, "ratio": Ratio, "random": Random, "uniform": Uniform}
+"""The criteria by the name that a config gives them."""

@@ -1,0 +1,177 @@
+"""Running statistics of surprisal, one row per fragment, updated for many environments at once."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Moments(NamedTuple):
+    """What a fragment has seen so far, one entry per queried fragment.
+
+    :ivar count: int64[E], number of samples
+    :ivar mean: float64[E], running mean (0 without samples)
+    :ivar std: float64[E], running standard deviation (0 below two samples); of a lifetime statistic the sample
+        standard deviation (ddof 1)
+    """
+
+    count: IntArray
+    mean: FloatArray
+    std: FloatArray
+
+
+def rank_in_fragment(fragment_ids: IntArray) -> IntArray:
+    """Number the environments that share a fragment 0, 1, 2, ... in the order of the batch: int64[E] -> int64[E]."""
+    order = np.argsort(fragment_ids, kind="stable")
+    ids = fragment_ids[order]
+    rank = np.empty_like(fragment_ids)
+    rank[order] = np.arange(len(ids)) - np.searchsorted(ids, ids)
+    return rank
+
+
+class SurprisalStatistics:
+    """Mean and standard deviation of the samples of each fragment, as lifetime or exponential moving statistics.
+
+    Both are one rule: a sample enters with weight ``a`` and everything older is scaled by ``1 - a``. A lifetime
+    statistic has ``a = 1/n`` (Welford's algorithm), a moving one a constant ``a = alpha``. Environments that are in the same
+    fragment at the same step are taken in the order of the batch, in closed form, without a loop.
+
+    A fragment is opened by its first sample. Rows are kept sorted by fragment id.
+
+    :param alpha: None for lifetime statistics, else the weight in (0, 1] of the newest sample
+    :raises ValueError: if alpha lies outside (0, 1]
+    """
+
+    def __init__(self, alpha: float | None = None) -> None:
+        if alpha is not None and not 0.0 < alpha <= 1.0:
+            raise ValueError(f"alpha must lie in (0, 1], or be None for lifetime statistics; got {alpha}")
+        self.alpha = alpha
+        self.fragment_ids: IntArray = np.empty(0, np.int64)
+        self._count: IntArray = np.empty(0, np.int64)
+        self._mean: FloatArray = np.empty(0, np.float64)
+        # Lifetime: sum of squared deviations. Moving: weighted variance.
+        self._spread: FloatArray = np.empty(0, np.float64)
+
+    def __len__(self) -> int:
+        return len(self.fragment_ids)
+
+    def moments(self, fragment_ids: IntArray) -> Moments:
+        """Return the statistics of each fragment; a fragment without samples has count 0.
+
+        :param fragment_ids: int64[E]
+        """
+        if len(self.fragment_ids) == 0:
+            zeros = np.zeros(len(fragment_ids))
+            return Moments(zeros.astype(np.int64), zeros, zeros.copy())
+        rows = np.minimum(np.searchsorted(self.fragment_ids, fragment_ids), len(self.fragment_ids) - 1)
+        known = self.fragment_ids[rows] == fragment_ids
+        count = np.where(known, self._count[rows], 0)
+        variance = self._spread[rows]
+        if self.alpha is None:
+            variance = variance / np.maximum(self._count[rows] - 1, 1)
+        return Moments(
+            count, np.where(known, self._mean[rows], 0.0), np.where(known & (count > 1), np.sqrt(variance), 0.0)
+        )
+
+    def update(self, fragment_ids: IntArray, samples: FloatArray) -> None:
+        """Add one sample per entry to the statistics of its fragment.
+
+        :param fragment_ids: int64[E], repeats allowed
+        :param samples: float[E]
+        :raises ValueError: if a sample is not finite
+        """
+        if len(fragment_ids) == 0:
+            return
+        samples = np.asarray(samples, np.float64)
+        if not np.isfinite(samples).all():
+            raise ValueError(
+                "surprisal must be finite; got NaN or infinity. Check the observations and the learning rate"
+            )
+        order = np.argsort(fragment_ids, kind="stable")
+        ids, samples = fragment_ids[order], samples[order]
+        first = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+        size = np.diff(np.r_[first, len(ids)])
+        rows = self._rows(ids[first])
+        if self.alpha is None:
+            weight, old_weight, total = self._lifetime_weights(rows, size)
+        else:
+            weight, old_weight, total = self._moving_weights(rows, size, self.alpha)
+        group = np.repeat(np.arange(len(first)), size)
+        # Merge (old mean, old spread) with the weighted new samples: Chan et al. (1979), pairwise update.
+        old_mean = self._mean[rows]
+        mean = (old_weight * old_mean + np.add.reduceat(weight * samples, first)) / total
+        spread = np.add.reduceat(weight * (samples - mean[group]) ** 2, first) + old_weight * (old_mean - mean) ** 2
+        keep = 1.0 if self.alpha is None else old_weight
+        self._spread[rows] = keep * self._spread[rows] + spread
+        self._mean[rows] = mean
+        self._count[rows] += size
+
+    def forget(self, fragment_ids: IntArray) -> None:
+        """Drop the statistics of the given fragments; unknown ids are ignored."""
+        keep = ~np.isin(self.fragment_ids, fragment_ids)
+        self.fragment_ids, self._count = self.fragment_ids[keep], self._count[keep]
+        self._mean, self._spread = self._mean[keep], self._spread[keep]
+
+    def inherit(self, child: int, parent: int, max_count: int) -> None:
+        """Start the statistics of a fragment from its parent's, as if made of at most ``max_count`` samples.
+
+        Without parent statistics this does nothing.
+        """
+        count, mean, std = (field[0] for field in self.moments(np.array([parent])))
+        if count == 0:
+            return
+        count = min(int(count), max_count)
+        row = self._rows(np.array([child]))
+        self._count[row], self._mean[row] = count, mean
+        self._spread[row] = std**2 * (max(count - 1, 0) if self.alpha is None else 1.0)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return everything that ``load_state_dict`` needs, as tensors."""
+        return {
+            "fragment_ids": torch.from_numpy(self.fragment_ids.copy()),
+            "count": torch.from_numpy(self._count.copy()),
+            "mean": torch.from_numpy(self._mean.copy()),
+            "spread": torch.from_numpy(self._spread.copy()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.fragment_ids = state["fragment_ids"].cpu().numpy().copy()
+        self._count = state["count"].cpu().numpy().copy()
+        self._mean = state["mean"].cpu().numpy().copy()
+        self._spread = state["spread"].cpu().numpy().copy()
+
+    def _lifetime_weights(self, rows: IntArray, size: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Weights of the new samples, of the old ones, and their sum: every sample counts the same."""
+        count = self._count[rows].astype(np.float64)
+        return np.ones(int(size.sum())), count, count + size
+
+    def _moving_weights(
+        self, rows: IntArray, size: IntArray, alpha: float
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Weights of the new samples, of the old ones, and their sum (1): geometric in age."""
+        start = np.cumsum(size) - size
+        rank = np.arange(int(size.sum())) - np.repeat(start, size)
+        age = np.repeat(size, size) - 1 - rank
+        weight = alpha * (1.0 - alpha) ** age
+        fresh = self._count[rows] == 0
+        # The first sample of a fragment is its mean: there is nothing older for it to be weighed against.
+        weight[start[fresh]] /= alpha
+        old_weight = np.where(fresh, 0.0, (1.0 - alpha) ** size)
+        return weight, old_weight, np.ones(len(rows))
+
+    def _rows(self, fragment_ids: IntArray) -> IntArray:
+        """Row of each fragment (sorted, unique ids), opening those not seen before."""
+        new = fragment_ids[~np.isin(fragment_ids, self.fragment_ids)]
+        if len(new):
+            at = np.searchsorted(self.fragment_ids, new)
+            self.fragment_ids = np.insert(self.fragment_ids, at, new)
+            self._count = np.insert(self._count, at, 0)
+            self._mean = np.insert(self._mean, at, 0.0)
+            self._spread = np.insert(self._spread, at, 0.0)
+        return np.searchsorted(self.fragment_ids, fragment_ids)

@@ -1,0 +1,82 @@
+"""State on disk: one file of tensors (safetensors) whose header holds the rest as JSON. No pickle."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+FORMAT = "farl-state-1"
+
+
+def save_state(state: Any, path: str | os.PathLike[str]) -> None:
+    """Write a tree of dicts (string or integer keys), lists, tensors, numbers, strings and None to one file.
+
+    The file appears whole or not at all: it is written under another name and then moved into place. Tensors that share
+    their storage are written once.
+
+    :raises TypeError: if the tree holds anything else
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    names: dict[tuple[Any, ...], str] = {}
+    document = _pack(state, tensors, names)
+    content = save(tensors, {"format": FORMAT, "state": json.dumps(document)})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_state(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Any:
+    """Read what ``save_state`` wrote.
+
+    :raises FileNotFoundError: if there is no such file
+    :raises ValueError: if the file is damaged or not one of ours
+    """
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            header: Mapping[str, str] = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise ValueError(f"{path} is not a FARL state file (or one of another version)")
+            return _unpack(json.loads(header["state"]), {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"{path} is damaged or not a FARL state file: {error}") from error
+
+
+def _pack(node: Any, tensors: dict[str, torch.Tensor], names: dict[tuple[Any, ...], str]) -> Any:
+    if isinstance(node, torch.Tensor):
+        identity = (node.data_ptr(), node.dtype, tuple(node.shape), node.stride()) if node.numel() else (id(node),)
+        if identity not in names:
+            names[identity] = str(len(names))
+            tensors[names[identity]] = node.detach().cpu().clone().contiguous()
+        return {"tensor": names[identity]}
+    if isinstance(node, Mapping):
+        return {"dict": [[key, _pack(value, tensors, names)] for key, value in node.items()]}
+    if isinstance(node, list | tuple):
+        return [_pack(value, tensors, names) for value in node]
+    if node is None or isinstance(node, str | int | float | bool):
+        return node
+    raise TypeError(f"cannot save a {type(node).__name__}: a state holds tensors, numbers, strings, lists and dicts")
+
+
+def _unpack(node: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    if isinstance(node, list):
+        return [_unpack(value, tensors) for value in node]
+    if isinstance(node, dict):
+        if "tensor" in node:
+            return tensors[node["tensor"]]
+        return {key: _unpack(value, tensors) for key, value in node["dict"]}
+    return node
