@@ -1,0 +1,63 @@
+"""The table of FARL's environments. Importing `farl.envs` registers every row of it with Gymnasium.
+
+Entry points are strings, so nothing but this table is imported until an environment is made. A new family of
+environments is a tuple of `EnvSpec` rows in `FAMILIES`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+
+__all__ = ["FAMILIES", "EnvSpec", "list_envs", "register"]
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """One row of the table: what `gymnasium.make` needs, and a line that says what the environment is."""
+
+    id: str
+    entry_point: str
+    description: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+_ROOMS = "farl.envs.minigrid:HeteroRoomsEnv"
+
+MINIGRID = (
+    EnvSpec("farl/HeteroRooms-2x3-v0", _ROOMS, "six rooms with looks of their own, no reward", {"rows": 2, "cols": 3}),
+    EnvSpec("farl/HeteroRooms-3x3-v0", _ROOMS, "nine rooms with looks of their own, no reward", {"rows": 3, "cols": 3}),
+    EnvSpec(
+        "farl/HeteroRooms-1x6-v0",
+        _ROOMS,
+        "six rooms in a row, doorways in the middle, no reward",
+        {"rows": 1, "cols": 6, "doorways": "middle"},
+    ),
+    EnvSpec(
+        "farl/HeteroRooms-2x3-Goal-v0",
+        _ROOMS,
+        "six rooms, a goal in the farthest one",
+        {"rows": 2, "cols": 3, "goal": True},
+    ),
+    EnvSpec(
+        "farl/HeteroRooms-3x3-Goal-v0",
+        _ROOMS,
+        "nine rooms, a goal in the farthest one",
+        {"rows": 3, "cols": 3, "goal": True},
+    ),
+)
+
+FAMILIES: tuple[tuple[EnvSpec, ...], ...] = (MINIGRID,)
+
+
+def register(specs: Iterable[EnvSpec]) -> None:
+    """Register `specs` with Gymnasium. An id that is registered already is left as it is."""
+    for spec in specs:
+        if spec.id not in gym.registry:
+            gym.register(id=spec.id, entry_point=spec.entry_point, kwargs=dict(spec.kwargs))
+
+
+def list_envs() -> dict[str, str]:
+    """Return the id and the one-line description of every FARL environment, family by family."""
+    return {spec.id: spec.description for family in FAMILIES for spec in family}
