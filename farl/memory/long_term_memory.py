@@ -98,7 +98,8 @@ class LongTermMemory(Generic[Payload]):
         :param payload: what the fragment holds
         :param keys: float[k, d] that recall it, None for none yet
         :param keep: fragments that must not be evicted (those in use)
-        :raises ValueError: if a key has another width than those stored, is not finite or is zero, or if the memory is full
+        :raises ValueError: if a key has another width than those stored, is not finite or is zero, or if the memory is
+            full
             of fragments to keep. Nothing has changed then.
         """
         rows = None if keys is None else self._normalised(keys)

@@ -51,7 +51,8 @@ def load_state(path: str | os.PathLike[str], device: str | torch.device = "cpu")
             header: Mapping[str, str] = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise ValueError(f"{path} is not a FARL state file (or one of another version)")
-            return _unpack(json.loads(header["state"]), {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict, not iterable)
+            return _unpack(json.loads(header["state"]), tensors)
     except (SafetensorError, json.JSONDecodeError, KeyError) as error:
         raise ValueError(f"{path} is damaged or not a FARL state file: {error}") from error
 

@@ -1,0 +1,231 @@
+"""FARCuriosity: fragmentation and recall over curiosity modules, independent of any RL library."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from farl.curiosity.bank import ModuleBank, ModuleState
+from farl.curiosity.module import CuriosityModule, Transitions
+from farl.curiosity.normalisation import RewardNorm
+from farl.fragmentation import Events, FragmentationAndRecall
+from farl.fragmentation.criteria import Criterion
+from farl.fragmentation.recall import Recall, Where
+from farl.fragmentation.statistics import rank_in_fragment
+from farl.memory import LongTermMemory
+
+
+class CuriosityStep(NamedTuple):
+    """What one step of E environments gave.
+
+    :ivar surprisal: float64[E], raw prediction error under the fragment that is active after the step
+    :ivar intrinsic_reward: float64[E], the surprisal divided by its fragment's reward norm; 0 during the warm-up
+    :ivar events: fragments before and after
+    """
+
+    surprisal: npt.NDArray[np.float64]
+    intrinsic_reward: npt.NDArray[np.float64]
+    events: Events
+
+
+class FARCuriosity:
+    """Intrinsic rewards from one curiosity module per fragment, recalled where the agent has been before.
+
+    Hwang, Hong, Chen, Boopathy, Agrawal, Fiete, "Neuro-inspired fragmentation and recall to overcome catastrophic
+    forgetting
+    in curiosity" (arXiv 2310.17537). Each step is routed by environment: the surprisal is measured in the active
+    fragment, the
+    controller decides where the environment is, and reward and training sample go to the fragment it ends up in.
+    Modules
+    learn in ``update``; those no longer in use then return to long-term memory.
+
+    During the first ``warmup`` samples the observation norm adapts, nothing is rewarded and nothing is fragmented.
+
+    :param module: the kind of curiosity
+    :param memory: long-term memory of module states, empty
+    :param criterion: ends a fragment; None never does (one module, as without FAR)
+    :param recall: recognises stored fragments
+    :param n_envs: number of environments E
+    :param learning_rate: of the predictors
+    :param gamma: discount of the intrinsic return, for the reward norm
+    :param warmup: number of samples before the first reward
+    :param train_fraction: share of the samples that is trained on, in (0, 1]
+    :param epochs: passes over the samples in ``update``
+    :param batch_size: most samples of one fragment in one gradient step
+    :param seed: of the choice and order of training samples
+    """
+
+    def __init__(
+        self,
+        module: CuriosityModule,
+        memory: LongTermMemory[ModuleState],
+        criterion: Criterion | None,
+        recall: Recall,
+        n_envs: int,
+        learning_rate: float = 1e-4,
+        gamma: float = 0.99,
+        warmup: int = 1000,
+        train_fraction: float = 1.0,
+        epochs: int = 1,
+        batch_size: int = 256,
+        seed: int = 0,
+    ) -> None:
+        self.module = module
+        self.memory = memory
+        self.bank = ModuleBank(module, learning_rate)
+        self.reward_norm = RewardNorm(n_envs, gamma)
+        self.warmup = warmup
+        self.train_fraction = train_fraction
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.samples_seen = 0
+        self.last: CuriosityStep | None = None
+        """What the latest step gave."""
+        self._generator = torch.Generator().manual_seed(seed)
+        self._pending: list[tuple[Transitions, npt.NDArray[np.int64]]] = []
+        memory.on_evict.append(self._forget)
+        self.controller = FragmentationAndRecall(criterion, memory, recall, n_envs, self._open)
+
+    @property
+    def fragments(self) -> int:
+        """Number of fragments opened so far, the first included."""
+        return self.controller.fractures + 1
+
+    @property
+    def recalls(self) -> int:
+        """Number of recalls so far."""
+        return self.controller.recalls
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the modules and keys in long-term memory, in bytes; those in use are counted too."""
+        one = sum(tensor.nbytes for part in self.bank.initial_state().values() if part for tensor in part.values())
+        return len(self.memory) * one + self.memory.keys.nbytes
+
+    @property
+    def pending(self) -> int:
+        """Number of samples that wait for the next ``update``."""
+        return sum(len(ids) for _, ids in self._pending)
+
+    def step(
+        self, transitions: Transitions, starts: npt.NDArray[np.bool_], where: Where | None = None
+    ) -> CuriosityStep:
+        """Take in one transition per environment and return the intrinsic rewards.
+
+        :param transitions: E transitions
+        :param starts: bool[E], True where this is the first transition of an episode
+        :param where: one JSON-able mapping per environment that describes the place, kept with the graph's edges
+        """
+        active = self.controller.active.copy()
+        warming_up = self.samples_seen < self.warmup
+        self.samples_seen += len(active)
+        if warming_up:
+            self.module.warm_up(transitions)
+        prepared = self.module.prepare(transitions)
+        self._ensure_loaded(active)
+        surprisal = self.bank.surprisal(active, prepared).cpu().numpy().astype(np.float64)
+        if warming_up:
+            # The rewards are withheld, but their norm already learns how large they are.
+            self.reward_norm(surprisal, active)
+            stay = np.zeros(len(active), bool)
+            events = Events(active, active, stay, stay)
+            self.last = CuriosityStep(surprisal, np.zeros(len(active)), events)
+            return self.last
+
+        keys = prepared["features"].flatten(1).cpu().numpy()
+        events = self.controller.step(surprisal, keys, starts, where)
+        moved = np.flatnonzero(events.active != events.previous)
+        if len(moved):
+            self._ensure_loaded(events.active)
+            samples = {name: tensor[torch.from_numpy(moved)] for name, tensor in prepared.items()}
+            surprisal[moved] = self.bank.surprisal(events.active[moved], samples).cpu().numpy()
+        for env in np.flatnonzero(events.fragmented):
+            self.reward_norm.open(int(events.active[env]), int(events.previous[env]))
+        reward = self.reward_norm(surprisal, events.active)
+        self._remember(transitions, events.active)
+        self.last = CuriosityStep(surprisal, reward, events)
+        return self.last
+
+    def update(self) -> float | None:
+        """Train the modules on what was seen since the last call, and return the mean loss (None without samples).
+
+        Each fragment takes minibatches of its own samples only, all fragments in the same call.
+        """
+        pending = [(batch, ids) for batch, ids in self._pending if len(ids)]
+        self._pending = []
+        losses = []
+        if pending:
+            ids = np.concatenate([ids for _, ids in pending])
+            samples = Transitions(*(torch.cat(field) for field in zip(*(batch for batch, _ in pending), strict=True)))
+            held = np.flatnonzero(np.isin(ids, self.memory.ids))  # a fragment may have been evicted since
+            for _ in range(self.epochs if len(held) else 0):
+                shuffled = held[torch.randperm(len(held), generator=self._generator).numpy()]
+                for rows in _minibatches(ids[shuffled], self.batch_size):
+                    chosen = shuffled[rows]
+                    self._ensure_loaded(ids[chosen])
+                    prepared = self.module.prepare(samples[torch.from_numpy(chosen)])
+                    losses.append(self.bank.train(ids[chosen], prepared).mean())
+        self._store_unused()
+        return float(torch.stack(losses).mean()) if losses else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides what happens next, as a tree of tensors, numbers, strings and lists."""
+        for fragment_id in self.bank.fragment_ids:
+            self.memory[fragment_id] = self.bank.state(fragment_id)
+        return {
+            "module": dict(self.module.state_dict()),
+            "controller": self.controller.state_dict(),
+            "reward_norm": self.reward_norm.state_dict(),
+            "samples_seen": self.samples_seen,
+            "generator": self._generator.get_state(),
+            "pending": [[list(batch), torch.from_numpy(ids)] for batch, ids in self._pending],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Restore what ``state_dict`` returned.
+
+        :param strict: accepted for the sake of torch's convention; a partial state is never loaded
+        """
+        self.module.load_state_dict(state["module"])
+        for fragment_id in self.bank.fragment_ids:
+            self.bank.unload(fragment_id)
+        self.controller.load_state_dict(state["controller"])
+        self.reward_norm.load_state_dict(state["reward_norm"])
+        self.samples_seen = int(state["samples_seen"])
+        self._generator.set_state(state["generator"].cpu())
+        self._pending = [(Transitions(*batch), ids.cpu().numpy()) for batch, ids in state["pending"]]
+
+    def _open(self, parent: int | None) -> ModuleState:
+        return self.bank.initial_state()
+
+    def _forget(self, fragment_id: int) -> None:
+        if fragment_id in self.bank:
+            self.bank.unload(fragment_id)
+        self.reward_norm.forget(fragment_id)
+
+    def _ensure_loaded(self, fragment_ids: npt.NDArray[np.int64]) -> None:
+        for fragment_id in np.unique(fragment_ids).tolist():
+            if fragment_id not in self.bank:
+                self.bank.load(fragment_id, self.memory[fragment_id])
+
+    def _store_unused(self) -> None:
+        in_use = set(self.controller.active.tolist())
+        for fragment_id in self.bank.fragment_ids:
+            if fragment_id not in in_use:
+                self.memory[fragment_id] = self.bank.unload(fragment_id)
+
+    def _remember(self, transitions: Transitions, fragment_ids: npt.NDArray[np.int64]) -> None:
+        """Keep a random ``train_fraction`` of the samples for the next update."""
+        if self.train_fraction < 1.0:
+            kept = torch.rand(len(fragment_ids), generator=self._generator) < self.train_fraction
+            transitions, fragment_ids = transitions[kept], fragment_ids[kept.numpy()]
+        self._pending.append((transitions, fragment_ids.copy()))
+
+
+def _minibatches(fragment_ids: npt.NDArray[np.int64], batch_size: int) -> list[npt.NDArray[np.int64]]:
+    """Split samples into rounds in which no fragment has more than ``batch_size`` samples: a list of int64[b]."""
+    round_of = rank_in_fragment(fragment_ids) // batch_size
+    order = np.argsort(round_of, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(round_of[order])) + 1)
