@@ -1,0 +1,104 @@
+"""Any elementwise torch optimiser as the local move of every particle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from farl.particles.ensemble import ParticleEnsemble
+
+# These mix elements of one tensor (or of all), so a leading particle axis would couple the particles.
+_COUPLING = ("LBFGS", "Adafactor", "Muon", "SparseAdam")
+
+
+class ParticleOptimizer:
+    """One torch optimiser for every chunk of an ensemble, built when the chunks are known.
+
+    Args:
+        ensemble: The particles.
+        factory: ``factory(parameters) -> Optimizer``.
+
+    Raises:
+        ValueError: on the first step, if the optimiser would couple particles.
+    """
+
+    def __init__(self, ensemble: ParticleEnsemble, factory: Callable[[list[Tensor]], torch.optim.Optimizer]) -> None:
+        self.ensemble = ensemble
+        self.factory = factory
+        self._each: list[torch.optim.Optimizer] = []
+        self._pending: dict[str, Tensor] = {}
+
+    @property
+    def each(self) -> list[torch.optim.Optimizer]:
+        """The optimisers of the chunks (for learning-rate schedules); empty before the chunks are known."""
+        if not self._each and self.ensemble.chunks:
+            leaves = [self.ensemble.leaves(c) for c in range(len(self.ensemble.chunks))]
+            self._each = [self.factory(list(part.values())) for part in leaves]
+            if type(self._each[0]).__name__ in _COUPLING:
+                raise ValueError(
+                    f"{type(self._each[0]).__name__} does not act on every element by itself, so it would couple the "
+                    "particles: use SGD, Adam or another elementwise optimiser"
+                )
+            if self._pending:
+                self._distribute(self._pending)
+                self._pending = {}
+        return self._each
+
+    @torch.no_grad()
+    def step(self, chunk: int, healthy: Tensor) -> None:
+        """Move the particles of one chunk by the gradients in its leaves, which are then cleared.
+
+        Particles whose loss is not finite (``healthy`` bool [particles of the chunk]) get zero gradients.
+        """
+        leaves = self.ensemble.leaves(chunk)
+        if not bool(healthy.all()):
+            for leaf in leaves.values():
+                if leaf.grad is not None:
+                    leaf.grad[~healthy] = 0
+        self.each[chunk].step()
+        for leaf in leaves.values():
+            leaf.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the optimiser's state: ``name|key`` to a tensor [n_particles, ...] or a scalar."""
+        merged: dict[str, list[Tensor]] = {}
+        for c, optimizer in enumerate(self.each):
+            for name, leaf in self.ensemble.leaves(c).items():
+                for key, value in optimizer.state.get(leaf, {}).items():
+                    if isinstance(value, Tensor):
+                        merged.setdefault(f"{name}|{key}", []).append(value)
+        return {name: torch.cat(parts) if parts[0].dim() else parts[0] for name, parts in merged.items()} or dict(
+            self._pending
+        )
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take up a state that :meth:`state` returned (now, or when the chunks are known)."""
+        if self.each:
+            self._distribute(state)
+        else:
+            self._pending = dict(state)
+
+    def _distribute(self, state: dict[str, Tensor]) -> None:
+        for c, optimizer in enumerate(self._each):
+            rows = self.ensemble.chunks[c]
+            for name, leaf in self.ensemble.leaves(c).items():
+                own = {full.split("|")[1]: value for full, value in state.items() if full.split("|")[0] == name}
+                for key, value in own.items():
+                    optimizer.state[leaf][key] = value[rows].clone().to(leaf.device) if value.dim() else value.clone()
+
+    def rearrange(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Replace every per-particle state tensor by ``function`` of it."""
+        if self._each:
+            self._distribute({n: function(v) if v.dim() else v for n, v in self.state().items()})
+
+    def reset(self, particles: Tensor) -> None:
+        """Clear the state of the particles int64[k], as if they had just begun."""
+
+        def cleared(value: Tensor) -> Tensor:
+            value = value.clone()
+            value[particles] = 0
+            return value
+
+        self.rearrange(cleared)

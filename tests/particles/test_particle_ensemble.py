@@ -1,0 +1,230 @@
+import copy
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from farl.particles import ParticleEnsemble, ensemble
+from farl.particles.initialisation import draw_particles
+
+BATCH = 8
+
+
+def objective(network, inputs, targets):
+    return F.cross_entropy(network(inputs), targets)
+
+
+class Normalised(nn.Module):
+    """A convolution with batch normalisation and a buffer that is rebound, as running averages often are."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3)
+        self.norm = nn.BatchNorm2d(3)
+        self.head = nn.Linear(3, 4)
+        self.register_buffer("average", torch.zeros(3))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.norm(self.conv(inputs)).relu().mean((2, 3))
+        self.average = 0.9 * self.average + 0.1 * hidden.mean(0).detach()
+        return self.head(hidden + self.average)
+
+
+def batch(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(BATCH, 1, 6, 6, generator=generator), torch.randint(4, (BATCH,), generator=generator)
+
+
+def run(backend, chunk_size=None, module=None, n=7):
+    torch.manual_seed(0)
+    particles = ParticleEnsemble(module or Normalised(), n, backend=backend, chunk_size=chunk_size, seed=3)
+    inputs = batch()
+    particles.resolve(objective, inputs)
+    losses = torch.cat([particles.backward(c, objective, inputs) for c in range(len(particles.chunks))])
+    gradients = {
+        name: torch.cat([particles.leaves(c)[name].grad for c in range(len(particles.chunks))])
+        for name in particles.leaves(0)
+    }
+    return particles, losses, gradients
+
+
+@pytest.mark.parametrize(("backend", "size"), [("chunked", 3), ("loop", None), ("auto", None), ("auto", 2)])
+def test_every_backend_gives_the_losses_gradients_and_buffers_of_vmap(backend, size):
+    reference, losses, gradients = run("vmap")
+    other, other_losses, other_gradients = run(backend, size)
+    torch.testing.assert_close(other_losses, losses)
+    torch.testing.assert_close(other_gradients, gradients)
+    torch.testing.assert_close(other.buffers, reference.buffers)
+
+
+def test_each_particle_equals_the_module_run_alone_including_batch_norm_statistics():
+    particles, losses, gradients = run("vmap")
+    torch.manual_seed(0)
+    module = Normalised()
+    state = ParticleEnsemble(module, 7, seed=3)
+    inputs, targets = batch()
+    for i in range(7):
+        alone = copy.deepcopy(module)
+        alone.load_state_dict(
+            {n: v[i] for n, v in state.parameters.items()} | {n: v[i] for n, v in state.buffers.items()}
+        )
+        loss = F.cross_entropy(alone(inputs), targets)
+        loss.backward()
+        torch.testing.assert_close(losses[i], loss.detach())
+        for name, value in alone.named_parameters():
+            torch.testing.assert_close(gradients[name][i], value.grad)
+        for name, value in alone.named_buffers():
+            torch.testing.assert_close(particles.buffers[name][i], value)
+    assert len(particles.buffers["norm.running_mean"].unique(dim=0)) == 7
+
+
+def test_auto_leaves_particles_buffers_and_random_state_as_they_were():
+    particles = ParticleEnsemble(Normalised(), 5, backend="auto")
+    before = particles.snapshot()
+    random_state = torch.get_rng_state()
+    assert particles.chunk_size == 0
+    particles.resolve(objective, batch())
+    assert particles.chunk_size > 0
+    torch.testing.assert_close(particles.snapshot(), before, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_evaluation_changes_no_buffer():
+    particles = ParticleEnsemble(Normalised(), 5, backend="vmap")
+    before = particles.snapshot()
+    particles.evaluate(0, objective, batch())
+    particles(batch()[0])
+    torch.testing.assert_close(particles.snapshot(), before, rtol=0, atol=0)
+
+
+def test_per_particle_batches_equal_separate_calls():
+    particles = ParticleEnsemble(nn.Linear(3, 4), 2, backend="vmap")
+    inputs = torch.randn(2, BATCH, 3)
+    both = particles(inputs, per_particle=True)
+    for i in range(2):
+        torch.testing.assert_close(both[i], particles(inputs[i])[i])
+
+
+def test_tied_parameters_stay_tied():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encode = nn.Linear(3, 3, bias=False)
+            self.decode = nn.Linear(3, 3, bias=False)
+            self.decode.weight = self.encode.weight
+
+        def forward(self, inputs):
+            return self.decode(self.encode(inputs))
+
+    module = Tied()
+    particles = ParticleEnsemble(module, 4, backend="vmap")
+    assert list(particles.parameters) == ["encode.weight"]
+    inputs = torch.randn(5, 3)
+    weight = particles.parameters["encode.weight"]
+    torch.testing.assert_close(particles(inputs), inputs @ weight.mT @ weight.mT)
+
+
+def test_dropout_draws_a_mask_for_each_particle_and_none_in_evaluation():
+    particles = ParticleEnsemble(nn.Sequential(nn.Dropout(), nn.Linear(20, 1)), 3, noise_scale=(0, 0), backend="vmap")
+    inputs = torch.ones(1, 20)
+    outputs = particles(inputs)
+    assert len(outputs.unique()) == 3
+    assert len(particles.train(False)(inputs).unique()) == 1
+
+
+def test_frozen_parameters_get_no_leaves():
+    module = nn.Linear(3, 2)
+    module.bias.requires_grad_(False)
+    assert list(ParticleEnsemble(module, 2, backend="vmap").leaves(0)) == ["weight"]
+
+
+def test_independent_initialisations_do_not_depend_on_who_draws_them():
+    module = nn.Linear(3, 2)
+    everyone, _ = draw_particles(module, range(6), "independent", seed=1)
+    some, _ = draw_particles(module, range(4, 6), "independent", seed=1)
+    torch.testing.assert_close(everyone["weight"][4:], some["weight"], rtol=0, atol=0)
+    assert len(everyone["weight"].unique(dim=0)) == 6
+
+
+def test_noise_has_a_standard_deviation_within_its_range():
+    particles, _ = draw_particles(nn.Linear(400, 50), range(5), "noise", (0.01, 0.03))
+    spread = (particles["weight"] - particles["weight"].mean(0)).std((1, 2))
+    assert ((spread > 0.008) & (spread < 0.033)).all()
+
+
+def test_a_tensor_outside_the_buffers_is_refused():
+    module = nn.Linear(2, 2)
+    module.hidden = torch.zeros(2)
+    with pytest.raises(ValueError, match=r"Linear.hidden is a tensor outside.*register_buffer"):
+        ParticleEnsemble(module, 3)
+
+
+class Counting(nn.Linear):
+    calls = 0
+
+    def forward(self, inputs):
+        self.calls += 1
+        return super().forward(inputs)
+
+
+class Remembering(nn.Linear):
+    def forward(self, inputs):
+        self.last = super().forward(inputs)
+        return self.last
+
+
+@pytest.mark.parametrize(("module", "name"), [(Counting, "calls"), (Remembering, "last")])
+def test_state_that_changes_outside_the_buffers_is_refused(module, name):
+    particles = ParticleEnsemble(module(3, 4), 3, backend="vmap")
+    with pytest.raises(ValueError, match=f"{name}.*register_buffer"):
+        particles.backward(0, objective, (torch.randn(BATCH, 3), batch()[1]))
+
+
+def test_too_little_memory_names_the_number_that_fits(monkeypatch):
+    module = nn.Linear(9, 10)  # 100 parameters, 400 bytes
+    monkeypatch.setattr(ensemble, "available_memory", lambda device: 8_000)
+    with pytest.raises(ValueError, match=r"11 particles .* n_particles=10 or fewer"):
+        ParticleEnsemble(module, 11)
+    assert ParticleEnsemble(module, 10).n_particles == 10
+
+
+def test_auto_falls_back_to_the_loop_for_a_module_that_cannot_be_batched(caplog):
+    class Branching(nn.Linear):
+        def forward(self, inputs):
+            outputs = super().forward(inputs)
+            return outputs if outputs.sum().item() > 0 else -outputs
+
+    particles = ParticleEnsemble(Branching(3, 4), 3)
+    with caplog.at_level(logging.WARNING):
+        particles.resolve(objective, (torch.randn(BATCH, 3), batch()[1]))
+    assert particles.chunk_size == 1
+    assert "cannot be batched" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_particles": 0}, "n_particles must be at least 1"),
+        ({"n_particles": 2, "backend": "quick"}, "backend must be"),
+        ({"n_particles": 2, "chunk_size": 0}, "chunk_size must be at least 1"),
+        ({"n_particles": 2, "init": "zeros"}, "init must be"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ParticleEnsemble(nn.Linear(2, 2), **arguments)
+
+
+def test_a_module_without_parameters_is_refused():
+    with pytest.raises(ValueError, match="no parameters"):
+        ParticleEnsemble(nn.ReLU(), 2)
+
+
+def test_a_loss_that_is_no_scalar_is_refused():
+    particles = ParticleEnsemble(nn.Linear(3, 4), 2, backend="vmap")
+    with pytest.raises(ValueError, match=r"must be a scalar, got shape \(8,\)"):
+        particles.backward(
+            0, lambda net, x, y: F.cross_entropy(net(x), y, reduction="none"), (torch.randn(BATCH, 3), batch()[1])
+        )
