@@ -1,0 +1,41 @@
+"""From settings to the live curiosity."""
+
+import torch
+
+from farl.curiosity import RND, FARCuriosity
+from farl.curiosity.bank import ModuleState
+from farl.fragmentation import KeyRecall, NoRecall
+from farl.memory import LongTermMemory
+from farl.sb3.config import FARConfig, threshold
+
+
+def build_curiosity(
+    config: FARConfig, shape: tuple[int, ...], n_envs: int, device: torch.device | str, seed: int
+) -> FARCuriosity:
+    """Build what a config describes.
+
+    :param shape: of one observation, as ``ObservationAdapter`` gives it
+    :param n_envs: number of environments
+    :param seed: of random weights, random criteria, and the choice of training samples
+    :raises ValueError: if the config does not fit the observations or the number of environments
+    """
+    spec = config.module
+    module = RND(shape, spec.features, spec.hidden, spec.frame_stack, spec.clip, seed).to(device)
+    memory = LongTermMemory[ModuleState](config.memory.capacity, config.memory.keys_per_fragment)
+    return FARCuriosity(
+        module,
+        memory,
+        None if config.criterion is None else config.criterion.build(seed),
+        # Without fragmentation there is nothing to recall, and comparing keys would only cost time.
+        NoRecall()
+        if config.recall is None or config.criterion is None
+        else KeyRecall(memory, threshold(config.recall.threshold)),
+        n_envs,
+        learning_rate=config.learning_rate,
+        gamma=config.gamma,
+        warmup=config.warmup,
+        train_fraction=config.train_fraction,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        seed=seed,
+    )

@@ -1,0 +1,175 @@
+"""The settings of ``FAR(Algorithm)(..., far=...)``, as typed and validated as the YAML that may hold them."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from farl.fragmentation import Criterion, Quantile, Random, Ratio, Uniform, ZScore
+
+
+class StrictModel(BaseModel):
+    """Base of all settings: unknown keys are errors, and numbers must be finite."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True)
+
+
+class QuantileConfig(StrictModel):
+    """A threshold calibrated from what was seen, instead of a number."""
+
+    quantile: float = Field(gt=0.0, lt=1.0)
+    """Share of the values seen that lie below the threshold: 0.999 lets about one in a thousand exceed it."""
+    warmup: int = Field(1000, ge=1)
+    """Number of values before the first threshold; until then nothing exceeds it."""
+    window: int = Field(10_000, ge=1)
+    """Number of recent values that count."""
+
+    def build(self) -> Quantile:
+        """Make the threshold."""
+        return Quantile(self.quantile, min(self.warmup, self.window), self.window)
+
+
+def threshold(value: float | QuantileConfig) -> float | Quantile:
+    """Make what a setting describes."""
+    return value.build() if isinstance(value, QuantileConfig) else value
+
+
+class ZScoreConfig(StrictModel):
+    """Fragment where the surprisal lies so many standard deviations above the fragment's mean."""
+
+    name: Literal["zscore"]
+    threshold: float | QuantileConfig = 2.0
+    """Standard deviations above the mean."""
+    min_samples: int = Field(26, ge=0)
+    """Samples a fragment must have before it can end."""
+    alpha: float | None = Field(None, gt=0.0, le=1.0)
+    """Weight of the newest sample in moving statistics; null for lifetime statistics."""
+
+    def build(self, seed: int) -> Criterion:
+        """Make the criterion."""
+        return ZScore(threshold(self.threshold), self.min_samples, self.alpha)
+
+
+class RatioConfig(StrictModel):
+    """Fragment where the surprisal is so many times the fragment's mean."""
+
+    name: Literal["ratio"] = "ratio"
+    threshold: float | QuantileConfig = 5.0
+    """Multiple of the mean."""
+    min_samples: int = Field(26, ge=0)
+    """Samples a fragment must have before it can end."""
+    alpha: float | None = Field(0.01, gt=0.0, le=1.0)
+    """Weight of the newest sample in the moving mean; null for the lifetime mean."""
+
+    def build(self, seed: int) -> Criterion:
+        """Make the criterion."""
+        return Ratio(threshold(self.threshold), self.min_samples, self.alpha)
+
+
+class RandomConfig(StrictModel):
+    """Fragment at random: the control for surprisal."""
+
+    name: Literal["random"]
+    probability: float = Field(0.005, ge=0.0, le=1.0)
+    """Of a fragment's end, per sample."""
+    min_samples: int = Field(1, ge=0)
+    """Samples a fragment must have before it can end."""
+
+    def build(self, seed: int) -> Criterion:
+        """Make the criterion."""
+        return Random(self.probability, self.min_samples, seed)
+
+
+class UniformConfig(StrictModel):
+    """Fragment at regular intervals: the other control for surprisal."""
+
+    name: Literal["uniform"]
+    every: int = Field(200, ge=1)
+    """Samples of a fragment between two ends."""
+
+    def build(self, seed: int) -> Criterion:
+        """Make the criterion."""
+        return Uniform(self.every)
+
+
+CriterionConfig = Annotated[ZScoreConfig | RatioConfig | RandomConfig | UniformConfig, Field(discriminator="name")]
+
+
+class RNDConfig(StrictModel):
+    """Random network distillation (Burda et al., 2019)."""
+
+    name: Literal["rnd"] = "rnd"
+    features: int = Field(64, ge=1)
+    """Width of the predicted random features, which are the recall keys too (512 for Atari)."""
+    hidden: int = Field(128, ge=1)
+    """Width of the predictor's upper layers (512 for Atari)."""
+    frame_stack: int = Field(1, ge=1)
+    """The observation is a stack of so many frames along the channels, of which the newest is used."""
+    clip: float = Field(5.0, gt=0.0)
+    """Whitened observations are clipped to +- this."""
+
+
+class RecallConfig(StrictModel):
+    """Recall the fragment whose stored key resembles what is seen."""
+
+    threshold: float | QuantileConfig = 0.97
+    """Least cosine similarity, in [-1, 1], or a quantile of the best similarities seen."""
+
+
+class MemoryConfig(StrictModel):
+    """Limits of the long-term memory."""
+
+    capacity: int = Field(800, ge=2)
+    """Most fragments held; beyond it the least recently used is evicted. More than the number of environments."""
+    keys_per_fragment: int = Field(64, ge=1)
+    """Most keys of one fragment; beyond it the oldest go."""
+
+
+class FARConfig(StrictModel):
+    """Fragmentation and recall over curiosity modules. ``FARConfig()`` is the default, ``far={}``."""
+
+    module: RNDConfig = RNDConfig()
+    """The kind of curiosity."""
+    criterion: CriterionConfig | None = RatioConfig()
+    """When a fragment ends; null never ends one, which is curiosity without fragmentation."""
+    recall: RecallConfig | None = RecallConfig()
+    """When a stored fragment is taken up again; null never."""
+    memory: MemoryConfig = MemoryConfig()
+    """Limits of the long-term memory."""
+    intrinsic_coef: float = Field(1.0, ge=0.0)
+    """Weight of the intrinsic advantage (on-policy) or reward (off-policy)."""
+    extrinsic_coef: float = Field(1.0, ge=0.0)
+    """Weight of the extrinsic advantage (on-policy) or reward (off-policy)."""
+    gamma: float = Field(0.99, ge=0.0, lt=1.0)
+    """Discount of the intrinsic return."""
+    episodic: bool = False
+    """Whether the intrinsic return ends with the episode (on-policy only)."""
+    learning_rate: float = Field(1e-4, gt=0.0)
+    """Of the curiosity modules (Adam)."""
+    train_fraction: float = Field(1.0, gt=0.0, le=1.0)
+    """Share of the samples that modules are trained on (0.25 for RND with 128 environments)."""
+    epochs: int = Field(1, ge=1)
+    """Passes over the samples in one update of the modules."""
+    batch_size: int = Field(256, ge=1)
+    """Most samples of one fragment in one gradient step; off-policy, also the samples between two updates."""
+    warmup: int = Field(1000, ge=1)
+    """Samples from which the observation norm is learnt before the first intrinsic reward."""
+    critic_hidden: tuple[int, ...] = (64, 64)
+    """Hidden layers of the intrinsic critic, behind a features extractor of its own (on-policy only)."""
+    critic_learning_rate: float = Field(3e-4, gt=0.0)
+    """Of the intrinsic critic (Adam; on-policy only)."""
+
+    @classmethod
+    def parse(cls, far: "FARConfig | Mapping[str, Any] | None") -> "FARConfig | None":
+        """Read what a user gave as ``far``.
+
+        :raises ValueError: naming every setting that is wrong (pydantic's ``ValidationError``)
+        :raises TypeError: if it is neither a mapping, a config, nor None
+        """
+        if far is None or isinstance(far, FARConfig):
+            return far
+        if not isinstance(far, Mapping):
+            raise TypeError(
+                f"far must be a dict, a FARConfig, or None; got {type(far).__name__}. far={{}} is the defaults"
+            )
+        return cls.model_validate(dict(far))

@@ -1,0 +1,262 @@
+"""``FAR(Algorithm)``: any Stable-Baselines3 algorithm with curiosity under fragmentation and recall."""
+
+from functools import cache
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from farl.curiosity import FARCuriosity, Transitions
+from farl.sb3.build import build_curiosity
+from farl.sb3.config import FARConfig
+from farl.sb3.intrinsic_critic import IntrinsicCritic
+from farl.sb3.observations import Observation, ObservationAdapter, original_observations, true_next_observations
+
+Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
+
+
+def FAR(algorithm: type[Algorithm]) -> type[Algorithm]:
+    """Return a subclass of an algorithm that takes one more keyword, ``far``.
+
+    ``far`` is a dict or a ``FARConfig``; ``{}`` is the defaults; None, or leaving it out, switches everything off, and
+    the
+    subclass then does bit for bit what the algorithm does. Saving, loading, callbacks, evaluation and ``VecNormalize``
+    work as ever;
+    ``rollout/ep_rew_mean`` stays the extrinsic return. ``model.curiosity`` is the live ``FARCuriosity``, and
+    ``model.plain()``
+    an ordinary model that loads without FARL.
+
+    - On-policy algorithms get a separate intrinsic critic; advantages are weighted sums, value targets stay extrinsic.
+    - Off-policy algorithms store ``extrinsic_coef * reward + intrinsic_coef * intrinsic reward``.
+
+    :param algorithm: a class derived from SB3's ``OnPolicyAlgorithm`` or ``OffPolicyAlgorithm``
+    :raises TypeError: if it is anything else
+
+    >>> from stable_baselines3 import PPO
+    >>> model = FAR(PPO)("MlpPolicy", "CartPole-v1", far={"criterion": {"name": "ratio", "threshold": 4.0}})
+    >>> model.curiosity.fragments
+    1
+    """
+    if not (isinstance(algorithm, type) and issubclass(algorithm, OnPolicyAlgorithm | OffPolicyAlgorithm)):
+        raise TypeError(
+            f"FAR takes the class of an SB3 algorithm, as in FAR(PPO)(...), on-policy or off-policy; got {algorithm!r}"
+        )
+    return algorithm if issubclass(algorithm, _FARAlgorithm) else _make_class(algorithm)
+
+
+@cache  # FAR(PPO) is FAR(PPO)
+def _make_class(algorithm: type[Any]) -> type[Any]:
+    mixin = _OnPolicyFAR if issubclass(algorithm, OnPolicyAlgorithm) else _OffPolicyFAR
+    members = {"__doc__": algorithm.__doc__, "__module__": __name__, "algorithm_class": algorithm}
+    return type(f"FAR{algorithm.__name__}", (mixin, algorithm), members)
+
+
+class _FARAlgorithm(BaseAlgorithm):
+    """What both kinds share: building, saving, and watching every transition."""
+
+    algorithm_class: type[BaseAlgorithm]
+    curiosity: FARCuriosity | None
+    far: dict[str, Any] | None
+    _observations: Observation
+
+    def __init__(self, *args: Any, far: FARConfig | dict[str, Any] | None = None, **kwargs: Any) -> None:
+        config = FARConfig.parse(far)
+        # Kept as plain data, for SB3 writes every attribute into its zip.
+        self.far = None if config is None else config.model_dump()
+        super().__init__(*args, **kwargs)
+
+    def plain(self) -> BaseAlgorithm:
+        """Return the same agent as an ordinary SB3 model, whose ``save`` can be loaded without FARL."""
+        make: Any = self.algorithm_class  # BaseAlgorithm's own signature is not that of the algorithms
+        model: BaseAlgorithm = make(self.policy_class, self.env, device=self.device, _init_setup_model=False)
+        leave_out = {*self._excluded_save_params(), *self._get_torch_save_params()[1], "far"}
+        model.__dict__.update({name: value for name, value in self.__dict__.items() if name not in leave_out})
+        model._setup_model()
+        wanted = model.get_parameters()
+        model.set_parameters({name: state for name, state in self.get_parameters().items() if name in wanted})
+        return model
+
+    @property
+    def _config(self) -> FARConfig:
+        config = FARConfig.parse(self.far)
+        assert config is not None
+        return config
+
+    def _setup_model(self) -> None:
+        super()._setup_model()  # type: ignore[safe-super]
+        self.curiosity = None
+        if self.far is not None:
+            self._adapter = ObservationAdapter(self.observation_space)
+            # No draw from the global random state: switching curiosity on changes nothing but the rewards.
+            self._far_seed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
+            self.curiosity = build_curiosity(
+                self._config, self._adapter.shape, self.n_envs, self.device, self._far_seed
+            )
+            self._starts = np.ones(self.n_envs, bool)
+
+    def _excluded_save_params(self) -> list[str]:
+        own = ["curiosity", "intrinsic_critic", "_adapter", "_starts", "_observations", "_far_seed", "_rewards"]
+        return [*super()._excluded_save_params(), *own]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, variables = super()._get_torch_save_params()
+        return state_dicts + ([] if self.curiosity is None else ["curiosity"]), variables
+
+    def _setup_learn(
+        self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
+    ) -> tuple[int, BaseCallback]:
+        restarts = reset_num_timesteps or self._last_obs is None
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
+        if self.curiosity is not None:
+            assert self.env is not None
+            if restarts:
+                self._starts[:] = True
+            assert self._last_obs is not None
+            self._observations = original_observations(self._last_obs, self.env)
+        return result
+
+    def _init_callback(self, callback: Any, progress_bar: bool = False) -> BaseCallback:
+        if self.curiosity is not None:
+            given = callback if isinstance(callback, list) else [] if callback is None else [callback]
+            given = [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in given]
+            callback = CallbackList([_Watch(), *given])  # first, so that the others see this step's events
+        return super()._init_callback(callback, progress_bar)
+
+    def _watch(self, new_observations: Observation, actions: np.ndarray, dones: np.ndarray, infos: Any) -> None:
+        """Show one step of all environments to the curiosity."""
+        assert self.curiosity is not None
+        assert self.env is not None
+        device = self.device
+        following = true_next_observations(new_observations, dones, infos, self.env)
+        transitions = Transitions(
+            self._adapter(self._observations, device),
+            torch.as_tensor(actions, device=device),
+            self._adapter(following, device),
+        )
+        where = [_place(info) for info in infos]
+        step = self.curiosity.step(transitions, self._starts, where)
+        self.logger.record_mean("far/surprisal", float(step.surprisal.mean()))
+        self.logger.record_mean("far/intrinsic_reward", float(step.intrinsic_reward.mean()))
+        self._observations = original_observations(new_observations, self.env)
+        self._starts = np.array(dones, bool)
+
+    def _update_curiosity(self) -> None:
+        """Train the modules on what was seen since the last time, and log their state."""
+        assert self.curiosity is not None
+        loss = self.curiosity.update()
+        if loss is not None:
+            self.logger.record("far/module_loss", loss)
+        self.logger.record("far/fragments", len(self.curiosity.memory))
+        self.logger.record("far/fractures", self.curiosity.controller.fractures)
+        self.logger.record("far/recalls", self.curiosity.recalls)
+        self.logger.record("far/memory_mb", self.curiosity.memory_bytes / 2**20)
+
+
+class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
+    """Adds the intrinsic advantages, from a critic of their own, to the extrinsic ones."""
+
+    intrinsic_critic: IntrinsicCritic | None
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.intrinsic_critic = None
+        self._rewards: list[np.ndarray] = []
+        if self.curiosity is not None:
+            self.intrinsic_critic = IntrinsicCritic(
+                self.policy,
+                hidden=self._config.critic_hidden,
+                learning_rate=self._config.critic_learning_rate,
+                gamma=self._config.gamma,
+                gae_lambda=self.gae_lambda,
+                episodic=self._config.episodic,
+                seed=self._far_seed,
+            )
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, variables = super()._get_torch_save_params()
+        return state_dicts + ([] if self.intrinsic_critic is None else ["intrinsic_critic"]), variables
+
+    def _watch(self, new_observations: Observation, actions: np.ndarray, dones: np.ndarray, infos: Any) -> None:
+        super()._watch(new_observations, actions, dones, infos)
+        assert self.curiosity is not None
+        assert self.curiosity.last is not None
+        self._rewards.append(self.curiosity.last.intrinsic_reward)
+
+    def collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> bool:
+        """Collect a rollout, then mix the two advantages and train critic and modules on it."""
+        self._rewards = []
+        complete = super().collect_rollouts(env, callback, *args, **kwargs)
+        if complete and self.curiosity is not None:
+            self._mix_advantages(np.array(self._rewards, np.float32))
+            self._update_curiosity()
+        return complete
+
+    def _mix_advantages(self, rewards: np.ndarray) -> None:
+        assert self.intrinsic_critic is not None
+        assert self._last_obs is not None
+        buffer = self.rollout_buffer
+        advantages, returns = self.intrinsic_critic.advantages(
+            buffer, rewards, self._last_obs, cast(np.ndarray, self._last_episode_starts)
+        )
+        # The extrinsic returns are the policy's value targets: they are complete before the mix, and stay as they are.
+        buffer.advantages = self._config.extrinsic_coef * buffer.advantages + self._config.intrinsic_coef * advantages
+        # Not every on-policy algorithm has epochs and minibatches (A2C): one pass over the rollout then.
+        epochs, batch_size = getattr(self, "n_epochs", 1), getattr(self, "batch_size", rewards.size)
+        loss = self.intrinsic_critic.train(buffer.observations, returns, epochs, batch_size)
+        self.logger.record("far/critic_loss", loss)
+        self.logger.record("far/intrinsic_return", float(returns.mean()))
+
+
+class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
+    """Stores the weighted sum of extrinsic and intrinsic reward in the replay buffer."""
+
+    def _watch(self, new_observations: Observation, actions: np.ndarray, dones: np.ndarray, infos: Any) -> None:
+        super()._watch(new_observations, actions, dones, infos)
+        assert self.curiosity is not None
+        if self.curiosity.pending >= self._config.batch_size:
+            self._update_curiosity()
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: Any,
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        if self.curiosity is not None:
+            reward = self._mixed(reward)
+            if self._vec_normalize_env is not None:
+                # SB3 stores what VecNormalize received, not what is handed to this method.
+                self._vec_normalize_env.old_reward = self._mixed(self._vec_normalize_env.old_reward)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    def _mixed(self, reward: np.ndarray) -> np.ndarray:
+        """Return a new array: integer rewards, as ale-py's, could not hold the sum."""
+        assert self.curiosity is not None
+        assert self.curiosity.last is not None
+        intrinsic = self._config.intrinsic_coef * self.curiosity.last.intrinsic_reward
+        return cast(np.ndarray, (self._config.extrinsic_coef * reward + intrinsic).astype(np.float32))
+
+
+class _Watch(BaseCallback):
+    """Hands each step of the training environments to the curiosity."""
+
+    model: _FARAlgorithm
+
+    def _on_step(self) -> bool:
+        step = self.locals
+        actions = step.get("clipped_actions", step["actions"])
+        self.model._watch(step["new_obs"], actions, step["dones"], step["infos"])
+        return True
+
+
+def _place(info: dict[str, Any]) -> dict[str, Any]:
+    """Describe where an environment is, for the edges of the memory graph: its ``position``, if it tells."""
+    return {"position": [int(part) for part in info["position"]]} if "position" in info else {}

@@ -1,0 +1,144 @@
+"""The value function of the intrinsic reward, beside the policy's own critic."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.torch_layers import create_mlp
+from torch import Tensor, nn
+
+
+class IntrinsicCritic:
+    """Estimates the intrinsic return of observations, and gives advantages and targets for a whole rollout at once.
+
+    A network of its own rather than a second head: the algorithm's ``train`` stays untouched, whatever it is. The
+    price is
+    that policy and intrinsic value share no trunk, unlike in Burda et al. (2019).
+
+    :param policy: whose observation space and kind of features extractor the critic takes over
+    :param hidden: widths of the hidden layers behind the features extractor
+    :param learning_rate: of Adam
+    :param gamma: discount of the intrinsic return
+    :param gae_lambda: of generalised advantage estimation (Schulman et al., 2016)
+    :param episodic: whether the intrinsic return ends with an episode
+    :param seed: of the weights and of the order of minibatches; the global random state is left alone
+    """
+
+    def __init__(
+        self,
+        policy: ActorCriticPolicy,
+        hidden: tuple[int, ...],
+        learning_rate: float,
+        gamma: float,
+        gae_lambda: float,
+        episodic: bool,
+        seed: int,
+    ) -> None:
+        self.observation_space = policy.observation_space
+        self.normalize_images = policy.normalize_images
+        self.gamma, self.gae_lambda, self.episodic = gamma, gae_lambda, episodic
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            extractor = policy.features_extractor_class(policy.observation_space, **policy.features_extractor_kwargs)
+            layers = create_mlp(extractor.features_dim, 1, list(hidden), nn.Tanh)
+            self.network = nn.Sequential(extractor, *layers).to(policy.device)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def predict(self, observations: Any) -> Tensor:
+        """Return the intrinsic value of B observations as the policy sees them, float32[B]."""
+        processed = preprocess_obs(observations, self.observation_space, normalize_images=self.normalize_images)
+        return self.network(processed).squeeze(-1)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def advantages(
+        self, buffer: RolloutBuffer, rewards: np.ndarray, last_observations: Any, last_dones: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Generalised advantage estimation of the intrinsic reward over a full rollout of T steps.
+
+        :param buffer: holds the observations and where episodes began
+        :param rewards: float32[T, E], intrinsic
+        :param last_observations: what followed the rollout, E observations
+        :param last_dones: bool[E], whether the last step ended an episode
+        :return: advantages and returns, float32[T, E]
+        """
+        steps, n_envs = rewards.shape
+        last_values = self.predict(_to_tensor(last_observations, self.network)).cpu().numpy()
+        values = np.concatenate(
+            [self._predict_in_chunks(_flat(buffer.observations)).reshape(steps, n_envs), last_values[None]]
+        )
+        goes_on = np.ones((steps, n_envs), np.float32)
+        if self.episodic:
+            goes_on[:-1] = 1.0 - buffer.episode_starts[1:]
+            goes_on[-1] = 1.0 - last_dones
+        delta = rewards + self.gamma * values[1:] * goes_on - values[:-1]
+        advantages = np.zeros_like(rewards, np.float32)
+        following = np.zeros(n_envs, np.float32)
+        for step in reversed(range(steps)):
+            following = delta[step] + self.gamma * self.gae_lambda * goes_on[step] * following
+            advantages[step] = following
+        return advantages, advantages + values[:-1]
+
+    def train(self, buffer_observations: Any, returns: np.ndarray, epochs: int, batch_size: int) -> float:
+        """Regress the values on the returns and return the mean squared error of the last epoch.
+
+        :param buffer_observations: [T, E, ...], or a dict of such
+        :param returns: float32[T, E]
+        """
+        observations = _flat(buffer_observations)
+        targets = torch.as_tensor(returns.reshape(-1), device=next(self.network.parameters()).device)
+        losses: list[float] = []
+        for _ in range(epochs):
+            losses.clear()
+            for rows in torch.randperm(len(targets), generator=self._generator).split(batch_size):
+                values = self.predict(_to_tensor(_rows(observations, rows.numpy()), self.network))
+                loss = nn.functional.mse_loss(values, targets[rows])
+                self.optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
+                self.optimizer.step()
+                losses.append(float(loss.detach()))
+        return float(np.mean(losses))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return network, optimiser and random state."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.network.load_state_dict(state["network"], strict=strict)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._generator.set_state(state["generator"].cpu())
+
+    def _predict_in_chunks(self, observations: Any, size: int = 1024) -> np.ndarray:
+        """Evaluate many observations without holding all activations at once, float32[N]."""
+        count = len(next(iter(observations.values()))) if isinstance(observations, dict) else len(observations)
+        chunks = np.split(np.arange(count), range(size, count, size))
+        values = [self.predict(_to_tensor(_rows(observations, rows), self.network)) for rows in chunks]
+        return torch.cat(values).cpu().numpy()  # type: ignore[no-any-return]
+
+
+def _flat(observations: Any) -> Any:
+    """[T, E, ...] -> [T * E, ...]; dicts by entry."""
+    if isinstance(observations, dict):
+        return {name: _flat(part) for name, part in observations.items()}
+    return observations.reshape(-1, *observations.shape[2:])
+
+
+def _rows(observations: Any, rows: np.ndarray) -> Any:
+    if isinstance(observations, dict):
+        return {name: part[rows] for name, part in observations.items()}
+    return observations[rows]
+
+
+def _to_tensor(observations: Any, network: nn.Module) -> Any:
+    if isinstance(observations, dict):
+        return {name: _to_tensor(part, network) for name, part in observations.items()}
+    return torch.as_tensor(observations, device=next(network.parameters()).device)
