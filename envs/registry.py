@@ -48,7 +48,16 @@ MINIGRID = (
     ),
 )
 
-FAMILIES: tuple[tuple[EnvSpec, ...], ...] = (MINIGRID,)
+_MAP_WORLD = "farl.envs.map_world:MapWorldEnv"
+
+MAP_WORLDS = (
+    EnvSpec("farl/MapWorld-Small-v0", _MAP_WORLD, "an unknown map of up to 3 000 cells", {"size": "small"}),
+    EnvSpec("farl/MapWorld-Medium-v0", _MAP_WORLD, "an unknown map of up to 7 000 cells", {"size": "medium"}),
+    EnvSpec("farl/MapWorld-Large-v0", _MAP_WORLD, "an unknown map of more than 7 000 cells", {"size": "large"}),
+    EnvSpec("farl/MapWorld-Huge-v0", _MAP_WORLD, "an unknown map of 600 x 600 cells", {"size": "huge"}),
+)
+
+FAMILIES: tuple[tuple[EnvSpec, ...], ...] = (MINIGRID, MAP_WORLDS)
 
 
 def register(specs: Iterable[EnvSpec]) -> None:

@@ -1,0 +1,22 @@
+"""FARMap's worlds: maps of rooms and corridors, seen through a cone, one at a time or many at once."""
+
+from farl.envs.map_world.env import MapWorldEnv
+from farl.envs.map_world.generator import SIZES, WorldParameters, WorldSize, generate_world, generate_worlds
+from farl.envs.map_world.loaders import check_map, largest_part, load_map, load_maps
+from farl.envs.map_world.vec_env import MapWorldVecEnv
+from farl.envs.map_world.worlds import MapWorlds
+
+__all__ = [
+    "SIZES",
+    "MapWorldEnv",
+    "MapWorldVecEnv",
+    "MapWorlds",
+    "WorldParameters",
+    "WorldSize",
+    "check_map",
+    "generate_world",
+    "generate_worlds",
+    "largest_part",
+    "load_map",
+    "load_maps",
+]

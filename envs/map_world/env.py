@@ -1,0 +1,214 @@
+"""The Gymnasium environment of one world."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from farl.envs.map_world.generator import SIZES, generate_world
+from farl.envs.map_world.loaders import check_map, load_maps
+from farl.envs.map_world.render import Window, draw_world
+from farl.envs.map_world.worlds import MapSource, MapWorlds
+from farl.errors import ConfigError, did_you_mean
+from farl.maps.geometry import BoolArray, ByteArray, decode
+
+Maps = str | Path | npt.ArrayLike | Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]
+"""A file of maps, one map, or several."""
+
+FURTHEST = 1_000_000
+"""Bound of the odometry's rows and columns."""
+
+
+class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
+    """Explore an unknown map that is seen through a cone.
+
+    ## Description
+    An occupancy grid, enlarged by `scale`, in which every wall cell of the small grid has a colour of its own. The
+    agent sees what lies ahead of it, as far as walls do not hide it. Worlds and views are those of FARMap (Hwang et
+    al., TMLR 2024).
+
+    ## Action Space
+    `Discrete(4)`: step one cell up, down, left or right; the step sets the heading. A step into a wall changes nothing.
+
+    ## Observation Space
+    `Dict` of
+    - `view`: uint8[V, V, 3], the cells ahead in RGB, the agent in the middle of the bottom row, looking up. White is free,
+      black is unknown (hidden or outside the cone), anything else is a wall in its colour.
+    - `odometry`: int32[3], rows and columns moved since the episode's start, and the heading (0 up, 1 down, 2 left, 3
+      right).
+
+    ## Rewards
+    The share of the world that is seen for the first time: an episode's return is its coverage, less the first view.
+
+    ## Termination
+    The episode terminates when all is seen (unless `until_covered` is False) and is truncated after `max_steps` steps.
+
+    ## Info
+    `position` (x, y), `heading`, `coverage` in [0, 1]. `env.unwrapped.reachable` is bool[H, W], the cells the agent
+    can stand on.
+
+    ## Registered Configurations
+    - `farl/MapWorld-Small-v0`: generated worlds of up to 3 000 cells
+    - `farl/MapWorld-Medium-v0`: up to 7 000 cells
+    - `farl/MapWorld-Large-v0`: above 7 000 cells, the paper's largest
+    - `farl/MapWorld-Huge-v0`: 600 x 600 cells
+
+    :param size: which generated worlds: small, medium, large or huge; a new one at every reset
+    :param maps: a file of maps or arrays to explore instead (True is wall), in turn; takes precedence over `size`
+    :param map_name: explore only this map of the file
+    :param scale: the factor by which maps are enlarged; 1 for maps that are drawn at their full size
+    :param view_size: V, odd
+    :param cone_ratio: share of the view's height at which the cone reaches its full width; 0 sees the whole square
+    :param recolour: give every wall a new colour at every step
+    :param obstacles: number of moving obstacles
+    :param until_covered: end the episode when all is seen
+    :param max_steps: steps of an episode
+    :raises ConfigError: if a map is malformed
+    :raises ValueError: if another parameter is out of range
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "human"], "render_fps": 20}
+
+    def __init__(
+        self,
+        size: str = "small",
+        maps: Maps | None = None,
+        map_name: str | None = None,
+        scale: int = 3,
+        view_size: int = 15,
+        cone_ratio: float = 0.25,
+        recolour: bool = False,
+        obstacles: int = 0,
+        until_covered: bool = True,
+        max_steps: int = 5_000,
+        render_mode: str | None = None,
+    ) -> None:
+        if max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1; got {max_steps}")
+        (source,) = map_sources(size, maps, map_name, scale, n_envs=1)
+        self.worlds = MapWorlds([source], scale, view_size, cone_ratio, recolour, obstacles)
+        self.observation_space = observation_space(view_size)
+        self.action_space = spaces.Discrete(4)
+        self.until_covered, self.max_steps, self.render_mode = until_covered, max_steps, render_mode
+        self._elapsed = 0
+        self._window: Window | None = None
+
+    @property
+    def reachable(self) -> BoolArray:
+        """bool[H, W], the cells that the agent can stand on."""
+        return self.worlds.free(0)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Start an episode in a new world, or in the next of the given maps."""
+        super().reset(seed=seed)
+        self.worlds.reset(0, self.np_random)
+        self._elapsed = 0
+        self._show()
+        return self._observation(), self._info()
+
+    def step(self, action: np.int64) -> tuple[dict[str, npt.NDArray[Any]], float, bool, bool, dict[str, Any]]:
+        """Step one cell up (0), down (1), left (2) or right (3)."""
+        new = self.worlds.step(np.array([action], np.int64))
+        self._elapsed += 1
+        self._show()
+        covered = bool(self.worlds.n_seen[0] == self.worlds.n_countable[0])
+        return (
+            self._observation(),
+            float(new[0] / self.worlds.n_countable[0]),
+            covered and self.until_covered,
+            self._elapsed >= self.max_steps,
+            self._info(),
+        )
+
+    def render(self) -> ByteArray | None:  # type: ignore[override]
+        """Return the world as a picture, uint8[4 H, 4 W, 3]: dim where it is unseen, bright in view, the agent in red."""
+        return draw_world(self.worlds, 0) if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """Close the window."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            self._window = self._window or Window("FARL map world", self.metadata["render_fps"])
+            self._window.show(draw_world(self.worlds, 0))
+
+    def _observation(self) -> dict[str, npt.NDArray[Any]]:
+        view = np.empty((1, *self.worlds.views.shape[1:], 3), np.uint8)
+        decode(self.worlds.views, view)
+        return {"view": view[0], "odometry": self.worlds.odometry[0]}
+
+    def _info(self) -> dict[str, Any]:
+        row, col, heading = (int(value) for value in self.worlds.pose[0])
+        return {"position": (col, row), "heading": heading, "coverage": float(self.worlds.coverage[0])}
+
+
+def observation_space(view_size: int) -> spaces.Dict:
+    """The observation space of a world with views of ``view_size`` x ``view_size`` cells."""
+    low = np.array([-FURTHEST, -FURTHEST, 0], np.int32)
+    return spaces.Dict(
+        {
+            "view": spaces.Box(0, 255, (view_size, view_size, 3), np.uint8),
+            "odometry": spaces.Box(low, np.array([FURTHEST, FURTHEST, 3], np.int32), dtype=np.int32),
+        }
+    )
+
+
+def map_sources(size: str, maps: Maps | None, map_name: str | None, scale: int, n_envs: int) -> list[MapSource]:
+    """One source of maps per world: generated ones, or the given ones in turn, world e beginning with map e.
+
+    :raises ConfigError: if a map is malformed, or there is no such size or name
+    """
+    if maps is None:
+        if size not in SIZES:
+            raise ConfigError(f"no world size {size!r}{did_you_mean(size, SIZES)}")
+        return [_Generated(size)] * n_envs
+    named = _checked(maps, scale)
+    if map_name is not None:
+        if map_name not in named:
+            raise ConfigError(f"no map {map_name!r}{did_you_mean(map_name, named)}")
+        named = {map_name: named[map_name]}
+    return [_InTurn(list(named.values()), first, n_envs) for first in range(n_envs)]
+
+
+class _Generated:
+    def __init__(self, size: str) -> None:
+        self.size = size
+
+    def __call__(self, rng: np.random.Generator) -> BoolArray:
+        return generate_world(rng, self.size)
+
+
+class _InTurn:
+    """World ``first`` of ``stride`` takes the maps first, first + stride, ..., round and round."""
+
+    def __init__(self, maps: Sequence[BoolArray], first: int, stride: int) -> None:
+        self.maps, self.next, self.stride = maps, first, stride
+
+    def __call__(self, rng: np.random.Generator) -> BoolArray:
+        chosen = self.maps[self.next % len(self.maps)]
+        self.next += self.stride
+        return chosen
+
+
+def _checked(maps: Maps, scale: int) -> dict[str, BoolArray]:
+    if isinstance(maps, str | Path):
+        return load_maps(maps, scale)
+    if isinstance(maps, Mapping):
+        return {name: check_map(array, str(name), scale) for name, array in maps.items()}
+    if isinstance(maps, np.ndarray) and maps.ndim == 2:
+        return {"map": check_map(maps, "map", scale)}
+    arrays = list(maps)  # type: ignore[arg-type]
+    if arrays and np.ndim(arrays[0]) < 2:
+        return {"map": check_map(maps, "map", scale)}  # type: ignore[arg-type]
+    if not arrays:
+        raise ConfigError("no map was given: `maps` is empty")
+    return {str(i): check_map(array, f"map {i}", scale) for i, array in enumerate(arrays)}

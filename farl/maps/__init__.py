@@ -1,0 +1,1 @@
+"""Local maps: what FARMap remembers, and how it plans with it."""

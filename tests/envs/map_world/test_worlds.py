@@ -1,0 +1,182 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as gym_check_env
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+import farl.envs  # noqa: F401 - registers the environments
+from farl.envs.map_world import MapWorldEnv, MapWorldVecEnv, generate_world, generate_worlds
+from farl.maps.geometry import FREE, UNKNOWN, decode, encode
+
+SIZES = ("Small", "Medium", "Large", "Huge")
+
+
+@pytest.mark.filterwarnings("ignore:The minimal resolution")
+@pytest.mark.parametrize("size", SIZES)
+def test_registered_worlds_pass_both_checkers(size):
+    env = gym.make(f"farl/MapWorld-{size}-v0", render_mode="rgb_array").unwrapped
+    sb3_check_env(env)
+    gym_check_env(env, skip_render_check=True)
+    assert env.render().dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("size", "low", "high"), [("small", 0, 3_000), ("medium", 3_001, 7_000), ("large", 7_001, 40_000)]
+)
+def test_generated_worlds_have_their_size_and_one_connected_part(size, low, high):
+    for seed in range(5):
+        world = generate_world(np.random.default_rng(seed), size)
+        assert low <= world.size * 9 <= high
+        MapWorldEnv(maps=world)
+
+
+def test_the_huge_world_has_600_cells_a_side():
+    world = generate_world(np.random.default_rng(0), "huge")
+    assert min(world.shape) * 3 >= 600
+
+
+def test_the_generator_repeats_with_its_seed():
+    first, second = (generate_worlds(np.random.default_rng(7)) for _ in range(2))
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("options", [{}, {"recolour": True}, {"obstacles": 5}], ids=["plain", "recolour", "obstacles"])
+def test_many_worlds_do_what_single_ones_do(options):
+    options = {"size": "small", "max_steps": 60} | options
+    many = MapWorldVecEnv(3, **options)
+    single = DummyVecEnv([lambda: MapWorldEnv(**options) for _ in range(3)])
+    for env in (many, single):
+        env.seed(5)
+    rng = np.random.default_rng(0)
+    observations = many.reset(), single.reset()
+    for _ in range(150):
+        for key in ("view", "odometry"):
+            np.testing.assert_array_equal(observations[0][key], observations[1][key])
+        actions = rng.integers(0, 4, 3)
+        steps = many.step(actions), single.step(actions)
+        observations = steps[0][0], steps[1][0]
+        np.testing.assert_allclose(steps[0][1], steps[1][1], rtol=1e-6)
+        np.testing.assert_array_equal(steps[0][2], steps[1][2])
+        for a, b in zip(steps[0][3], steps[1][3], strict=True):
+            assert a["position"] == b["position"]
+            assert a.get("TimeLimit.truncated", False) == b["TimeLimit.truncated"]
+            assert ("terminal_observation" in a) == ("terminal_observation" in b)
+
+
+def corridor(length=12):
+    walls = np.ones((3, length + 2), bool)
+    walls[1, 1:-1] = False
+    return walls
+
+
+def test_a_blocked_step_changes_nothing():
+    env = MapWorldEnv(maps=corridor(), scale=1)
+    env.reset(seed=0)
+    before = env.worlds.pose.copy()
+    env.step(0)
+    np.testing.assert_array_equal(env.worlds.pose, before)
+
+
+def test_a_step_sets_the_heading_and_the_odometry():
+    env = MapWorldEnv(maps=corridor(), scale=1)
+    env.reset(seed=0)
+    env.worlds.pose[0, :2] = env.worlds.start[0] = 1, 4
+    observation, *_, info = env.step(3)
+    assert observation["odometry"].tolist() == [0, 1, 3]
+    assert info["position"] == (5, 1)
+
+
+def test_walking_through_a_corridor_covers_all_of_it_and_ends_the_episode():
+    env = MapWorldEnv(maps=corridor(), scale=1)
+    env.reset(seed=0)
+    total, terminated = env.worlds.coverage[0], False
+    for action in [2] * 12 + [3] * 12:
+        _, reward, terminated, _, info = env.step(action)
+        total += reward
+        if terminated:
+            break
+    assert terminated
+    assert info["coverage"] == 1.0
+    assert total == pytest.approx(1.0)
+
+
+def test_the_episode_is_truncated_at_its_limit():
+    env = MapWorldEnv(maps=corridor(40), scale=1, max_steps=3)
+    env.reset(seed=0)
+    assert [env.step(0)[3] for _ in range(3)] == [False, False, True]
+
+
+def test_every_wall_has_a_colour_of_its_own_that_is_neither_free_nor_unknown():
+    env = MapWorldEnv(size="large")
+    env.reset(seed=0)
+    walls = ~env.reachable[::3, ::3]
+    codes = encode(env.worlds.picture(0)[None, ::3, ::3])[0]
+    colours = codes[walls]
+    assert len(np.unique(colours)) == len(colours)
+    assert not np.isin(colours, (FREE, UNKNOWN)).any()
+    assert (codes[~walls] == FREE).all()
+
+
+def test_recolouring_changes_walls_but_not_what_is_free():
+    env = MapWorldEnv(recolour=True)
+    env.reset(seed=0)
+    before, free = env.worlds.picture(0).copy(), env.reachable
+    env.step(0)
+    after = env.worlds.picture(0)
+    assert (before[free] == after[free]).all()
+    assert (before[~free] != after[~free]).any(axis=-1).all()
+
+
+def test_obstacles_move_over_free_cells_only_and_never_onto_the_agent():
+    env = MapWorldEnv(obstacles=20)
+    env.reset(seed=0)
+    free = env.reachable
+    rng = np.random.default_rng(0)
+    places = set()
+    for _ in range(50):
+        env.step(rng.integers(4))
+        rows, cols = env.worlds._obstacles[0].T
+        assert free[rows, cols].all()
+        assert len({(r, c) for r, c in zip(rows, cols, strict=True)} | {tuple(env.worlds.pose[0, :2])}) == 21
+        places.add(tuple(rows))
+        np.testing.assert_array_equal(env.reachable, free)
+    assert len(places) > 40
+
+
+def test_given_maps_are_explored_in_turn():
+    maps = [corridor(10), corridor(20), corridor(30)]
+    env = MapWorldEnv(maps=maps, scale=1)
+    widths = []
+    for _ in range(4):
+        env.reset(seed=0)
+        widths.append(env.reachable.sum())
+    assert widths == [10, 20, 30, 10]
+    many = MapWorldVecEnv(3, maps=maps, scale=1)
+    many.reset()
+    assert [free.sum() for free in many.get_attr("reachable")] == [10, 20, 30]
+
+
+def test_colour_codes_and_pictures_are_two_writings_of_one_thing():
+    codes = np.random.default_rng(0).integers(0, 1 << 24, (2, 5, 5)).astype(np.int32)
+    picture = np.empty((2, 5, 5, 3), np.uint8)
+    decode(codes, picture)
+    np.testing.assert_array_equal(encode(picture), codes)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scale": 0},
+        {"obstacles": -1},
+        {"view_size": 8},
+        {"max_steps": 0},
+        {"size": "tiny"},
+        {"map_name": "x", "maps": corridor()},
+    ],
+)
+def test_options_that_cannot_be_are_refused(options):
+    with pytest.raises(ValueError, match=r".+"):
+        MapWorldEnv(**options)
