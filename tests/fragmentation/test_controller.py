@@ -1,0 +1,215 @@
+"""The controller against a slow, obvious one that handles one environment after the other."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from farl.fragmentation import FragmentationAndRecall, KeyRecall, NoRecall, Ratio, Uniform, ZScore
+from farl.memory import LongTermMemory
+
+
+class Reference:
+    """Fragmentation and recall by key with a z-score, in plain Python."""
+
+    def __init__(self, n_envs, threshold, min_samples, gate, capacity):
+        self.threshold, self.min_samples, self.gate, self.capacity = threshold, min_samples, gate, capacity
+        self.samples = {0: []}
+        self.keys = []  # (fragment, key)
+        self.edges = []
+        self.used = {0: 0}
+        self.time = 0
+        self.next_id = 1
+        self.active = [0] * n_envs
+        self.previous_keys = None
+
+    def best(self, key):
+        cosine = [float(np.dot(k, key) / np.linalg.norm(k) / np.linalg.norm(key)) for _, k in self.keys]
+        place = int(np.argmax(np.float32(cosine)))
+        return self.keys[place][0] if np.float32(cosine[place]) >= self.gate else None
+
+    def step(self, surprisal, keys, starts):
+        n_envs = len(surprisal)
+        before = list(self.active)
+        fragmented, recalled = [False] * n_envs, [False] * n_envs
+        if not self.keys:
+            self.keys.append((self.active[0], keys[0]))
+        target = [self.best(keys[env]) for env in range(n_envs)]
+        fires = [False] * n_envs
+        for env in range(n_envs):
+            if target[env] is not None and target[env] != before[env]:
+                recalled[env] = True
+                continue
+            own = np.array(self.samples[before[env]])
+            if len(own) >= max(self.min_samples, 2) and own.std(ddof=1) > 0:
+                fires[env] = (surprisal[env] - own.mean()) / own.std(ddof=1) > self.threshold
+        for env in range(n_envs):
+            if not recalled[env] and not fires[env]:
+                self.samples[before[env]].append(surprisal[env])
+        for env in range(n_envs):
+            if recalled[env]:
+                self.active[env] = target[env]
+        for env in range(n_envs):
+            if recalled[env] and not starts[env]:
+                self.edge(before[env], self.active[env])
+        for env in range(n_envs):
+            if not fires[env]:
+                continue
+            again = self.best(keys[env])
+            if again is not None and again != self.active[env]:
+                recalled[env] = True
+                self.active[env] = again
+                if not starts[env]:
+                    self.edge(before[env], again)
+                continue
+            if len(self.samples) >= self.capacity:
+                victim = min((f for f in self.samples if f not in self.active), key=lambda f: (self.used[f], f))
+                del self.samples[victim], self.used[victim]
+                self.keys = [(f, k) for f, k in self.keys if f != victim]
+                self.edges = [edge for edge in self.edges if victim not in edge]
+            new = self.next_id
+            self.next_id += 1
+            old = self.active[env]
+            self.samples[new] = []
+            self.time += 1
+            self.used[new] = self.time
+            self.active[env] = new
+            fragmented[env] = True
+            if not starts[env]:
+                self.edges.append((old, new))
+            self.keys.append((new, keys[env]))
+            if not starts[env] and self.previous_keys is not None:
+                self.keys.append((old, self.previous_keys[env]))
+        self.previous_keys = keys
+        self.time += 1
+        for fragment in set(self.active):
+            self.used[fragment] = self.time
+        return list(self.active), before, fragmented, recalled
+
+    def edge(self, a, b):
+        if (a, b) not in self.edges and (b, a) not in self.edges:
+            self.edges.append((a, b))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 6), st.sampled_from([0.6, 0.9, 2.0]), st.sampled_from([7, 12, 1000]))
+def test_events_equal_those_of_the_per_environment_reference(seed, n_envs, gate, capacity):
+    rng = np.random.default_rng(seed)
+    memory = LongTermMemory(capacity, keys_per_fragment=None)
+    controller = FragmentationAndRecall(ZScore(2.0, 5), memory, KeyRecall(memory, gate), n_envs, lambda parent: None)
+    reference = Reference(n_envs, 2.0, 5, gate, capacity)
+    for _ in range(120):
+        surprisal = rng.exponential(size=n_envs)
+        keys = rng.normal(size=(n_envs, 3)).astype(np.float32)
+        starts = rng.random(n_envs) < 0.1
+        events = controller.step(surprisal, keys, starts)
+        expected = reference.step(surprisal, keys, starts)
+        assert [part.tolist() for part in events] == [list(part) for part in expected]
+    assert memory.ids == sorted(reference.samples)
+    assert memory.key_owners.tolist() == [fragment for fragment, _ in reference.keys]
+    assert sorted(sorted(e) for e in memory.graph.edges()) == sorted(sorted(e) for e in reference.edges)
+
+
+def make(n_envs=1, criterion=None, gate=0.99, capacity=100):
+    memory = LongTermMemory(capacity)
+    criterion = criterion or Ratio(threshold=2.0, min_samples=3, alpha=None)
+    return FragmentationAndRecall(criterion, memory, KeyRecall(memory, gate), n_envs, lambda parent: parent)
+
+
+def key(angle):
+    return np.array([[np.cos(angle), np.sin(angle)]], np.float32)
+
+
+def test_a_fragment_is_recalled_in_both_directions_over_its_fracture():
+    controller = make()
+    angles = iter(np.linspace(0.0, 0.4, 5))
+    for _ in range(4):
+        controller.step(np.array([1.0]), key(next(angles)))
+    controller.step(np.array([9.0]), key(1.5))  # crosses from fragment 0 at angle 0.3 into fragment 1 at 1.5
+    assert controller.active.tolist() == [1]
+    assert controller.step(np.array([1.0]), key(2.5)).active.tolist() == [1]
+    back = controller.step(np.array([1.0]), key(0.3))
+    assert (back.active.tolist(), back.recalled.tolist()) == ([0], [True])
+    again = controller.step(np.array([1.0]), key(1.5))
+    assert (again.active.tolist(), again.recalled.tolist()) == ([1], [True])
+    assert (controller.fractures, controller.recalls) == (1, 2)
+    assert list(controller.memory.graph.edges(data=True)) == [(0, 1, {"kind": "fracture"})]
+
+
+def test_a_fracture_across_a_reset_leaves_no_edge_and_no_key_on_the_far_side():
+    controller = make()
+    for angle in (0.0, 0.1, 0.2):
+        controller.step(np.array([1.0]), key(angle))
+    controller.step(np.array([9.0]), key(1.5), starts=np.array([True]))
+    assert controller.active.tolist() == [1]
+    assert controller.memory.graph.number_of_edges() == 0
+    assert controller.memory.key_owners.tolist() == [0, 1]
+
+
+def test_environments_that_see_the_same_new_place_at_once_share_one_new_fragment():
+    controller = make(n_envs=3)
+    for angle in (0.0, 0.1, 0.2):
+        controller.step(np.ones(3), np.repeat(key(angle), 3, axis=0))
+    events = controller.step(np.array([9.0, 9.0, 1.0]), np.concatenate([key(1.5), key(1.5), key(0.3)]))
+    assert events.active.tolist() == [1, 1, 0]
+    assert events.fragmented.tolist() == [True, False, False]
+    assert events.recalled.tolist() == [False, True, False]
+
+
+def test_where_becomes_the_data_of_the_edge():
+    controller = make(criterion=Uniform(3))
+    for step in range(3):
+        controller.step(np.ones(1), key(step), where=[{"position": [step, 7]}])
+    assert list(controller.memory.graph.edges(data=True)) == [(0, 1, {"kind": "fracture", "position": [2, 7]})]
+
+
+def test_without_recall_every_fracture_opens_a_new_fragment():
+    memory = LongTermMemory()
+    controller = FragmentationAndRecall(Uniform(2), memory, NoRecall(), 2, lambda parent: None, share=False)
+    for _ in range(4):
+        controller.step(np.ones(2))
+    assert controller.active.tolist() == [4, 5]
+    assert controller.recalls == 0
+
+
+def test_an_evicted_fragment_takes_its_statistics_along():
+    controller = make(criterion=Uniform(2), gate=2.0, capacity=3)
+    for step in range(40):
+        controller.step(np.ones(1), key(step))
+    assert len(controller.memory) == 3
+    assert set(controller.criterion.statistics.fragment_ids.tolist()) <= set(controller.memory.ids)
+
+
+def test_state_dict_continues_with_the_same_events():
+    rng = np.random.default_rng(0)
+    controller, copy = make(4, gate=0.95), make(4, gate=0.95)
+    stream = [(rng.exponential(size=4), rng.normal(size=(4, 2)).astype(np.float32)) for _ in range(200)]
+    for surprisal, keys in stream[:100]:
+        controller.step(surprisal, keys)
+    copy.load_state_dict(controller.state_dict())
+    moves = 0
+    for surprisal, keys in stream[100:]:
+        events, expected = controller.step(surprisal, keys), copy.step(surprisal, keys)
+        np.testing.assert_array_equal(events, expected)
+        moves += int(events.fragmented.sum() + events.recalled.sum())
+    assert moves > 10
+
+
+def test_a_state_of_another_number_of_environments_is_dealt_out_in_turn():
+    controller = make(2, criterion=Uniform(1), gate=2.0)
+    controller.step(np.ones(2), np.eye(2, dtype=np.float32))
+    assert controller.active.tolist() == [1, 2]
+    larger = make(3)
+    larger.load_state_dict(controller.state_dict())
+    assert larger.active.tolist() == [1, 2, 1]
+
+
+def test_wrong_sizes_and_too_small_memories_are_refused():
+    with pytest.raises(ValueError, match="capacity to at least 5"):
+        make(n_envs=4, capacity=4)
+    with pytest.raises(ValueError, match="2 environments"):
+        make(n_envs=2).step(np.ones(3))
+    with pytest.raises(ValueError, match="n_envs"):
+        make(n_envs=0)
+    with pytest.raises(ValueError, match="finite"):
+        make().step(np.array([np.nan]), key(0.0))
