@@ -1,0 +1,162 @@
+"""What happens beside learning: progress, checkpoints, stopping, and the tables in TensorBoard."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import HParam
+
+from farl.experiment.algorithms import default_hyperparameters
+from farl.experiment.config import ExperimentConfig
+from farl.experiment.interruption import StopRequest
+from farl.experiment.metrics import curiosity_metrics, episode_metrics
+
+NOT_FOR_TEXT = ("stdout", "log", "json", "csv")
+COVERAGE_GOAL = 0.9
+
+
+class HasCoverage(Protocol):
+    """What the tracker asks of the exploration callback."""
+
+    @property
+    def coverage(self) -> float | None:
+        """Part of the reachable cells that were visited, None where positions are unknown."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far training is; None where something does not apply or is not known yet."""
+
+    timesteps: int
+    total_timesteps: int
+    steps_per_second: float
+    ep_rew_mean: float | None
+    coverage: float | None
+    fragments: int | None
+    recalls: int | None
+
+
+class Observer(Protocol):
+    """Somebody who watches a run, such as a progress bar."""
+
+    def started(self, timesteps: int, total_timesteps: int) -> None:
+        """Training begins, or goes on, at ``timesteps``."""
+
+    def progressed(self, status: Status) -> None:
+        """Called a few times a second."""
+
+    def finished(self) -> None:
+        """Training is over, for whatever reason."""
+
+
+class RunTracker(BaseCallback):
+    """Reports to the observer, notes when 90% of the cells were covered, and stops when asked to."""
+
+    def __init__(
+        self, total_timesteps: int, exploration: HasCoverage, observer: Observer | None, stop: StopRequest
+    ) -> None:
+        super().__init__()
+        self.goal_timesteps: int | None = None
+        self._total_timesteps = total_timesteps
+        self._exploration = exploration
+        self._observer = observer
+        self._stop = stop
+        self._steps_at_start = 0
+        self._began = 0.0
+        self._reported = 0.0
+
+    def _on_training_start(self) -> None:
+        self._steps_at_start = self.model.num_timesteps
+        self._began = self._reported = time.monotonic()
+        if self._observer is not None:
+            self._observer.started(self.model.num_timesteps, self._total_timesteps)
+
+    def _on_step(self) -> bool:
+        if self.goal_timesteps is None and (self._exploration.coverage or 0.0) >= COVERAGE_GOAL:
+            self.goal_timesteps = self.num_timesteps
+        if self._observer is not None and time.monotonic() - self._reported > 0.25:
+            self.report()
+        return not self._stop.requested
+
+    def _on_training_end(self) -> None:
+        self.report()
+
+    def report(self) -> None:
+        """Tell the observer how things stand."""
+        if self._observer is None:
+            return
+        self._reported = time.monotonic()
+        curiosity = curiosity_metrics(self.model)
+        self._observer.progressed(
+            Status(
+                timesteps=self.model.num_timesteps,
+                total_timesteps=self._total_timesteps,
+                steps_per_second=(self.model.num_timesteps - self._steps_at_start)
+                / max(self._reported - self._began, 1e-9),
+                ep_rew_mean=episode_metrics(self.model)["ep_rew_mean"],
+                coverage=self._exploration.coverage,
+                fragments=curiosity["fragments"],
+                recalls=curiosity["recalls"],
+            )
+        )
+
+
+class PeriodicCheckpoints(BaseCallback):
+    """Saves every ``freq`` timesteps, between rollouts: then no half-collected rollout is lost on resuming."""
+
+    def __init__(self, freq: int, save: Callable[[], object]) -> None:
+        super().__init__()
+        self._freq = freq
+        self._save = save
+        self._next = freq
+
+    def _on_training_start(self) -> None:
+        self._next = (self.model.num_timesteps // self._freq + 1) * self._freq
+
+    def _on_rollout_start(self) -> None:
+        if self.model.num_timesteps >= self._next:
+            self._save()
+            self._next = (self.model.num_timesteps // self._freq + 1) * self._freq
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class LogHyperparameters(BaseCallback):
+    """Writes the configuration to TensorBoard once: a text table, and the hyperparameters tab."""
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        super().__init__()
+        self._config = config
+
+    def _on_training_start(self) -> None:
+        settings = flatten(self._config.model_dump(mode="json"))
+        # The tables name the values in force, the algorithm's own defaults included.
+        defaults = default_hyperparameters(type(self.model).__mro__[0])
+        for name, value in defaults.items():
+            settings.setdefault(f"algorithm.hyperparameters.{name}", value)
+        rows = "\n".join(f"|{key}|{_cell(value)}|" for key, value in sorted(settings.items()))
+        self.logger.record("config/table", f"|key|value|\n|-|-|\n{rows}", exclude=NOT_FOR_TEXT)
+        plain = {key: value if isinstance(value, int | float | bool) else str(value) for key, value in settings.items()}
+        self.logger.record("hparams", HParam(plain, {"rollout/ep_rew_mean": 0.0}), exclude=NOT_FOR_TEXT)
+        self.logger.dump(self.model.num_timesteps)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")

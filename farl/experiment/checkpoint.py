@@ -1,0 +1,262 @@
+"""Checkpoints: a folder that appears whole or not at all, and says of itself whether it is intact.
+
+A checkpoint holds the model's zip, the replay buffer of off-policy algorithms, the VecNormalize statistics, the state of
+all random number generators and of the exploration pictures. The environments themselves cannot be saved: a resumed
+run starts new episodes.
+"""
+
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+
+from farl.errors import ConfigError
+from farl.memory.storage import load_state, save_state
+
+_MANIFEST = "manifest.json"
+_MODEL = "model.zip"
+_STATE = "state.safetensors"
+_REPLAY = "replay_buffer.safetensors"
+_FORMAT = "farl-checkpoint-1"
+_NAME = re.compile(r"^step_(\d+)(?:\.(\d+))?$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An intact checkpoint on disk."""
+
+    path: Path
+    timesteps: int
+    algorithm: str
+    far: bool
+
+    @property
+    def model_file(self) -> Path:
+        """The zip that ``load`` of the algorithm reads."""
+        return self.path / _MODEL
+
+
+def save_checkpoint(folder: Path, model: BaseAlgorithm, algorithm: str, extra: Mapping[str, Any], keep: int) -> Path:
+    """Save a checkpoint below ``folder`` and remove all but the ``keep`` latest.
+
+    Args:
+        folder: the run's folder of checkpoints.
+        model: what to save, with its environment.
+        algorithm: its name in the configuration.
+        extra: further state, a tree of dicts, lists, arrays, tensors, numbers and strings.
+        keep: how many checkpoints stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".unfinished-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
+    try:
+        model.save(unfinished / _MODEL)
+        save_state(_as_tensors({"rng": _rng_state(model), "norm": _norm_state(model), **extra}), unfinished / _STATE)
+        if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
+            save_state(_as_tensors(_replay_state(model.replay_buffer)), unfinished / _REPLAY)
+        manifest = {
+            "format": _FORMAT,
+            "timesteps": int(model.num_timesteps),
+            "algorithm": algorithm,
+            "far": getattr(model, "curiosity", None) is not None,
+            "files": {file.name: _fingerprint(file) for file in sorted(unfinished.iterdir())},
+        }
+        (unfinished / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        for file in unfinished.iterdir():
+            _flush_to_disk(file)
+        unfinished.chmod(0o755)
+        target = _free_name(folder, int(model.num_timesteps))
+        os.replace(unfinished, target)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    for old in _sorted(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def latest_checkpoint(folder: Path) -> Checkpoint:
+    """The latest checkpoint below ``folder``, every byte of it checked.
+
+    Raises:
+        ConfigError: there is none, or it is damaged or not FARL's.
+    """
+    found = _sorted(folder)
+    if not found:
+        raise ConfigError(f"{folder.parent}: has no checkpoint yet; train it again with: farl train {folder.parent}/config.yaml")
+    path = found[-1]
+    fix = f"remove the folder {path} to use the checkpoint before it" if len(found) > 1 else (
+        f"train again with: farl train {folder.parent}/config.yaml"
+    )
+    try:
+        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != _FORMAT:
+            raise ConfigError(f"{path}: checkpoint of another version of FARL ({manifest['format']}); {fix}")
+        checkpoint = Checkpoint(path, int(manifest["timesteps"]), str(manifest["algorithm"]), bool(manifest["far"]))
+        files = dict(manifest["files"])
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: not a FARL checkpoint (it holds no {_MANIFEST}); {fix}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path / _MANIFEST}: damaged; {fix}") from None
+    for name in {_MODEL, _STATE, *files}:
+        file = path / name
+        if not file.is_file():
+            raise ConfigError(f"{file}: missing from the checkpoint; {fix}")
+        expected = files.get(name, {})
+        size = file.stat().st_size
+        if size != expected.get("bytes"):
+            raise ConfigError(f"{file}: damaged ({size:,} bytes instead of {expected.get('bytes', 0):,}); {fix}")
+        if _fingerprint(file) != expected:
+            raise ConfigError(f"{file}: damaged (its checksum is wrong); {fix}")
+    return checkpoint
+
+
+def restore_checkpoint(checkpoint: Checkpoint, model: BaseAlgorithm) -> dict[str, Any]:
+    """Put the saved state around a model that was loaded from ``checkpoint.model_file``.
+
+    Returns the ``extra`` state that was saved, with numpy arrays.
+    """
+    state = _as_arrays(load_state(checkpoint.path / _STATE))
+    restore_normalisation(checkpoint, model.get_vec_normalize_env())
+    replay_file = checkpoint.path / _REPLAY
+    if replay_file.is_file() and isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
+        _restore_replay(model.replay_buffer, _as_arrays(load_state(replay_file)))
+    _restore_rng(state.pop("rng"), model)
+    state.pop("norm")
+    return dict(state)
+
+
+def restore_normalisation(checkpoint: Checkpoint, venv: VecNormalize | None) -> None:
+    """Put the saved running statistics into a VecNormalize, if there is one."""
+    norm = _as_arrays(load_state(checkpoint.path / _STATE))["norm"]
+    if venv is None or norm is None:
+        return
+    for name, moments in norm.items():
+        statistics = getattr(venv, name)
+        for key, value in moments.items():
+            holder = statistics[key] if isinstance(statistics, dict) else statistics
+            holder.mean, holder.var, holder.count = value["mean"], value["var"], value["count"]
+
+
+def _norm_state(model: BaseAlgorithm) -> dict[str, Any] | None:
+    venv = model.get_vec_normalize_env()
+    if venv is None:
+        return None
+    state: dict[str, Any] = {}
+    for name in ("obs_rms", "ret_rms"):
+        statistics = getattr(venv, name, None)
+        if statistics is None:
+            continue
+        parts = statistics if isinstance(statistics, dict) else {"": statistics}
+        state[name] = {
+            key: {"mean": np.asarray(part.mean), "var": np.asarray(part.var), "count": float(part.count)}
+            for key, part in parts.items()
+        }
+    return state
+
+
+def _rng_state(model: BaseAlgorithm) -> dict[str, Any]:
+    version, python_words, python_gauss = random.getstate()
+    kind, numpy_words, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002  SB3 draws from it
+    return {
+        "python": [version, list(python_words), python_gauss],
+        "numpy": [kind, np.asarray(numpy_words, np.int64), position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "actions": model.action_space.np_random.bit_generator.state,
+    }
+
+
+def _restore_rng(state: dict[str, Any], model: BaseAlgorithm) -> None:
+    version, python_words, python_gauss = state["python"]
+    random.setstate((version, tuple(python_words), python_gauss))
+    kind, numpy_words, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, numpy_words.astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    torch.set_rng_state(torch.from_numpy(state["torch"]))
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([torch.from_numpy(device) for device in state["cuda"]])
+    model.action_space.np_random.bit_generator.state = state["actions"]
+
+
+def _replay_state(buffer: ReplayBuffer) -> dict[str, Any]:
+    """The filled part of every array of the buffer."""
+    filled = buffer.buffer_size if buffer.full else min(buffer.pos + 1, buffer.buffer_size)
+    arrays: dict[str, Any] = {}
+    for name, value in vars(buffer).items():
+        parts = value if isinstance(value, dict) else {"": value}
+        if parts and all(isinstance(part, np.ndarray) for part in parts.values()):
+            arrays[name] = {key: part[:filled] for key, part in parts.items()}
+    return {"pos": int(buffer.pos), "full": bool(buffer.full), "arrays": arrays}
+
+
+def _restore_replay(buffer: ReplayBuffer, state: dict[str, Any]) -> None:
+    for name, parts in state["arrays"].items():
+        holder = getattr(buffer, name)
+        for key, saved in parts.items():
+            array = holder[key] if isinstance(holder, dict) else holder
+            array[: len(saved)] = saved
+    buffer.pos, buffer.full = state["pos"], state["full"]
+
+
+def _as_tensors(tree: Any) -> Any:
+    if isinstance(tree, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(tree)).reshape(tree.shape)
+    if isinstance(tree, np.generic):
+        return tree.item()
+    if isinstance(tree, Mapping):
+        return {key: _as_tensors(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_as_tensors(value) for value in tree]
+    return tree
+
+
+def _as_arrays(tree: Any) -> Any:
+    if isinstance(tree, torch.Tensor):
+        return tree.numpy()
+    if isinstance(tree, dict):
+        return {key: _as_arrays(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_as_arrays(value) for value in tree]
+    return tree
+
+
+def _fingerprint(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def _flush_to_disk(file: Path) -> None:
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _free_name(folder: Path, timesteps: int) -> Path:
+    """A new name even when the same step was saved before, so that no intact checkpoint is ever taken away first."""
+    path, number = folder / f"step_{timesteps:09d}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"step_{timesteps:09d}.{number}"
+    return path
+
+
+def _sorted(folder: Path) -> list[Path]:
+    matches = [(_NAME.match(path.name), path) for path in folder.glob("step_*") if path.is_dir()]
+    numbered = [(int(match[1]), int(match[2] or 1), path) for match, path in matches if match]
+    return [path for _, _, path in sorted(numbered)]

@@ -1,0 +1,139 @@
+"""What an experiment is: the typed form of a YAML file. ``farl schema`` prints it as JSON Schema."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StrictBool
+
+from farl.sb3.config import FARConfig, StrictModel
+
+MAX_TIMESTEPS = 10**12
+
+
+def _whole_number(value: Any) -> Any:
+    if isinstance(value, bool | str) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError("expected a whole number")
+    return int(value) if isinstance(value, float) else value
+
+
+def _wrapper(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+_Whole = BeforeValidator(_whole_number)  # 1e6 is a whole number; "3" and true are not
+
+
+class WrapperConfig(StrictModel):
+    """A Gymnasium wrapper around each environment."""
+
+    name: str
+    """A wrapper of gymnasium.wrappers, minigrid.wrappers or farl.envs, or any other as package.module:Class."""
+    kwargs: dict[str, Any] = {}
+    """Arguments of the wrapper, after the environment."""
+
+
+class EnvironmentConfig(StrictModel):
+    """Which environment, how many copies of it, and what lies around them."""
+
+    id: str
+    """Gymnasium id; farl list envs prints those that are known."""
+    kind: Literal["gymnasium", "minigrid", "atari"] = "gymnasium"
+    """gymnasium: as it is. minigrid: partial view as observation, positions for the exploration pictures.
+    atari: the usual preprocessing (84x84 gray, frame skip 4, 4 frames stacked)."""
+    observation: Literal["one_hot", "symbolic", "rgb"] | None = None
+    """For kind minigrid only: the partial view as a one-hot vector (null means this one), as its raw symbols, or as
+    an RGB picture."""
+    n_envs: Annotated[int, Field(ge=1, le=1024), _Whole] = 1
+    """Number of copies stepped at once."""
+    vector_backend: Literal["dummy", "subproc"] = "dummy"
+    """dummy: one after another in this process, fastest for cheap environments. subproc: one process each."""
+    kwargs: dict[str, Any] = {}
+    """Arguments of gymnasium.make."""
+    wrappers: list[Annotated[WrapperConfig, BeforeValidator(_wrapper)]] = []
+    """Wrappers, innermost first: a name, or {name: ..., kwargs: {...}}."""
+    normalize_observations: StrictBool = False
+    """Divide observations by their running standard deviation (VecNormalize)."""
+    normalize_rewards: StrictBool = False
+    """Divide rewards by the running standard deviation of the return (VecNormalize)."""
+
+
+class AlgorithmConfig(StrictModel):
+    """Which algorithm learns, and how."""
+
+    name: str = "PPO"
+    """An algorithm of Stable-Baselines3 or sb3-contrib; farl list algorithms prints them."""
+    policy: str = "MlpPolicy"
+    """MlpPolicy for vectors, CnnPolicy for images, MultiInputPolicy for dictionaries."""
+    hyperparameters: dict[str, Any] = {}
+    """Keyword arguments of the algorithm. Learning rates and clip ranges also take a schedule: linear(2.5e-4)."""
+
+
+class LoggingConfig(StrictModel):
+    """What is written while training."""
+
+    tensorboard: StrictBool = True
+    """Write TensorBoard events to the run directory."""
+    interval: Annotated[int, Field(ge=1, le=10**6), _Whole] = 1
+    """Rollouts (PPO and its like) or episodes (DQN and its like) between two log entries."""
+    image_freq: Annotated[int, Field(ge=0, le=MAX_TIMESTEPS), _Whole] = 50_000
+    """Timesteps between two exploration pictures in TensorBoard; 0 draws them at the end only."""
+
+
+class EvaluationConfig(StrictModel):
+    """Evaluation of the policy on environments of its own while training."""
+
+    freq: Annotated[int, Field(ge=1, le=MAX_TIMESTEPS), _Whole] = 50_000
+    """Timesteps between two evaluations."""
+    episodes: Annotated[int, Field(ge=1, le=100_000), _Whole] = 10
+    """Episodes of each evaluation."""
+    deterministic: StrictBool = True
+    """Take the most likely action instead of sampling."""
+
+
+class CheckpointConfig(StrictModel):
+    """What is kept to resume from; the end of training and Ctrl-C always save."""
+
+    freq: Annotated[int, Field(ge=1, le=MAX_TIMESTEPS), _Whole] = 100_000
+    """Timesteps between two checkpoints."""
+    keep: Annotated[int, Field(ge=1, le=10_000), _Whole] = 2
+    """How many of the latest checkpoints stay on disk."""
+
+
+class ExperimentConfig(StrictModel):
+    """One experiment: everything that decides its outcome."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = "experiment"
+    """Name of the run directory under runs/; without it, the name of the file."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1), _Whole] = 0
+    """Seed of every random number generator."""
+    total_timesteps: Annotated[int, Field(ge=1, le=MAX_TIMESTEPS), _Whole]
+    """Environment steps of the whole run, over all copies of the environment."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$")] = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    torch_threads: Annotated[int, Field(ge=1, le=1024), _Whole] | None = None
+    """CPU threads of torch; null leaves torch's own choice."""
+    environment: EnvironmentConfig
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    far: FARConfig | None = None
+    """Fragmentation and recall; null trains the plain algorithm, {} takes the defaults."""
+    logging: LoggingConfig = LoggingConfig()
+    evaluation: EvaluationConfig | None = None
+    """null never evaluates while training."""
+    checkpoints: CheckpointConfig = CheckpointConfig()
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file: an ExperimentConfig, or what a file adds to its ``base``."""
+    schema = ExperimentConfig.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["properties"] = {
+        "base": {
+            "type": "string",
+            "description": "Another YAML file, relative to this one, whose settings this file changes.",
+        },
+        **schema["properties"],
+    }
+    # What a file with a base leaves out stands in the base.
+    schema["$defs"]["EnvironmentConfig"].pop("required")
+    required = schema.pop("required")
+    schema["anyOf"] = [{"required": ["base"]}, {"required": required}]
+    return schema

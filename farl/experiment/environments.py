@@ -1,0 +1,202 @@
+"""Builds the vectorised environment that a configuration describes."""
+
+import importlib
+import importlib.util
+import inspect
+import signal
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.error import Error as GymnasiumError
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecFrameStack,
+    VecNormalize,
+)
+
+import farl.envs  # noqa: F401  registers FARL's environments
+from farl.errors import ConfigError, did_you_mean
+from farl.experiment.config import EnvironmentConfig, WrapperConfig
+
+AnyEnv = gym.Env[Any, Any]
+
+_EXTRAS = {"ale_py": "atari", "cv2": "atari", "envpool": "envpool", "gym3": "procgen", "procgen": "procgen"}
+_FRAME_STACK = {"atari": 4}
+
+
+@cache
+def known_environments() -> dict[str, str]:
+    """Every id that Gymnasium can make -> the kind that suits it."""
+    importlib.import_module("minigrid")
+    if importlib.util.find_spec("ale_py") is not None:
+        gym.register_envs(importlib.import_module("ale_py"))
+    return {name: _kind(str(spec.entry_point)) for name, spec in gym.registry.items()}
+
+
+def id_problem(environment: EnvironmentConfig) -> str | None:
+    """Why the id cannot be made, or None."""
+    known = known_environments()
+    name = environment.id
+    module, _, rest = name.partition(":")
+    if rest and ":" not in rest:  # Gymnasium's module:id imports the module first
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            return f"cannot import {module!r}: {error}"
+        name, known = rest, dict.fromkeys(gym.registry, "gymnasium")
+    if name in known:
+        return None
+    if name.startswith("ALE/") and importlib.util.find_spec("ale_py") is None:
+        return f"unknown environment {name!r}: Atari needs an extra: pip install 'farl[atari]'"
+    return f"unknown environment {name!r}{did_you_mean(name, known)}; farl list envs prints all"
+
+
+def find_wrapper(wrapper: WrapperConfig) -> Callable[..., AnyEnv]:
+    """The wrapper class behind a name.
+
+    Raises:
+        ConfigError: the name is unknown, or an argument is.
+    """
+    name = wrapper.name
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            found: Any = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"cannot import wrapper {name!r}: {error}") from None
+    else:
+        found = _wrappers().get(name)
+    if found is None:
+        raise ConfigError(f"unknown wrapper {name!r}{did_you_mean(name, _wrappers())}; or write package.module:Class")
+    parameters = dict(list(inspect.signature(found).parameters.items())[1:])
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return found  # type: ignore[no-any-return]
+    for key in wrapper.kwargs:
+        if key not in parameters:
+            raise ConfigError(f"wrapper {name} has no argument {key!r}{did_you_mean(key, parameters)}")
+    required = [key for key, parameter in parameters.items() if parameter.default is parameter.empty]
+    missing = [key for key in required if key not in wrapper.kwargs]
+    if missing:
+        raise ConfigError(f"wrapper {name} needs kwargs: {', '.join(missing)}")
+    return found  # type: ignore[no-any-return]
+
+
+def make_one(environment: EnvironmentConfig, render_mode: str | None = None) -> AnyEnv:
+    """One environment with its wrappers. Its returns are measured below the user's wrappers.
+
+    Raises:
+        ConfigError: the environment or a wrapper refuses its arguments, or a package is missing.
+    """
+    kwargs = dict(environment.kwargs)
+    if render_mode is not None:
+        kwargs["render_mode"] = render_mode
+    if environment.kind == "atari":
+        kwargs.setdefault("frameskip", 1)  # AtariWrapper skips frames itself
+    known_environments()
+    try:
+        env: AnyEnv = gym.make(environment.id, **kwargs)
+        env = _prepare(env, environment)
+        for wrapper in environment.wrappers:
+            env = find_wrapper(wrapper)(env, **wrapper.kwargs)
+    except ConfigError:
+        raise
+    except ImportError as error:
+        raise ConfigError(_missing_package(environment.id, error)) from None
+    except (TypeError, ValueError, AssertionError, AttributeError, KeyError, GymnasiumError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].split(" was raised from the env")[0]
+        raise ConfigError(f"{environment.id} cannot be made with these kwargs and wrappers: {first}") from None
+    return env
+
+
+def make_vec_env(
+    environment: EnvironmentConfig, seed: int, n_envs: int | None = None, render_mode: str | None = None
+) -> VecEnv:
+    """All copies of the environment at once, seeded; with VecNormalize outermost where the configuration asks."""
+    count = environment.n_envs if n_envs is None else n_envs
+
+    def make_here() -> AnyEnv:
+        return make_one(environment, render_mode)
+
+    def make_in_worker() -> AnyEnv:
+        # Ctrl-C reaches the whole process group: only the parent may react, or it has no environments left to stop.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return make_one(environment, render_mode)
+
+    venv: VecEnv
+    if environment.vector_backend == "subproc" and count > 1:
+        venv = SubprocVecEnv([make_in_worker] * count)
+    else:
+        venv = DummyVecEnv([make_here] * count)
+    venv.seed(seed)
+    if environment.kind in _FRAME_STACK:
+        venv = VecFrameStack(venv, _FRAME_STACK[environment.kind])
+    if environment.normalize_observations or environment.normalize_rewards:
+        venv = VecNormalize(
+            venv, norm_obs=environment.normalize_observations, norm_reward=environment.normalize_rewards
+        )
+    return venv
+
+
+def _prepare(env: AnyEnv, environment: EnvironmentConfig) -> AnyEnv:
+    """What each kind puts around its environments, with the Monitor below all that changes rewards."""
+    if environment.kind == "atari":
+        from stable_baselines3.common.atari_wrappers import AtariWrapper
+
+        return AtariWrapper(Monitor(env))
+    if environment.kind == "minigrid":
+        env = _prepare_minigrid(env, environment)
+    return Monitor(env)
+
+
+def _prepare_minigrid(env: AnyEnv, environment: EnvironmentConfig) -> AnyEnv:
+    from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
+
+    from farl.envs.minigrid_wrappers import OneHotObs, PositionInfo
+
+    if not hasattr(env.unwrapped, "agent_pos"):
+        raise ConfigError(f"{environment.id} is no MiniGrid environment; set environment.kind to gymnasium")
+    env = PositionInfo(env)
+    if environment.observation in (None, "one_hot"):
+        return OneHotObs(env)
+    if environment.observation == "rgb":
+        env = RGBImgPartialObsWrapper(env, tile_size=8)
+    return ImgObsWrapper(env)  # type: ignore[no-any-return]
+
+
+def _kind(entry_point: str) -> str:
+    if "minigrid" in entry_point:
+        return "minigrid"
+    return "atari" if "ale_py" in entry_point else "gymnasium"
+
+
+@cache
+def _wrappers() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for module_name in ("minigrid.wrappers", "gymnasium.wrappers", "farl.envs.minigrid"):
+        module = importlib.import_module(module_name)
+        for name in dir(module):
+            entry = getattr(module, name)
+            if inspect.isclass(entry) and issubclass(entry, gym.Wrapper) and not name.startswith("_"):
+                found[name] = entry
+    return found
+
+
+def _missing_package(environment_id: str, error: ImportError) -> str:
+    package = (error.name or "").split(".")[0]
+    if package in _EXTRAS:
+        return f"{environment_id} needs {package}: pip install 'farl[{_EXTRAS[package]}]'"
+    first = (str(error).strip().splitlines() or ["a package is missing"])[0]
+    return f"{environment_id} cannot be made: {first}"
+
+
+def describe_environments() -> dict[str, str]:
+    """Every id -> its kind, and for FARL's own what they are; FARL's first."""
+    own = farl.envs.list_envs()
+    known = known_environments()
+    ordered = [*own, *sorted(set(known) - set(own))]
+    return {name: "  ".join(filter(None, [f"kind: {known[name]}", own.get(name)])) for name in ordered}

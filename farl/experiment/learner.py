@@ -1,0 +1,72 @@
+"""Builds or loads the algorithm that a configuration names, with or without fragmentation and recall."""
+
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from farl.errors import ConfigError
+from farl.experiment.algorithms import algorithm_class, build_hyperparameters
+from farl.experiment.checkpoint import Checkpoint
+from farl.experiment.config import ExperimentConfig
+
+_REFUSALS = (ValueError, TypeError, AssertionError, RuntimeError, KeyError, NotImplementedError, MemoryError)
+
+
+def learner_class(config: ExperimentConfig) -> type[BaseAlgorithm]:
+    """The algorithm, wrapped by ``FAR`` where the configuration has a ``far`` section."""
+    plain = algorithm_class(config.algorithm.name)
+    if config.far is None:
+        return plain
+    from farl.sb3 import FAR
+
+    wrapped: type[BaseAlgorithm] = FAR(plain)
+    return wrapped
+
+
+def build_learner(config: ExperimentConfig, venv: VecEnv) -> BaseAlgorithm:
+    """A new, untrained model.
+
+    Raises:
+        ConfigError: the algorithm refuses its hyperparameters.
+    """
+    hyperparameters = build_hyperparameters(
+        algorithm_class(config.algorithm.name), config.algorithm.hyperparameters, venv.action_space.shape or ()
+    )
+    arguments: dict[str, Any] = {"far": config.far} if config.far is not None else {}
+    try:
+        return learner_class(config)(
+            config.algorithm.policy, venv, seed=config.seed, device=config.device, **hyperparameters, **arguments
+        )
+    except _REFUSALS as error:
+        raise ConfigError(f"{config.algorithm.name} cannot be built from this configuration: {_brief(error)}") from error
+
+
+def load_learner(config: ExperimentConfig, checkpoint: Checkpoint, venv: VecEnv | None) -> BaseAlgorithm:
+    """The model of a checkpoint. Read it only from a checkpoint that you trust: SB3's zip holds pickled objects.
+
+    Raises:
+        ConfigError: the checkpoint belongs to another algorithm or another environment.
+    """
+    wanted = (config.algorithm.name, config.far is not None)
+    if (checkpoint.algorithm, checkpoint.far) != wanted:
+        raise ConfigError(
+            f"{checkpoint.path}: holds {_describe(checkpoint.algorithm, checkpoint.far)}, but config.yaml says "
+            f"{_describe(*wanted)}; put the run's own checkpoints and config.yaml back together"
+        )
+    try:
+        return learner_class(config).load(checkpoint.model_file, env=venv, device=config.device)
+    except Exception as error:  # any reader in the zip may fail on a foreign file
+        raise ConfigError(
+            f"{checkpoint.model_file}: cannot be loaded for {config.environment.id}: {_brief(error)}; "
+            "it was made by another experiment or another version"
+        ) from error
+
+
+def _describe(algorithm: str, far: bool) -> str:
+    return f"{algorithm} with far" if far else algorithm
+
+
+def _brief(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,286 @@
+"""From a YAML file and command-line overrides to a checked ``ExperimentConfig``, with all problems at once."""
+
+import importlib.resources
+import re
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from farl.errors import ConfigError, did_you_mean
+from farl.experiment.checks import (
+    Problem,
+    algorithm_problems,
+    combination_problems,
+    device_problem,
+    environment_problems,
+)
+from farl.experiment.config import AlgorithmConfig, EnvironmentConfig, ExperimentConfig
+from farl.experiment.shipped import find_config
+from farl.experiment.yaml_source import KeyPath, YamlDocument, parse_value, read_yaml, write_yaml
+
+MAX_BASES = 10
+_COMMAND_LINE = "command line"
+_AnyModel = TypeVar("_AnyModel", bound=BaseModel)
+
+
+def load_config(reference: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read, complete and check a configuration; nothing is written.
+
+    Args:
+        reference: a YAML file, or the bare name of a configuration that comes with FARL.
+        overrides: ``key.path=value``, later ones win; values are read as YAML.
+
+    Raises:
+        ConfigError: with every problem found, one line each.
+    """
+    problems: list[str] = []
+    document = YamlDocument({})
+    with importlib.resources.as_file(find_config(str(reference))) as path:
+        try:
+            document = _with_bases(path, ())
+        except ConfigError as error:
+            problems.extend(error.problems)
+        default_name = _slug(path.stem)
+    document.data.setdefault("name", default_name)
+    for override in overrides:
+        try:
+            _apply_override(document, override)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if document.data.keys() <= {"name"}:  # nothing could be read: there is nothing more to check
+        raise ConfigError(*problems)
+    try:
+        config = parse_config(document.data, document.origins)
+    except ConfigError as error:
+        raise ConfigError(*problems, *error.problems) from None
+    if problems:
+        raise ConfigError(*problems)
+    return config
+
+
+def parse_config(data: dict[str, Any], origins: dict[KeyPath, str] | None = None) -> ExperimentConfig:
+    """Check plain data against the types, the registries and itself.
+
+    Args:
+        data: nested mappings, as a YAML file holds them.
+        origins: where each key stands, named in the messages.
+
+    Raises:
+        ConfigError: with every problem found, one line each.
+    """
+    problems: list[Problem] = []
+    config = None
+    try:
+        config = ExperimentConfig.model_validate(data)
+    except ValidationError as error:
+        problems.extend(_validation_problems(error, data))
+    # A mistake in one section must not hide the mistakes in another: each is checked as far as it can be read.
+    environment = _section(EnvironmentConfig, data.get("environment"))
+    algorithm = _section(AlgorithmConfig, data.get("algorithm", {}))
+    deeper: list[Problem] = []
+    if environment is not None:
+        deeper.extend(environment_problems(environment))
+    if algorithm is not None:
+        deeper.extend(algorithm_problems(algorithm))
+    if environment is not None and algorithm is not None and not problems and not deeper:
+        deeper.extend(combination_problems(environment, algorithm))
+    if config is not None:
+        deeper.extend(_silent_conversions(data.get("far"), config.model_dump()["far"], ("far",)))
+        problem = device_problem(config.device)
+        if problem is not None:
+            deeper.append((("device",), problem))
+    problems.extend(deeper)
+    if problems or config is None:
+        raise ConfigError(*(_line(problem, origins or {}) for problem in problems))
+    return config
+
+
+def resolved_yaml(config: ExperimentConfig) -> str:
+    """The whole configuration with all defaults written out; it loads to an equal configuration."""
+    return write_yaml(config.model_dump(mode="json"), "# The experiment as it ran, with every default written out.\n")
+
+
+def _with_bases(path: Path, seen: tuple[Path, ...]) -> YamlDocument:
+    """The file merged over its base, and that over its own."""
+    here = path.resolve()
+    if here in seen:
+        chain = " -> ".join(step.name for step in (*seen, here))
+        raise ConfigError(f"{path}: base files form a circle: {chain}; remove one of the base lines")
+    if len(seen) >= MAX_BASES:
+        raise ConfigError(f"{path}: more than {MAX_BASES} base files on top of each other")
+    document = read_yaml(path)
+    base = document.data.pop("base", None)
+    if base is None:
+        return document
+    where = document.origins.get(("base",), str(path))
+    if not isinstance(base, str) or not base:
+        raise ConfigError(f"{where}: base: expected the path of another YAML file, found {base!r}")
+    target = path.parent / base
+    if not target.is_file():
+        beside = [file.name for file in path.parent.glob("*.yaml") if file != path]
+        raise ConfigError(
+            f"{where}: base: no such file: {target}{did_you_mean(base, beside)}; paths are relative to this file"
+        )
+    below = _with_bases(target, (*seen, here))
+    below.data.pop("name", None)
+    return YamlDocument(_merge(below.data, document.data), below.origins | document.origins)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any], path: KeyPath = ()) -> dict[str, Any]:
+    """Mappings are merged key by key, everything else is replaced."""
+    merged = dict(below)
+    if path == ("algorithm",) and above.get("name", below.get("name")) != below.get("name"):
+        merged.pop("hyperparameters", None)  # they belong to the other algorithm
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value, (*path, key))
+        else:
+            merged[key] = value
+    return merged
+
+
+def _apply_override(document: YamlDocument, override: str) -> None:
+    name, equals, text = override.partition("=")
+    keys = tuple(name.split("."))
+    if not equals or not all(re.fullmatch(r"\w+", key) for key in keys):
+        raise ConfigError(f"cannot read {override!r}: write overrides as key=value or section.key=value")
+    if not text.strip():
+        raise ConfigError(f"cannot read {override!r}: there is no value; write {name}=null to switch it off")
+    if keys == ("base",):
+        raise ConfigError("base can only be set in a file; give the other file as CONFIG instead")
+    value = parse_value(text)
+    for key in reversed(keys):
+        value = {key: value}
+    merged = _merge(document.data, value)
+    document.data.clear()
+    document.data.update(merged)
+    for length in range(1, len(keys) + 1):
+        document.origins.setdefault(keys[:length], _COMMAND_LINE)
+    document.origins[keys] = _COMMAND_LINE
+
+
+def _section(model: type[_AnyModel], data: Any) -> _AnyModel | None:
+    """As much of a section as can be read: keys that are reported already are left out."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        bad = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+    try:
+        return model.model_validate({key: value for key, value in data.items() if key not in bad}) if bad else None
+    except ValidationError:
+        return None
+
+
+def _validation_problems(error: ValidationError, data: dict[str, Any]) -> Iterator[Problem]:
+    seen: set[Problem] = set()
+    for detail in error.errors(include_url=False):
+        path = _key_path(detail["loc"], data, missing=detail["type"] == "missing")
+        message = _plain(detail["msg"])
+        if detail["type"] == "extra_forbidden":
+            message = f"unknown key{did_you_mean(path[-1], _known_keys(detail['loc'][:-1]), limit=12)}"
+        elif detail["type"] == "union_tag_invalid":
+            context = detail["ctx"]
+            tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+            path = (*path, "name")
+            message = f"unknown name {context['tag']!r}{did_you_mean(str(context['tag']), tags)}"
+        elif detail["type"] == "union_tag_not_found":
+            message = f"say which one by its name, for instance {'.'.join(path)}.name=...; see farl list modules"
+        elif detail["type"] == "missing":
+            message = "this key is required"
+        elif detail["type"] == "model_type" or detail["type"] == "dict_type":
+            message = f"expected a section of 'key: value' lines, found {_short(detail['input'])}"
+        elif not message.rstrip().endswith(_short(detail["input"])):
+            message = f"{message}, found {_short(detail['input'])}"
+        if (path, message) not in seen:
+            seen.add((path, message))
+            yield path, message
+
+
+def _silent_conversions(given: Any, read: Any, path: KeyPath) -> Iterator[Problem]:
+    """Pydantic reads ``"3"`` and ``true`` as numbers; in a configuration they are mistakes."""
+    if isinstance(given, dict) and isinstance(read, dict):
+        for key, value in given.items():
+            yield from _silent_conversions(value, read.get(key), (*path, key))
+    elif isinstance(given, bool | str) and isinstance(read, int | float) and not isinstance(read, bool):
+        yield path, f"expected a number, found {_short(given)}"
+    elif isinstance(read, bool) and not isinstance(given, bool):
+        yield path, f"expected true or false, found {_short(given)}"
+
+
+def _plain(message: str) -> str:
+    """Pydantic's message in fewer words."""
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    for long, short in (
+        ("should be greater than or equal to", "must be at least"),
+        ("should be less than or equal to", "must be at most"),
+        ("should be", "must be"),
+        ("String should match pattern", "must match"),
+    ):
+        message = message.replace(long, short)
+    return message[:1].lower() + message[1:]
+
+
+def _key_path(location: Iterable[int | str], data: Any, missing: bool) -> KeyPath:
+    """Pydantic's location without the names it adds for the branches of a union."""
+    parts = list(location)
+    path: list[str] = []
+    for index, part in enumerate(parts):
+        inside = (isinstance(data, dict) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        )
+        if inside:
+            data = data[part]
+        if inside or (missing and index == len(parts) - 1):
+            path.append(str(part))
+    return tuple(path)
+
+
+def _known_keys(location: Iterable[int | str]) -> set[str]:
+    """The keys that may stand at a location of the configuration."""
+    models: list[type[BaseModel]] = [ExperimentConfig]
+    for part in location:
+        deeper = [
+            inner
+            for model in models
+            if part in model.model_fields
+            for inner in _models(model.model_fields[str(part)].annotation)
+        ]
+        if deeper:
+            models = deeper
+            continue
+        tagged = [model for model in models if part == model.__name__ or _has_tag(model, part)]
+        models = tagged or models
+    return {name for model in models for name in model.model_fields}
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Annotated, Union, types.UnionType, list, dict):
+        for inner in get_args(annotation):
+            yield from _models(inner)
+
+
+def _has_tag(model: type[BaseModel], tag: int | str) -> bool:
+    return any(tag in get_args(field.annotation) for field in model.model_fields.values())
+
+
+def _line(problem: Problem, origins: dict[KeyPath, str]) -> str:
+    path, message = problem
+    where = next((origins[path[:size]] for size in range(len(path), 0, -1) if path[:size] in origins), None)
+    name = ".".join(path)
+    return ": ".join(part for part in (where, name, message) if part)
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if not isinstance(value, bool) else str(value).lower()
+    text = "null" if value is None else text
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _slug(stem: str) -> str:
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")
+    return cleaned[:100] or "experiment"

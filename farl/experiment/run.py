@@ -1,0 +1,205 @@
+"""Trains: a checked configuration becomes metrics and, given a directory, everything worth keeping of the run."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from farl.errors import ConfigError
+from farl.experiment.callbacks import LogHyperparameters, Observer, PeriodicCheckpoints, RunTracker
+from farl.experiment.checkpoint import Checkpoint, latest_checkpoint, restore_checkpoint, save_checkpoint
+from farl.experiment.config import ExperimentConfig
+from farl.experiment.environments import make_vec_env
+from farl.experiment.interruption import StopRequest, TrainingInterrupted, stop_on_signals
+from farl.experiment.learner import build_learner, load_learner
+from farl.experiment.metrics import curiosity_metrics, episode_metrics, library_versions, machine_facts
+from farl.experiment.report import write_report
+from farl.experiment.run_directory import RunDirectory
+from farl.sb3.exploration import ExplorationCallback
+
+_EVALUATION_SEED_OFFSET = 10_000
+
+
+def train(config: ExperimentConfig, run_dir: Path | None = None, observer: Observer | None = None) -> dict[str, Any]:
+    """Train from scratch and return the metrics.
+
+    A plain function of its configuration: it can be sent to another process, and without ``run_dir`` it writes nothing.
+
+    Args:
+        config: a checked configuration, from ``load_config``.
+        run_dir: an existing, empty directory for logs, checkpoints, pictures, ``metrics.json`` and ``report.html``.
+        observer: told about the progress.
+
+    Raises:
+        ConfigError: the environment or the algorithm refuses the configuration.
+        TrainingInterrupted: a signal came; a checkpoint was saved first.
+    """
+    run = RunDirectory(run_dir) if run_dir is not None else None
+    return _Training(config, run, observer).run(None)
+
+
+def resume(run_dir: Path, total_timesteps: int | None = None, observer: Observer | None = None) -> dict[str, Any]:
+    """Go on from the latest checkpoint of a run, in the same directory, to the end of its budget.
+
+    Args:
+        run_dir: the directory of the run.
+        total_timesteps: a new budget for the whole run. Schedules are stretched to it.
+        observer: told about the progress.
+
+    Raises:
+        ConfigError: there is nothing to resume, or the checkpoint is damaged or foreign.
+        TrainingInterrupted: a signal came; a checkpoint was saved first.
+    """
+    run = RunDirectory(run_dir)
+    config = run.read_config()
+    checkpoint = latest_checkpoint(run.checkpoints)
+    if total_timesteps is not None:
+        config = config.model_copy(update={"total_timesteps": total_timesteps})
+    if checkpoint.timesteps >= config.total_timesteps:
+        raise ConfigError(
+            f"{run_dir}: {checkpoint.timesteps:,} of {config.total_timesteps:,} timesteps are done already; "
+            f"give a larger total, for instance: farl resume {run_dir} --timesteps {2 * checkpoint.timesteps}"
+        )
+    return _Training(config, run, observer).run(checkpoint)
+
+
+class _Training:
+    """One run of the training loop, from scratch or from a checkpoint."""
+
+    def __init__(self, config: ExperimentConfig, run: RunDirectory | None, observer: Observer | None) -> None:
+        self.config = config
+        self.run_directory = run
+        self.observer = observer
+        self.exploration = ExplorationCallback(
+            out_dir=run.exploration if run is not None else None, image_freq=config.logging.image_freq
+        )
+        self.seconds_before = 0.0
+        self.began = time.monotonic()
+
+    def run(self, checkpoint: Checkpoint | None) -> dict[str, Any]:
+        config = self.config
+        if config.torch_threads is not None:
+            torch.set_num_threads(config.torch_threads)
+        with stop_on_signals() as stop:
+            # A resumed run meets new episodes, not the first ones again.
+            seed = (config.seed + (checkpoint.timesteps if checkpoint else 0)) % 2**32
+            venv = make_vec_env(config.environment, seed)
+            try:
+                self.tracker = RunTracker(config.total_timesteps, self.exploration, self.observer, stop)
+                self.model = self._build(venv, checkpoint)
+                return self._learn(stop, fresh=checkpoint is None)
+            finally:
+                if self.observer is not None:
+                    self.observer.finished()
+                venv.close()
+
+    def _build(self, venv: VecEnv, checkpoint: Checkpoint | None) -> BaseAlgorithm:
+        if checkpoint is None:
+            return build_learner(self.config, venv)
+        model = load_learner(self.config, checkpoint, venv)
+        state = restore_checkpoint(checkpoint, model)
+        self.exploration.load_state_dict(state["exploration"])
+        self.tracker.goal_timesteps = state["goal_timesteps"]
+        self.seconds_before = state["seconds"]
+        return model
+
+    def _learn(self, stop: StopRequest, fresh: bool) -> dict[str, Any]:
+        config, model = self.config, self.model
+        if self.run_directory is not None:
+            self.run_directory.write_config(config)
+        model.set_logger(self._logger())
+        evaluation = self._evaluation()
+        callbacks: list[BaseCallback] = [self.exploration, self.tracker]
+        if evaluation is not None:
+            callbacks.append(evaluation)
+        if fresh:
+            callbacks.insert(0, LogHyperparameters(config))
+        if self.run_directory is not None:
+            callbacks.append(PeriodicCheckpoints(config.checkpoints.freq, self._save))
+        try:
+            # learn() adds what is asked for to what is done: asking for the rest keeps the schedules where they were.
+            model.learn(
+                config.total_timesteps - model.num_timesteps,
+                callback=callbacks,
+                log_interval=config.logging.interval,
+                reset_num_timesteps=fresh,
+            )
+        finally:
+            if evaluation is not None:
+                evaluation.eval_env.close()
+        saved = self._save() if self.run_directory is not None else None
+        if stop.requested and model.num_timesteps < config.total_timesteps:
+            run = self.run_directory.path if self.run_directory is not None else None
+            raise TrainingInterrupted(model.num_timesteps, run, saved)
+        metrics = self._metrics(evaluation)
+        if self.run_directory is not None:
+            self.run_directory.write_metrics(metrics)
+            write_report(self.run_directory, metrics)
+        return metrics
+
+    def _logger(self) -> Logger:
+        if self.run_directory is None or not self.config.logging.tensorboard:
+            return Logger(folder=None, output_formats=[])
+        return configure(str(self.run_directory.tensorboard), ["tensorboard"])
+
+    def _evaluation(self) -> EvalCallback | None:
+        settings = self.config.evaluation
+        if settings is None:
+            return None
+        environment = self.config.environment
+        venv = make_vec_env(
+            environment, self.config.seed + _EVALUATION_SEED_OFFSET, min(environment.n_envs, settings.episodes)
+        )
+        if isinstance(venv, VecNormalize):
+            venv.training = venv.norm_reward = False
+        return EvalCallback(
+            venv,
+            n_eval_episodes=settings.episodes,
+            eval_freq=max(settings.freq // environment.n_envs, 1),
+            deterministic=settings.deterministic,
+            verbose=0,
+        )
+
+    def _save(self) -> Path:
+        assert self.run_directory is not None
+        extra = {
+            "exploration": self.exploration.state_dict(),
+            "goal_timesteps": self.tracker.goal_timesteps,
+            "seconds": self._seconds(),
+        }
+        return save_checkpoint(
+            self.run_directory.checkpoints, self.model, self.config.algorithm.name, extra, self.config.checkpoints.keep
+        )
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.began
+
+    def _metrics(self, evaluation: EvalCallback | None) -> dict[str, Any]:
+        seconds = self._seconds()
+        return {
+            "name": self.config.name,
+            "algorithm": self.config.algorithm.name,
+            "environment": self.config.environment.id,
+            "seed": self.config.seed,
+            "total_timesteps": int(self.model.num_timesteps),
+            "wall_seconds": round(seconds, 3),
+            "steps_per_second": round(self.model.num_timesteps / seconds, 1),
+            **episode_metrics(self.model),
+            "evaluation_ep_rew_mean": _finite(evaluation.last_mean_reward) if evaluation else None,
+            "coverage": self.exploration.coverage,
+            "coverage_90_timesteps": self.tracker.goal_timesteps,
+            **curiosity_metrics(self.model),
+            "versions": library_versions(),
+            "machine": machine_facts(),
+        }
+
+
+def _finite(value: float) -> float | None:
+    """EvalCallback starts at minus infinity, which JSON cannot hold."""
+    return float(value) if math.isfinite(value) else None

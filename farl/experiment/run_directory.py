@@ -1,0 +1,149 @@
+"""The folder that an experiment writes: never over another run, and readable again by ``evaluate`` and ``resume``."""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farl.errors import ConfigError, did_you_mean
+from farl.experiment.config import ExperimentConfig
+from farl.experiment.loading import load_config, resolved_yaml
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where each thing of a run lies."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration as resolved."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints, one folder each."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard events."""
+        return self.path / "tensorboard"
+
+    @property
+    def exploration(self) -> Path:
+        """Folder of exploration pictures."""
+        return self.path / "exploration"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The outcome as JSON."""
+        return self.path / "metrics.json"
+
+    @property
+    def report_file(self) -> Path:
+        """The outcome as one self-contained page."""
+        return self.path / "report.html"
+
+    def write_config(self, config: ExperimentConfig) -> None:
+        """Write the resolved configuration."""
+        write_atomically(self.config_file, resolved_yaml(config))
+
+    def read_config(self) -> ExperimentConfig:
+        """Read the resolved configuration back.
+
+        Raises:
+            ConfigError: it is missing or no longer valid.
+        """
+        return load_config(self.config_file)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write ``metrics.json``."""
+        write_atomically(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
+
+
+def create_run_directory(name: str, out: Path | None) -> RunDirectory:
+    """Make the folder of a new run: ``out``, or the next free of ``runs/NAME``, ``runs/NAME-2``, ...
+
+    Raises:
+        ConfigError: ``out`` is taken, or the folder cannot be made.
+    """
+    if out is not None:
+        if out.is_dir() and any(out.iterdir()):
+            raise ConfigError(
+                f"--out {out}: the directory is not empty; choose another, or continue that run with: farl resume {out}"
+            )
+        _make(out, exist_ok=True)
+        return RunDirectory(out)
+    number = 1
+    while True:
+        path = RUNS / (name if number == 1 else f"{name}-{number}")
+        if not os.path.lexists(path):
+            try:
+                _make(path, exist_ok=False)
+                return RunDirectory(path)
+            except FileExistsError:
+                pass  # another process took the name first
+        number += 1
+
+
+def open_run_directory(reference: str | Path) -> RunDirectory:
+    """The run that the user means: its folder, or its name under ``runs/``.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    path = Path(reference)
+    if not path.exists() and (RUNS / path).is_dir():
+        path = RUNS / path
+    if not path.exists():
+        known = [str(run.parent) for run in RUNS.glob("*/config.yaml")]
+        hint = did_you_mean(str(path), known) or "; farl train makes one"
+        raise ConfigError(f"{reference}: no such run{hint}")
+    if not path.is_dir():
+        raise ConfigError(f"{reference}: is a file; give the run's directory, such as runs/quickstart")
+    run = RunDirectory(path)
+    if not run.config_file.is_file():
+        raise ConfigError(f"{reference}: is not a run directory (it holds no config.yaml)")
+    return run
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is whole or absent, whatever happens meanwhile."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def discard_if_empty(run: RunDirectory) -> None:
+    """Remove the folder of a run that wrote nothing."""
+    if run.path.is_dir() and not any(run.path.iterdir()):
+        shutil.rmtree(run.path, ignore_errors=True)
+
+
+def _make(path: Path, exist_ok: bool) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+        with tempfile.NamedTemporaryFile(dir=path):
+            pass
+    except FileExistsError:
+        if not exist_ok:
+            raise
+        raise ConfigError(f"cannot write to {path}: it is a file; choose a directory with --out DIR") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"cannot write to {path}: {reason}; choose another place with --out DIR") from None
