@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+import torch
+
+from farl.curiosity import RND, FARCuriosity, Transitions
+from farl.fragmentation import KeyRecall, NoRecall, Ratio, Uniform, ZScore
+from farl.memory import LongTermMemory
+
+N_ENVS = 4
+
+
+def make(criterion=None, gate=0.98, capacity=50, recall=True, seed=0, **kwargs):
+    memory = LongTermMemory(capacity)
+    kwargs = {"learning_rate": 3e-3, "warmup": 40, "epochs": 2, "batch_size": 32} | kwargs
+    return FARCuriosity(
+        RND((6,), features=16, hidden=32, seed=1),
+        memory,
+        criterion,
+        KeyRecall(memory, gate) if recall else NoRecall(),
+        N_ENVS,
+        seed=seed,
+        **kwargs,
+    )
+
+
+def room(index, rng, n=N_ENVS):
+    """Observations of a room: near its own random centre."""
+    centre = np.random.default_rng(100 + index).normal(size=6) * 3
+    return (centre + 0.3 * rng.normal(size=(n, 6))).astype(np.float32)
+
+
+def see(curiosity, observations):
+    tensor = torch.from_numpy(observations)
+    return curiosity.step(Transitions(tensor, torch.zeros(len(tensor)), tensor), np.zeros(len(tensor), bool))
+
+
+def stay(curiosity, index, rng, steps=200):
+    surprisal = []
+    for step in range(steps):
+        surprisal.append(see(curiosity, room(index, rng)).surprisal.mean())
+        if step % 20 == 19:
+            curiosity.update()
+    return surprisal
+
+
+def test_warm_up_gives_no_reward_and_no_fragment_and_trains_nothing():
+    curiosity = make(Uniform(1))
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        assert (see(curiosity, room(0, rng)).intrinsic_reward == 0).all()
+    assert curiosity.update() is None
+    assert curiosity.fragments == 1
+    assert (see(curiosity, room(0, rng)).intrinsic_reward > 0).all()
+
+
+def test_seen_places_become_boring():
+    curiosity, rng = make(), np.random.default_rng(0)
+    surprisal = stay(curiosity, 0, rng)
+    assert np.mean(surprisal[-20:]) < 0.35 * np.mean(surprisal[10:30])
+
+
+def test_fragmentation_and_recall_forget_less_than_one_module_does():
+    """Room 0, then another for long, then room 0 again: the error on return, against that at the end of the first visit."""
+
+    def error_on_return(curiosity):
+        rng = np.random.default_rng(0)
+        stay(curiosity, 1, rng, 20)  # the norm's warm-up has seen both rooms
+        first = np.mean(stay(curiosity, 0, rng, 300)[-50:])
+        stay(curiosity, 1, rng, 600)
+        return np.mean([see(curiosity, room(0, rng)).surprisal.mean() for _ in range(20)]) / first
+
+    one_module = error_on_return(make(None))
+    fragmented = make(Ratio(3.0, min_samples=20), gate=0.95)
+    assert error_on_return(fragmented) < 0.5 * one_module
+    assert fragmented.recalls > 0
+
+
+def test_environments_in_different_fragments_get_reward_and_training_of_their_own():
+    curiosity, rng = make(Ratio(3.0, min_samples=20)), np.random.default_rng(0)
+    stay(curiosity, 0, rng, 100)
+    mixed = room(0, rng)
+    mixed[2:] = room(1, rng, 2)
+    step = see(curiosity, mixed)
+    assert step.events.active[:2].tolist() == [0, 0]
+    assert 0 not in step.events.active[2:].tolist()
+    before = curiosity.bank.state(0)["parameters"]
+    for _ in range(10):
+        mixed[2:] = room(1, rng, 2)
+        see(curiosity, mixed)
+    kept = [ids for _, ids in curiosity._pending]
+    assert {len(ids) for ids in kept} == {N_ENVS}
+    curiosity.update()
+    assert any((before[name] != tensor).any() for name, tensor in curiosity.bank.state(0)["parameters"].items())
+    assert curiosity.bank.state(int(step.events.active[2]))["steps"] > 0
+
+
+def test_modules_not_in_use_return_to_long_term_memory_with_what_they_learnt():
+    curiosity, rng = make(Ratio(3.0, min_samples=20)), np.random.default_rng(0)
+    stay(curiosity, 0, rng, 100)
+    stay(curiosity, 1, rng, 60)
+    active = set(curiosity.controller.active.tolist())
+    assert 0 not in active
+    assert set(curiosity.bank.fragment_ids) == active
+    assert curiosity.memory[0]["steps"] > 0
+
+
+@pytest.mark.parametrize("criterion", [lambda: Ratio(3.0, min_samples=20), lambda: ZScore(3.0, 10, 0.05), lambda: Uniform(30)])
+def test_a_saved_curiosity_continues_as_if_never_saved(criterion):
+    rng = np.random.default_rng(0)
+    curiosity, copy = make(criterion(), train_fraction=0.5), make(criterion(), train_fraction=0.5, seed=9)
+    for index in (0, 1, 0):
+        stay(curiosity, index, rng, 60)
+    see(curiosity, room(2, rng))  # with samples pending
+    copy.load_state_dict(curiosity.state_dict())
+    for index in (2, 0, 1):
+        observations = [room(index, rng) for _ in range(40)]
+        for step, seen in enumerate(observations):
+            ours, theirs = see(curiosity, seen), see(copy, seen)
+            np.testing.assert_array_equal(ours.intrinsic_reward, theirs.intrinsic_reward)
+            np.testing.assert_array_equal(ours.events, theirs.events)
+            if step % 20 == 19:
+                assert curiosity.update() == copy.update()
+    assert curiosity.fragments == copy.fragments > 2
+
+
+def test_saving_changes_nothing():
+    rng = np.random.default_rng(0)
+    saved, not_saved = make(Uniform(30)), make(Uniform(30))
+    for step in range(200):
+        seen = room(step // 50, rng)
+        np.testing.assert_array_equal(see(saved, seen).intrinsic_reward, see(not_saved, seen).intrinsic_reward)
+        if step % 10 == 0:
+            saved.state_dict()
+            assert saved.update() == not_saved.update()
+
+
+def test_an_evicted_fragment_is_gone_everywhere_even_with_samples_pending():
+    curiosity, rng = make(Uniform(10), capacity=6, gate=2.0), np.random.default_rng(0)
+    for step in range(300):
+        see(curiosity, room(step % 3, rng))
+        if step % 50 == 49:
+            assert curiosity.update() > 0
+    held = set(curiosity.memory.ids)
+    assert len(held) == 6 < curiosity.fragments
+    assert set(curiosity.bank.fragment_ids) <= held
+    assert set(curiosity.reward_norm.statistics.fragment_ids.tolist()) <= held
+    assert set(curiosity.controller.criterion.statistics.fragment_ids.tolist()) <= held
+
+
+def test_recall_off_opens_a_new_fragment_at_every_fracture():
+    curiosity, rng = make(Uniform(40), recall=False), np.random.default_rng(0)
+    stay(curiosity, 0, rng, 60)
+    assert curiosity.recalls == 0
+    assert curiosity.fragments > 3
