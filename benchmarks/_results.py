@@ -1,0 +1,161 @@
+"""From the rows of a benchmark to its summary, table and plots."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from farl.experiment.metrics import library_versions, machine_facts
+
+_RESAMPLES = 10_000
+_CONFIDENCE = 0.95
+
+Row = Mapping[str, Any]
+
+
+def results_document(
+    name: str, command: str, size: str, note: str, metrics: Mapping[str, str], seconds: float, rows: Sequence[Row]
+) -> dict[str, Any]:
+    """What ``results.json`` holds."""
+    facts = machine_facts()
+    return {
+        "name": name,
+        "command": command,
+        "size": size,
+        "note": note,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "cpu": facts["cpu"],
+        "cores": facts["cpu_count"],
+        "versions": library_versions(),
+        "metrics": dict(metrics),
+        "summary": summarise(rows, metrics),
+        "rows": list(rows),
+    }
+
+
+def summarise(rows: Sequence[Row], metrics: Mapping[str, str]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """``summary[method][condition][metric] = {mean, low, high, n}``, with 95% bootstrap intervals of the mean over runs.
+
+    Runs that failed or have no value are left out. The interval of a single run is the run itself: look at ``n``.
+    """
+    values: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for row in rows:
+        for metric in metrics:
+            if row.get(metric) is not None:
+                of_method = values.setdefault(row["method"], {}).setdefault(row["condition"], {})
+                of_method.setdefault(metric, []).append(float(row[metric]))
+    return {
+        method: {
+            condition: {metric: _mean_and_interval(numbers) for metric, numbers in by_metric.items()}
+            for condition, by_metric in by_condition.items()
+        }
+        for method, by_condition in values.items()
+    }
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The summary as Markdown, one table per condition."""
+    metrics = document["metrics"]
+    lines = [f"# {document['name']}", "", f"Size: {document['size']}" + (f" ({document['note']})" if document["note"] else "")]
+    lines += [f"Command: `{document['command']}`", f"{document['cpu']}, {document['cores']} cores, {document['date']}", ""]
+    lines += ["Mean over runs, 95% bootstrap interval, number of runs.", ""]
+    for condition in _ordered(document, "condition"):
+        lines += [f"## {condition}", "", f"| method | {' | '.join(metrics)} |", f"|---{'|---' * len(metrics)}|"]
+        for method in _ordered(document, "method"):
+            cells = document["summary"].get(method, {}).get(condition, {})
+            lines.append(f"| {method} | {' | '.join(_cell(cells.get(metric)) for metric in metrics)} |")
+        lines.append("")
+    lines += [f"- {metric}: {meaning}" for metric, meaning in metrics.items()]
+    failed = [row for row in document["rows"] if "error" in row]
+    if failed:
+        lines += ["", f"{len(failed)} of {len(document['rows'])} runs failed; they are in results.json and left out here."]
+    return "\n".join(lines) + "\n"
+
+
+def default_plots(document: Mapping[str, Any]) -> dict[str, Figure]:
+    """Bars with intervals for each metric, and lines for each curve that rows hold."""
+    plots = {metric: bars(document, metric) for metric in document["metrics"] if _has(document, metric)}
+    names = sorted({name for row in document["rows"] for name in row.get("curves", {})})
+    return plots | {f"curve_{name}": curves(document, name) for name in names}
+
+
+def bars(document: Mapping[str, Any], metric: str) -> Figure:
+    """One group of bars per condition, one bar per method, whiskers for the interval."""
+    conditions, methods = _ordered(document, "condition"), _ordered(document, "method")
+    figure = Figure(figsize=(max(5.0, 1.0 + 0.5 * len(conditions) * len(methods)), 4.0), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(methods)
+    for index, method in enumerate(methods):
+        cells = [document["summary"].get(method, {}).get(condition, {}).get(metric) for condition in conditions]
+        found = [(place, cell) for place, cell in enumerate(cells) if cell is not None]
+        if not found:
+            continue
+        x = [place + (index - (len(methods) - 1) / 2) * width for place, _ in found]
+        means = np.array([cell["mean"] for _, cell in found])
+        ends = np.array([[cell["mean"] - cell["low"], cell["high"] - cell["mean"]] for _, cell in found]).T
+        axes.bar(x, means, width, yerr=np.maximum(ends, 0.0), capsize=3, label=method)
+    axes.set_xticks(range(len(conditions)), conditions)
+    axes.set_ylabel(metric)
+    axes.set_title(document["metrics"][metric], fontsize="medium", wrap=True)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def curves(document: Mapping[str, Any], name: str) -> Figure:
+    """One panel per condition: the mean over runs of a curve per method, with the range of the runs shaded."""
+    conditions, methods = _ordered(document, "condition"), _ordered(document, "method")
+    figure = Figure(figsize=(5.0 * len(conditions), 4.0), layout="constrained")
+    panels = figure.subplots(1, len(conditions), squeeze=False, sharey=True)[0]
+    for axes, condition in zip(panels, conditions, strict=True):
+        for method in methods:
+            found = [
+                row["curves"][name]
+                for row in document["rows"]
+                if (row["method"], row["condition"]) == (method, condition) and name in row.get("curves", {})
+            ]
+            if not found:
+                continue
+            # Runs may have stopped at different points: they are compared on the longest one's grid, where they exist.
+            x = np.asarray(max((curve["x"] for curve in found), key=len), dtype=float)
+            y = np.array([np.interp(x, curve["x"], curve["y"], right=np.nan) for curve in found], dtype=float)
+            axes.plot(x, np.nanmean(y, axis=0), label=method)
+            axes.fill_between(x, np.nanmin(y, axis=0), np.nanmax(y, axis=0), alpha=0.2)
+        axes.set_title(condition)
+        axes.set_ylabel(name)
+        axes.legend(fontsize="small")
+    return figure
+
+
+def _mean_and_interval(numbers: list[float]) -> dict[str, float]:
+    sample = np.asarray(numbers, dtype=np.float64)
+    mean = low = high = float(sample.mean())
+    if len(sample) > 1 and np.ptp(sample) > 0:
+        interval = stats.bootstrap(
+            (sample,),
+            np.mean,
+            n_resamples=_RESAMPLES,
+            confidence_level=_CONFIDENCE,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        low, high = float(interval.low), float(interval.high)
+    return {"mean": mean, "low": low, "high": high, "n": len(sample)}
+
+
+def _ordered(document: Mapping[str, Any], key: str) -> list[str]:
+    """Methods or conditions in the order in which they were run."""
+    return list(dict.fromkeys(row[key] for row in document["rows"]))
+
+
+def _has(document: Mapping[str, Any], metric: str) -> bool:
+    return any(metric in cells for by in document["summary"].values() for cells in by.values())
+
+
+def _cell(cell: Mapping[str, float] | None) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell['mean']:.4g} [{cell['low']:.4g}, {cell['high']:.4g}] ({cell['n']})"

@@ -1,0 +1,235 @@
+"""The convention of all benchmarks: arguments, jobs, continuing, and what is written.
+
+A benchmark is a module with a ``BENCHMARK`` and a guard::
+
+    def run(job: Job) -> dict[str, Any]:
+        return {"coverage": explore(job.method, job.condition, job.seed, steps=job.parameters["steps"])}
+
+    BENCHMARK = Benchmark(
+        name="exploration",
+        methods=("ppo", "far"),
+        conditions=("rooms",),
+        metrics={"coverage": "part of the cells visited"},
+        run=run,
+        sizes={
+            "quick": Size(seeds=1, parameters={"steps": 1_000}, note="one seed, 1 000 steps"),
+            "default": Size(seeds=3, parameters={"steps": 100_000}, note="three seeds instead of ten"),
+            "full": Size(seeds=10, parameters={"steps": 1_000_000}),
+        },
+    )
+
+    if __name__ == "__main__":
+        sys.exit(main(BENCHMARK))
+
+``python -m benchmarks.NAME --out DIR [--methods a,b] [--conditions x,y] [--seeds 0-4] [--quick | --full] [--jobs N]``
+then writes ``results.json``, ``table.md`` and plots to DIR. Each finished run is a small file under ``DIR/rows``, so an
+interrupted benchmark continues where it was; a run whose parameters changed is done again.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from matplotlib.figure import Figure
+
+from benchmarks._pool import available_cores, run_all
+from benchmarks._results import default_plots, results_document, table
+from farl.errors import ConfigError, did_you_mean
+from farl.experiment.run_directory import write_atomically
+
+SizeName = Literal["quick", "default", "full"]
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+SOME_FAILED = 1
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a benchmark is run.
+
+    - ``seeds``: how many, counted from 0
+    - ``parameters``: settings of each job, as JSON could hold them; they decide whether a finished run still counts
+    - ``note``: what is smaller than in the full size, said in the table
+    - ``methods``, ``conditions``: a part of them; None is all
+    """
+
+    seeds: int
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+    methods: Sequence[str] | None = None
+    conditions: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a method under a condition with a seed."""
+
+    benchmark: str
+    method: str
+    condition: str
+    seed: int
+    parameters: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Changes with anything that decides the outcome; names the job's file."""
+        text = json.dumps(
+            [self.benchmark, self.method, self.condition, self.seed, dict(self.parameters)], sort_keys=True
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.method}, {self.condition}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a benchmark compares, and how one run of it is done.
+
+    - ``metrics``: name -> what it is, with its unit; those that ``run`` returns under these names are summarised
+    - ``run``: a module-level function, called in a process of its own with one torch thread; returns the metrics, and
+      if it likes ``"curves": {name: {"x": [...], "y": [...]}}``, and anything else that belongs in ``results.json``
+    - ``alone``: nothing else runs beside these jobs, which run in order: for timing
+    - ``plot``: makes ``{file name: figure}`` from the document that goes into ``results.json``
+    - ``add_arguments``, ``parameters``: options of its own, and the job parameters that follow from them
+    """
+
+    name: str
+    methods: Sequence[str]
+    conditions: Sequence[str]
+    metrics: Mapping[str, str]
+    run: Callable[[Job], dict[str, Any]]
+    sizes: Mapping[SizeName, Size]
+    alone: bool = False
+    plot: Callable[[Mapping[str, Any]], Mapping[str, Figure]] = default_plots
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    parameters: Callable[[argparse.Namespace], Mapping[str, Any]] | None = None
+
+
+def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> int:
+    """Run a benchmark from the command line; returns 0, 1 when runs failed, 2 for bad input, 130 when interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = shlex.join(["python", "-m", f"benchmarks.{benchmark.name}", *given])
+    try:
+        return _run(benchmark, _parse(benchmark, given), command)
+    except ConfigError as error:
+        for problem in error.problems:
+            print("error:", problem, file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"interrupted; continue with the same command: {command}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def make_jobs(benchmark: Benchmark, options: argparse.Namespace) -> list[Job]:
+    """The chosen runs, seed by seed, so that each seed sees all methods under the same state of the machine.
+
+    Raises:
+        ConfigError: an unknown method or condition, or seeds that cannot be read.
+    """
+    size = benchmark.sizes[options.size]
+    extra = benchmark.parameters(options) if benchmark.parameters is not None else {}
+    parameters = {**size.parameters, **extra}
+    methods = _chosen("method", options.methods, benchmark.methods, size.methods)
+    conditions = _chosen("condition", options.conditions, benchmark.conditions, size.conditions)
+    seeds = parse_seeds(options.seeds) if options.seeds is not None else range(size.seeds)
+    return [
+        Job(benchmark.name, method, condition, seed, parameters)
+        for seed, condition, method in itertools.product(seeds, conditions, methods)
+    ]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read ``"0-4"`` or ``"0,3,7-9"``.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise ConfigError(f"--seeds {text}: write single seeds or ranges, such as 0-4 or 0,3,7-9")
+        seeds.extend(range(int(first), int(last or first) + 1))
+        if len(seeds) > 10_000:
+            raise ConfigError(f"--seeds {text}: more than 10,000 seeds")
+    return sorted(set(seeds))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def _parse(benchmark: Benchmark, arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog=f"python -m benchmarks.{benchmark.name}", description=f"Benchmark {benchmark.name}.")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go, and continue")
+    parser.add_argument("--methods", metavar="A,B", help=f"some of: {', '.join(benchmark.methods)}")
+    parser.add_argument("--conditions", metavar="X,Y", help=f"some of: {', '.join(benchmark.conditions)}")
+    parser.add_argument("--seeds", metavar="0-4", help="single seeds and ranges")
+    parser.add_argument("--jobs", type=int, default=available_cores(), metavar="N", help="processes (default: cores)")
+    sizes = parser.add_mutually_exclusive_group()
+    for name, help_text in (("quick", "under a minute: does it run?"), ("full", "the size of the paper")):
+        sizes.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=help_text)
+    parser.set_defaults(size="default")
+    if benchmark.add_arguments is not None:
+        benchmark.add_arguments(parser)
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs {options.jobs}: must be at least 1")
+    return options
+
+
+def _chosen(kind: str, text: str | None, known: Sequence[str], default: Sequence[str] | None) -> Sequence[str]:
+    if text is None:
+        return known if default is None else default
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    problems = [f"unknown {kind} {name!r}{did_you_mean(name, known, limit=20)}" for name in names if name not in known]
+    if not names:
+        problems = [f"no {kind} given; known: {', '.join(known)}"]
+    if problems:
+        raise ConfigError(*problems)
+    return list(dict.fromkeys(names))
+
+
+def _run(benchmark: Benchmark, options: argparse.Namespace, command: str) -> int:
+    jobs = make_jobs(benchmark, options)
+    out: Path = options.out
+    rows_folder = out / "rows"
+    try:
+        rows_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written: {(error.strerror or str(error)).lower()}") from None
+    began = time.monotonic()
+    rows = run_all(benchmark.name, benchmark.run, jobs, rows_folder, 1 if benchmark.alone else options.jobs)
+    document = results_document(
+        name=benchmark.name,
+        command=command,
+        size=options.size,
+        note=benchmark.sizes[options.size].note,
+        metrics=benchmark.metrics,
+        seconds=time.monotonic() - began,
+        rows=rows,
+    )
+    write_atomically(out / "results.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
+    text = table(document)
+    write_atomically(out / "table.md", text)
+    for name, figure in benchmark.plot(document).items():
+        figure.savefig(out / f"{name}.png", dpi=120)
+    print(text)
+    failed = [row for row in rows if "error" in row]
+    for row in failed:
+        print(f"failed: {row['method']}, {row['condition']}, seed {row['seed']}: {row['error']}", file=sys.stderr)
+    print(f"written to {out}: results.json, table.md and plots", file=sys.stderr)
+    return SOME_FAILED if failed else 0
