@@ -23,6 +23,8 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from farl.graph_layout import GOLDEN_RATIO, curve, spread, spring_layout
+
 __all__ = [
     "Trace",
     "Visits",
@@ -39,7 +41,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 # Blue, orange, green, purple, vermilion, sky, pink and olive stay apart for the colour-blind too (after Okabe and Ito).
 _PALETTE = ("#0072B2", "#E69F00", "#009E73", "#7B4FA3", "#D1491B", "#4FB3E8", "#D177A8", "#8C8A1E")
-_GOLDEN_RATIO = 0.6180339887498949
 _INK, _WALL, _UNVISITED, _OTHERS = "#22272e", "#3d444d", "#f3f2ee", "#9a9a9a"
 _FRACTURE, _RECALL = "#ffffff", "#ffd54a"
 _LEGEND_LIMIT = 10
@@ -223,7 +224,7 @@ def _color(fragment: int) -> tuple[float, ...]:
     if fragment < len(_PALETTE):
         return to_rgb(_PALETTE[fragment])
     saturation, value = ((0.75, 0.72), (0.5, 0.85), (0.85, 0.5))[fragment % 3]
-    return tuple(hsv_to_rgb((fragment * _GOLDEN_RATIO % 1.0, saturation, value)))
+    return tuple(hsv_to_rgb((fragment * GOLDEN_RATIO % 1.0, saturation, value)))
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -335,10 +336,10 @@ def _draw_graph(
 ) -> None:
     nodes = [node for node in graph.nodes if positions is None or node in positions]
     if positions is None:
-        place = _layout(graph)
+        place = spring_layout(graph)
     else:
         ground = None if reachable is None else reachable.shape
-        place = _spread(np.array([positions[node] for node in nodes], np.float64).reshape(-1, 2), ground)
+        place = spread(np.array([positions[node] for node in nodes], np.float64).reshape(-1, 2), ground)
     if positions is not None and reachable is not None:
         _ground(axes, np.where(reachable[..., None], to_rgb("#fbfbf9"), to_rgb("#dcdfe3")))
     else:
@@ -355,7 +356,7 @@ def _draw_graph(
     for recall, style, name in ((False, (0, ()), "fracture"), (True, (0, (2, 1.5)), "recall")):
         lines = {(a, b): n for (a, b, kind), n in ways.items() if kind is recall}
         if lines:
-            bends = [_bent(place[a], place[b], 0.12 if recall else 0.0) for a, b in lines]
+            bends = [curve(place[a], place[b], 0.12 if recall else 0.0) for a, b in lines]
             widths = [min(1.2 + 0.6 * np.log2(n), 4.0) for n in lines.values()]
             axes.add_collection(LineCollection(bends, linewidths=widths, linestyles=[style], colors=_INK, alpha=0.75))
             handles.append(Line2D([], [], color=_INK, linestyle=style, linewidth=1.2, label=f"joined by a {name}"))
@@ -374,39 +375,6 @@ def _draw_graph(
     links = len({(a, b) for a, b, _ in ways})
     size = "; larger: more visits" if sizes else ""
     _title(axes, "What it remembers", f"{_plural(graph.number_of_nodes(), 'fragment')}, {_plural(links, 'link')}{size}")
-
-
-def _layout(graph: "nx.Graph[int]") -> FloatArray:
-    layout = (
-        nx.spring_layout(nx.Graph(graph), k=4 / np.sqrt(len(graph)), iterations=150, seed=0)
-        if len(graph) > 1
-        else dict.fromkeys(graph, (0.0, 0.0))
-    )
-    return np.array([layout[node] for node in graph.nodes], np.float64).reshape(-1, 2)
-
-
-def _spread(places: FloatArray, ground: tuple[int, ...] | None) -> FloatArray:
-    """Push places apart that would hide each other, but not off the ground [H, W]."""
-    if len(places) < 2:
-        return places
-    least = np.ptp(places, axis=0).max() / max(12.0, 2 * np.sqrt(len(places)))
-    angle = 2 * np.pi * _GOLDEN_RATIO * np.arange(len(places))
-    places = places + 1e-3 * np.stack([np.cos(angle), np.sin(angle)], axis=1)  # parts those that coincide
-    for _ in range(40):
-        gap = places[:, None] - places[None]
-        distance = np.maximum(np.linalg.norm(gap, axis=2, keepdims=True), 1e-12)
-        push = np.where(distance < least, gap / distance * (least - distance) / 2, 0.0)
-        places = places + push.sum(axis=1)
-        if ground is not None:
-            places = np.clip(places, 0, np.array(ground)[::-1] - 1)
-    return places
-
-
-def _bent(a: FloatArray, b: FloatArray, bend: float) -> FloatArray:
-    """Points of a curve from `a` to `b` that leaves the straight line by `bend` of its length."""
-    along = np.linspace(0, 1, 16)[:, None]
-    side = np.array([a[1] - b[1], b[0] - a[0]])
-    return np.asarray(a + along * (b - a) + 4 * along * (1 - along) * bend * side)
 
 
 def _rolling_mean(values: npt.NDArray[np.floating[Any]], window: int) -> FloatArray:
