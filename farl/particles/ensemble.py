@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from farl.particles.initialisation import Initialisation, draw_particles
+from farl.particles.linear import BatchedLinear
 
 Backend = Literal["auto", "vmap", "chunked", "loop"]
 Network = Callable[..., Any]
@@ -202,7 +203,8 @@ class ParticleEnsemble:
                 )
                 return value.unsqueeze(0), {name: b.unsqueeze(0) for name, b in new.items()}
             where = (0, 0, *((0 if per_particle else None,) * len(batch)))
-            return vmap(single, in_dims=where, randomness="different")(parameters, buffers, *batch)
+            with BatchedLinear():
+                return vmap(single, in_dims=where, randomness="different")(parameters, buffers, *batch)
 
     def resolve(self, objective: Objective, batch: Sequence[Tensor], per_particle: bool = False) -> None:
         """Let ``backend="auto"`` measure the backends on a batch; does nothing once they are chosen.

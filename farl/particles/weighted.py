@@ -41,13 +41,11 @@ class StepReport:
 
     Attributes:
         losses: Loss of each particle before the move.
-        effective_sample_size: Of the weights as predictions use them, [...].
         redrawn: Particles whose loss was not finite and which were replaced, over all replicas.
         resampled: Whether resampling took place, bool [...].
     """
 
     losses: Tensor
-    effective_sample_size: Tensor
     redrawn: int
     resampled: Tensor
 
@@ -262,7 +260,7 @@ class WeightedParticleFilter:
         if self.pull > 0:
             self._pull_together()
         resampled = self._resample() if self.resampling is not None else self._none_resampled()
-        return StepReport(self._shaped(torch.cat(moved)), self.effective_sample_size, redrawn, resampled)
+        return StepReport(self._shaped(torch.cat(moved)), redrawn, resampled)
 
     def _none_resampled(self) -> Tensor:
         return torch.zeros(self._lead, dtype=torch.bool, device=self.device)
@@ -376,7 +374,7 @@ class WeightedParticleFilter:
                     if progress:
                         bar.set_postfix(
                             loss=f"{float(report.losses.mean()):.3f}",
-                            ess=f"{float(report.effective_sample_size.mean()):.1f}",
+                            ess=f"{float(self.effective_sample_size.mean()):.1f}",
                         )
         return self
 

@@ -1,0 +1,209 @@
+"""FARL's own filter: a cloud that is one Gaussian where the observation is linear and splits where it is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from farl.particles.kalman import require_gaussian
+from farl.particles.state_space import GaussianObservation, Observation, StateFilter
+
+
+@dataclass(frozen=True)
+class _Components:
+    """Sample moments of the components, [S, K, ...], under one observation."""
+
+    count: Tensor  # [S, K]
+    centred: Tensor  # [S, n, m] states, relative to the mean of their component
+    root: Tensor  # [S, K, m, m] symmetric square root of the covariance
+    inverse_root: Tensor  # [S, K, m, m]
+    predicted: Tensor  # [S, n, k] observations, relative to the mean of their component
+    predicted_mean: Tensor  # [S, K, k]
+    predicted_covariance: Tensor  # [S, K, k, k]
+    cross: Tensor  # [S, K, m, k]
+
+
+class MixtureTransformFilter(StateFilter):
+    """A resampling-free Gaussian-sum filter whose components are clusters of particles.
+
+    Each component is corrected by the transform that carries its sample covariance exactly to the Kalman posterior
+    (a deterministic square-root update: the optimal-transport map between the two Gaussians), with the observation
+    linearised over its own particles; its weight takes its predictive likelihood. Where the error of that
+    linearisation is not small against the noise, the component is split in two across the direction of strongest
+    curvature (from Stein's lemma, E[residual z z^T]) as long as the halves have enough particles. So a linear problem
+    is solved by one component, which is the Kalman filter of the sample, and a multimodal one by many, among which
+    weights decide. A component that has lost its weight gives its particles to the one that needs them most.
+
+    Args:
+        particles: [..., n, m] draws from the prior.
+        generator: Source of randomness (which particles a starved component gives).
+        nonlinearity: Linearisation error, relative to the variance of the noise, above which a component splits.
+        stages: An observation is taken in this many equal parts, with splits in between; linear ones are not changed.
+        minimum: Fewest particles of a component; m + 2 by default.
+    """
+
+    def __init__(
+        self,
+        particles: Tensor,
+        generator: torch.Generator | None = None,
+        nonlinearity: float = 0.1,
+        stages: int = 4,
+        minimum: int | None = None,
+    ) -> None:
+        super().__init__(particles, generator)
+        n, m = particles.shape[-2:]
+        self.nonlinearity = nonlinearity
+        self.stages = stages
+        self.minimum = m + 2 if minimum is None else minimum
+        if nonlinearity <= 0 or stages < 1 or self.minimum < 2:
+            raise ValueError(
+                f"nonlinearity must be positive, stages at least 1, minimum at least 2; got {nonlinearity}, {stages}, "
+                f"{self.minimum}"
+            )
+        self._slots = max(1, n // self.minimum)
+        trials = self.particles.reshape(-1, n, m).shape[0]
+        self.labels = torch.zeros(trials, n, dtype=torch.int64)
+        self._component = torch.full((trials, self._slots), -torch.inf, dtype=particles.dtype)
+        self._component[:, 0] = 0.0
+
+    @property
+    def components(self) -> Tensor:
+        """Number of components in use, int64[...]."""
+        return self._component.isfinite().sum(-1).reshape(self.particles.shape[:-2])
+
+    def update(self, observation: Observation) -> None:
+        """Split, correct and weigh the components."""
+        seen = require_gaussian(observation, "the mixture transform filter")
+        lead = self.particles.shape[:-2]
+        x = self.particles.reshape(-1, *self.particles.shape[-2:])
+
+        def predicted(states: Tensor) -> Tensor:
+            return seen.function(states.reshape(*lead, *states.shape[1:])).reshape(*states.shape[:2], -1)
+
+        value = seen.value.reshape(len(x), -1) if seen.value.dim() > 1 else seen.value.expand(len(x), -1)
+        part = GaussianObservation(predicted, value, seen.covariance * self.stages)
+        for _ in range(self.stages):
+            for _ in range(self._slots.bit_length()):
+                if not self._split(x, part):
+                    break
+            x = self._correct(x, part)
+            x = self._feed(x)
+        self.particles = x.reshape(self.particles.shape)
+        count = self._pool(torch.ones_like(x[..., 0]))
+        self.log_weights = (self._component - count.clamp_min(1).log()).gather(1, self.labels).reshape(*lead, -1)
+
+    def _pool(self, values: Tensor) -> Tensor:
+        """Sum values [S, n, ...] over the particles of each component, [S, K, ...]."""
+        trials, n = self.labels.shape
+        index = (self.labels + self._slots * torch.arange(trials)[:, None]).flatten()
+        total = values.new_zeros((trials * self._slots, *values.shape[2:]))
+        return total.index_add_(0, index, values.reshape(trials * n, *values.shape[2:])).reshape(
+            trials, self._slots, *values.shape[2:]
+        )
+
+    def _spread(self, values: Tensor) -> Tensor:
+        """Give every particle [S, n, ...] the value of its component [S, K, ...]."""
+        return values[torch.arange(len(values))[:, None], self.labels]
+
+    def _moments(self, x: Tensor, observation: GaussianObservation) -> _Components:
+        count = self._pool(torch.ones_like(x[..., 0]))
+        some = count.clamp_min(1)[..., None]
+        degrees = (count - 1).clamp_min(1)[..., None, None]
+        predicted = observation.function(x)
+        mean = self._pool(predicted) / some
+        centred = x - self._spread(self._pool(x) / some)
+        deviation = predicted - self._spread(mean)
+        covariance = self._pool(centred[..., :, None] * centred[..., None, :]) / degrees
+        values, vectors = torch.linalg.eigh(covariance)
+        deviations = values.clamp_min(0).sqrt()
+        cutoff = 1e-7 * deviations.amax(-1, keepdim=True)
+        inverse = torch.where(deviations > cutoff, 1 / deviations.clamp_min(1e-300), 0.0)
+        return _Components(
+            count,
+            centred,
+            (vectors * deviations[..., None, :]) @ vectors.mT,
+            (vectors * inverse[..., None, :]) @ vectors.mT,
+            deviation,
+            mean,
+            self._pool(deviation[..., :, None] * deviation[..., None, :]) / degrees,
+            self._pool(centred[..., :, None] * deviation[..., None, :]) / degrees,
+        )
+
+    def _split(self, x: Tensor, observation: GaussianObservation) -> bool:
+        """Split the components on which the observation is too far from linear; return whether any was."""
+        if self._slots == 1:
+            return False
+        now = self._moments(x, observation)
+        precision = torch.linalg.inv(observation.covariance)
+        # Regression of the predicted observation on whitened states, and what it leaves unexplained.
+        slope = now.inverse_root @ now.cross
+        white = (now.centred[..., None, :] @ self._spread(now.inverse_root))[..., 0, :]
+        residual = now.predicted - (white[..., None, :] @ self._spread(slope))[..., 0, :]
+        error = self._pool((residual @ precision * residual).sum(-1)) / now.count.clamp_min(1)
+        due = (error > self.nonlinearity * residual.shape[-1]) & (now.count >= 2 * self.minimum)
+        free = self._component.isneginf()
+        rank = due.cumsum(1) - 1
+        due &= rank < free.sum(1, keepdim=True)
+        if not bool(due.any()):
+            return False
+        curvature = self._pool(
+            residual[..., :, None, None] * (white[..., :, None] * white[..., None, :])[..., None, :, :]
+        )
+        curvature = curvature / now.count.clamp_min(1)[..., None, None, None]
+        squared = torch.einsum("skaij,ab,skbjl->skil", curvature, precision, curvature)
+        direction = torch.linalg.eigh(squared).eigenvectors[..., -1]
+        along = (white * self._spread(direction)).sum(-1)
+        slots = free.to(torch.int64).sort(dim=1, descending=True, stable=True).indices
+        target = slots.gather(1, rank.clamp(0, self._slots - 1))
+        for trial, component in due.nonzero().tolist():
+            members = (self.labels[trial] == component).nonzero().flatten()
+            upper = members[along[trial, members].argsort()[len(members) // 2 :]]
+            new = int(target[trial, component])
+            share = len(upper) / len(members)
+            self.labels[trial, upper] = new
+            weight = self._component[trial, component].clone()
+            self._component[trial, new] = weight + torch.log(torch.tensor(share))
+            self._component[trial, component] = weight + torch.log(torch.tensor(1 - share))
+        return True
+
+    def _correct(self, x: Tensor, observation: GaussianObservation) -> Tensor:
+        now = self._moments(x, observation)
+        innovation = now.predicted_covariance + observation.covariance
+        error = observation.value[:, None] - now.predicted_mean
+        gain = torch.linalg.solve(innovation, now.cross.mT)  # [S, K, k, m]: the gain, transposed
+        shift = (error[..., None, :] @ gain)[..., 0, :]
+        # With covariance P = R R, the map R^-1 (R P' R)^(1/2) R^-1 takes N(0, P) to N(0, P') by the shortest way.
+        whitened = now.root @ (now.root @ now.root - now.cross @ gain) @ now.root
+        values, vectors = torch.linalg.eigh((whitened + whitened.mT) / 2)
+        middle = (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
+        transport = now.inverse_root @ middle @ now.inverse_root
+        moved = (now.centred[..., None, :] @ self._spread(transport))[..., 0, :]
+        evidence = torch.distributions.MultivariateNormal(now.predicted_mean, innovation).log_prob(
+            observation.value[:, None]
+        )
+        weights = self._component + torch.where(self._component.isneginf(), 0.0, evidence)
+        self._component = weights - weights.logsumexp(1, keepdim=True)
+        return x - now.centred + moved + self._spread(shift)
+
+    def _feed(self, x: Tensor) -> Tensor:
+        """Give the particles of components without weight to the component with most weight a particle."""
+        count = self._pool(torch.ones_like(x[..., 0]))
+        starved = (self._component.exp() * x.shape[1] < 0.01 * count) & ~self._component.isneginf()
+        for trial, component in starved.nonzero().tolist():
+            self._component[trial, component] = -torch.inf
+            members = (self.labels[trial] == component).nonzero().flatten()
+            host = int((self._component[trial] - count[trial].clamp_min(1).log()).argmax())
+            family = (self.labels[trial] == host).nonzero().flatten()
+            own = x[trial, family]
+            mean = own.mean(0)
+            # Random combinations of the host's deviations: draws from its sample Gaussian.
+            mixing = torch.randn(len(members), len(family), generator=self.generator, dtype=x.dtype)
+            x[trial, members] = mean + mixing @ (own - mean) / max(1, len(family) - 1) ** 0.5
+            self.labels[trial, members] = host
+            count[trial, host] += len(members)
+            count[trial, component] = 0
+        if bool(starved.any()):
+            self._component = self._component - self._component.logsumexp(1, keepdim=True)
+        return x
