@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from scipy import ndimage
 
 from farl.graph_layout import GOLDEN_RATIO, curve, spread, spring_layout
 
@@ -42,7 +43,7 @@ BoolArray = npt.NDArray[np.bool_]
 # Blue, orange, green, purple, vermilion, sky, pink and olive stay apart for the colour-blind too (after Okabe and Ito).
 _PALETTE = ("#0072B2", "#E69F00", "#009E73", "#7B4FA3", "#D1491B", "#4FB3E8", "#D177A8", "#8C8A1E")
 _INK, _WALL, _UNVISITED, _OTHERS = "#22272e", "#3d444d", "#f3f2ee", "#9a9a9a"
-_FRACTURE, _RECALL = "#ffffff", "#ffd54a"
+_FRACTURE, _ELSEWHERE, _RECALL = "#ffffff", "#8b949e", "#ffd54a"
 _LEGEND_LIMIT = 10
 _LABEL_LIMIT = 24
 _MARK_LIMIT = 60
@@ -90,16 +91,22 @@ class Visits:
         return {int(i): float(n) for i, n in zip(self.fragment_ids, sums, strict=True) if n and i >= 0}
 
     def centers(self) -> dict[int, tuple[float, float]]:
-        """The cell (x, y) in the middle of those each fragment owns on the map; of all its cells if it owns none."""
+        """The heart (x, y) of each fragment: a cell it owns on the map, with most of its cells around.
+
+        A fragment that owns none has its heart among all cells it was active in.
+        """
         owner = self.owner()
+        window = max(3, max(self.reachable.shape) // 6 | 1)  # odd, so that it is centred
         centers = {}
         for layer, fragment in enumerate(self.fragment_ids.tolist()):
-            cells = np.argwhere(owner == layer)
-            if not len(cells):
-                cells = np.argwhere(self.counts[layer])
-            if fragment >= 0 and len(cells):
-                # The mean itself may lie in a wall or in another fragment's cells.
-                y, x = cells[np.linalg.norm(cells - cells.mean(axis=0), axis=1).argmin()].tolist()
+            cells = owner == layer
+            if not cells.any():
+                cells = self.counts[layer] > 0
+            if fragment >= 0 and cells.any():
+                density = cells.astype(np.float64)
+                for _ in range(2):  # one pass would leave plateaus
+                    density = ndimage.uniform_filter(density, window, mode="constant")
+                y, x = np.unravel_index(np.where(cells, density, -1.0).argmax(), cells.shape)
                 centers[fragment] = (float(x), float(y))
         return centers
 
@@ -120,6 +127,7 @@ class Trace:
     :param fragments: int [T], the active fragment at the end
     :param fractures: int [T], how often a new fragment was opened
     :param recalls: int [T], how often a stored fragment was recalled
+    :param fractures_elsewhere: int [T], fractures in other environments that share the memory
     :raises ValueError: if the lengths differ
     """
 
@@ -129,10 +137,10 @@ class Trace:
     fragments: npt.NDArray[np.integer[Any]]
     fractures: npt.NDArray[np.integer[Any]]
     recalls: npt.NDArray[np.integer[Any]]
+    fractures_elsewhere: npt.NDArray[np.integer[Any]]
 
     def __post_init__(self) -> None:
-        columns = (self.steps, self.surprisal, self.mean, self.fragments, self.fractures, self.recalls)
-        lengths = {len(column) for column in columns}
+        lengths = {len(column) for column in vars(self).values()}
         if len(lengths) != 1:
             raise ValueError(f"the arrays of a trace must have one length, got {sorted(lengths)}")
 
@@ -294,9 +302,20 @@ def _draw_trace(axes: Axes, strip: Axes, trace: Trace) -> None:
         axes.plot(steps, _rolling_mean(trace.mean, max(len(steps) // 60, 1)), color=_INK, linewidth=1.2, zorder=2)
     at = trace.fractures > 0
     axes.scatter(steps[at], surprisal[at], 26, marker="D", color=_FRACTURE, edgecolor=_INK, linewidth=0.9, zorder=3)
+    edge = axes.get_xaxis_transform()
+    elsewhere = steps[trace.fractures_elsewhere > 0]
+    axes.scatter(
+        elsewhere,
+        np.full(len(elsewhere), 0.98),
+        9,
+        marker="D",
+        color=_ELSEWHERE,
+        transform=edge,
+        clip_on=False,
+        zorder=3,
+    )
     # There may be thousands of recalls: a rug of ticks at the foot instead of marks that would hide the curve.
-    foot = axes.get_xaxis_transform()
-    axes.vlines(steps[trace.recalls > 0], 0.0, 0.07, color=_INK, linewidth=0.5, alpha=0.7, transform=foot, zorder=3)
+    axes.vlines(steps[trace.recalls > 0], 0.0, 0.07, color=_INK, linewidth=0.5, alpha=0.7, transform=edge, zorder=3)
     if len(surprisal) and surprisal.min() > 0:
         axes.set_yscale("log")
         wide = surprisal.max() > 100 * surprisal.min()
@@ -308,8 +327,10 @@ def _draw_trace(axes: Axes, strip: Axes, trace: Trace) -> None:
     axes.grid(axis="y", color="#e6e8eb", linewidth=0.6)
     axes.tick_params(labelsize=8, colors="#57606a", bottom=False)
     handles = [_marker("D", _FRACTURE, "fracture"), _marker("|", _INK, "recall")]
+    if len(elsewhere):
+        handles.insert(1, _marker("D", _ELSEWHERE, "fracture in another environment", 3, _ELSEWHERE))
     axes.legend(
-        handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=9, frameon=False,
+        handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=9, frameon=False,
         handletextpad=0.1, borderaxespad=0.2,
     )  # fmt: skip
     counts = f"{_plural(int(trace.fractures.sum()), 'fracture')}, {_plural(int(trace.recalls.sum()), 'recall')}"
@@ -391,9 +412,9 @@ def _label(axes: Axes, x: float, y: float, fragment: int) -> None:
     )  # fmt: skip
 
 
-def _marker(marker: str, face: str, label: str) -> Line2D:
+def _marker(marker: str, face: str, label: str, size: float = 5, edge: str = _INK) -> Line2D:
     return Line2D(
-        [], [], linestyle="", marker=marker, markersize=5, markerfacecolor=face, markeredgecolor=_INK, label=label
+        [], [], linestyle="", marker=marker, markersize=size, markerfacecolor=face, markeredgecolor=edge, label=label
     )
 
 

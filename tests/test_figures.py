@@ -29,7 +29,7 @@ def make_visits(height: int = 6, width: int = 9, n_fragments: int = 3, **kwargs:
 def make_trace(n: int = 50) -> Trace:
     steps = np.arange(n)
     surprisal = np.random.default_rng(0).random(n) + 0.1
-    return Trace(steps, surprisal, surprisal, steps // 20, steps % 20 == 0, steps % 10 == 5)
+    return Trace(steps, surprisal, surprisal, steps // 20, steps % 20 == 0, steps % 10 == 5, steps % 25 == 7)
 
 
 def map_pixels(figure: Figure) -> np.ndarray:
@@ -94,6 +94,13 @@ def test_center_of_a_fragment_is_one_of_its_cells() -> None:
     assert ring[0, int(y), int(x)] == 1
 
 
+def test_center_of_a_fragment_lies_where_most_of_its_cells_are() -> None:
+    visits = Visits(np.zeros((1, 20, 40), int), np.array([0]), np.ones((20, 40), bool))
+    visits.counts[0, 2:9, 2:9] = 1
+    visits.counts[0, 5, 9:40] = 1  # a corridor that leads far away
+    assert visits.centers() == {0: (5.0, 5.0)}
+
+
 def test_fragment_that_owns_no_cell_still_has_a_center_and_a_size() -> None:
     visits = make_visits(n_fragments=2)
     visits.counts[1] = 0
@@ -109,7 +116,15 @@ def test_shapes_that_do_not_belong_together_are_named() -> None:
     with pytest.raises(ValueError, match="recalls must have the shape"):
         Visits(np.zeros((1, 4, 5), int), np.array([0]), reachable, recalls=np.zeros((5, 4), int))
     with pytest.raises(ValueError, match="must have one length"):
-        Trace(np.arange(3), np.zeros(3), np.zeros(3), np.zeros(3, int), np.zeros(2, bool), np.zeros(3, bool))
+        Trace(
+            np.arange(3),
+            np.zeros(3),
+            np.zeros(3),
+            np.zeros(3, int),
+            np.zeros(2, bool),
+            np.zeros(3, bool),
+            np.zeros(3, int),
+        )
 
 
 def test_trace_marks_each_fracture_at_its_surprisal_and_shows_the_active_fragment() -> None:
@@ -160,8 +175,8 @@ def test_overview_draws_what_there_is(has_visits: bool, has_trace: bool, has_gra
 def test_beginnings_are_drawn_without_warnings(recwarn: pytest.WarningsRecorder) -> None:
     nothing = np.zeros((1, 6, 9), int)
     graph = nx.empty_graph(1, create_using=nx.MultiGraph)
-    empty = Trace(*(np.zeros(0, int) for _ in range(6)))
-    one = Trace(*(np.ones(1, int) for _ in range(6)))
+    empty = Trace(*(np.zeros(0, int) for _ in range(7)))
+    one = Trace(*(np.ones(1, int) for _ in range(7)))
     for trace in (empty, one):
         visits = Visits(nothing, np.array([0]), np.ones((6, 9), bool))
         figure_array(exploration_overview(visits, trace, graph))

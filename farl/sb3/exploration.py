@@ -141,44 +141,44 @@ class SurprisalTrace:
     :raises ValueError: if the capacity is odd or below 2
     """
 
-    # What the columns hold: first step, highest and summed surprisal, last fragment, how many fractures and recalls.
-    _STEP, _PEAK, _SUM, _FRAGMENT, _FRACTURES, _RECALLS = range(6)
+    # What the columns hold: first step, highest and summed surprisal, last fragment; then the number of fractures, of
+    # recalls, and of fractures elsewhere.
+    _STEP, _PEAK, _SUM, _FRAGMENT = range(4)
+    _EVENTS = slice(4, 7)
 
     def __init__(self, capacity: int = 4096) -> None:
         if capacity < 2 or capacity % 2:
             raise ValueError(f"capacity must be an even number of at least 2, got {capacity}")
-        self._points = np.zeros((capacity, 6))
+        self._points = np.zeros((capacity, 7))
         self._stride = 1
         self._samples = 0
 
-    def add(self, step: int, surprisal: float, fragment: int, fractured: bool, recalled: bool) -> None:
-        """Append one step."""
+    def add(
+        self, step: int, surprisal: float, fragment: int, fractured: bool, recalled: bool, fractures_elsewhere: int = 0
+    ) -> None:
+        """Append one step; `fractures_elsewhere` counts those of other environments that share the memory."""
         point, within = divmod(self._samples, self._stride)
         if point == len(self._points):
             self._merge()
             point, within = divmod(self._samples, self._stride)
         row = self._points[point]
         if within == 0:
-            row[:] = (step, surprisal, surprisal, fragment, fractured, recalled)
+            row[:] = (step, surprisal, surprisal, fragment, fractured, recalled, fractures_elsewhere)
         else:
             row[self._PEAK] = max(row[self._PEAK], surprisal)
             row[self._FRAGMENT] = fragment
-            row[[self._SUM, self._FRACTURES, self._RECALLS]] += (surprisal, fractured, recalled)
+            row[self._SUM] += surprisal
+            row[self._EVENTS] += (fractured, recalled, fractures_elsewhere)
         self._samples += 1
 
     def snapshot(self) -> Trace:
         """Return the trace as `farl.figures` draws it."""
         n = -(-self._samples // self._stride)
-        step, peak, total, fragment, fractures, recalls = self._points[:n].T
+        step, peak, total, *counts = self._points[:n].T
         samples = np.full(n, self._stride)
         samples[n - 1 :] = self._samples - (n - 1) * self._stride  # the last point may not be full yet
         return Trace(
-            step.astype(np.int64),
-            peak.copy(),
-            total / samples,
-            fragment.astype(np.int64),
-            fractures.astype(np.int64),
-            recalls.astype(np.int64),
+            step.astype(np.int64), peak.copy(), total / samples, *(column.astype(np.int64) for column in counts)
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -312,9 +312,9 @@ class ExplorationCallback(BaseCallback):
             if self.trace is None:
                 self.trace = SurprisalTrace()
             events = last.events
-            self.trace.add(
-                self.num_timesteps, last.surprisal[0], events.active[0], events.fragmented[0], events.recalled[0]
-            )
+            elsewhere = int(events.fragmented[1:].sum())
+            now = (events.active[0], events.fragmented[0], events.recalled[0])
+            self.trace.add(self.num_timesteps, last.surprisal[0], *now, elsewhere)
         return True
 
     def _on_rollout_end(self) -> None:

@@ -276,9 +276,10 @@ def test_trace_stays_bounded_and_keeps_peaks_means_and_events(n: int) -> None:
     rng = np.random.default_rng(n)
     surprisal = rng.random(n)
     fractured, recalled = rng.random((2, n)) < 0.2
+    elsewhere = rng.integers(3, size=n)
     trace = SurprisalTrace(capacity=8)
     for step in range(n):
-        trace.add(step, surprisal[step], step // 3, fractured[step], recalled[step])
+        trace.add(step, surprisal[step], step // 3, fractured[step], recalled[step], int(elsewhere[step]))
     points = trace.snapshot()
     stride = 1
     while n > 8 * stride:
@@ -290,6 +291,7 @@ def test_trace_stays_bounded_and_keeps_peaks_means_and_events(n: int) -> None:
     np.testing.assert_array_equal(points.fragments, [(min(chunk.stop, n) - 1) // 3 for chunk in chunks])
     np.testing.assert_array_equal(points.fractures, [fractured[chunk].sum() for chunk in chunks])
     np.testing.assert_array_equal(points.recalls, [recalled[chunk].sum() for chunk in chunks])
+    np.testing.assert_array_equal(points.fractures_elsewhere, [elsewhere[chunk].sum() for chunk in chunks])
 
 
 def test_visits_and_trace_survive_saving_and_go_on_alike(tmp_path: Path) -> None:
