@@ -67,7 +67,7 @@ class _FARAlgorithm(BaseAlgorithm):
     def __init__(self, *args: Any, far: FARConfig | dict[str, Any] | None = None, **kwargs: Any) -> None:
         config = FARConfig.parse(far)
         # Kept as plain data, for SB3 writes every attribute into its zip.
-        self.far = None if config is None else config.model_dump()
+        self.far = None if config is None else config.model_dump(mode="json")
         super().__init__(*args, **kwargs)
 
     def plain(self) -> BaseAlgorithm:

@@ -33,7 +33,8 @@ def loaded_bank(module, n_modules, **kwargs):
         state = bank.initial_state()
         generator = torch.Generator().manual_seed(fragment)
         state["parameters"] = {
-            name: tensor + 0.1 * torch.randn(tensor.shape, generator=generator) for name, tensor in state["parameters"].items()
+            name: tensor + 0.1 * torch.randn(tensor.shape, generator=generator)
+            for name, tensor in state["parameters"].items()
         }
         bank.load(fragment, state)
     return bank

@@ -60,7 +60,7 @@ def test_seen_places_become_boring():
 
 
 def test_fragmentation_and_recall_forget_less_than_one_module_does():
-    """Room 0, then another for long, then room 0 again: the error on return, against that at the end of the first visit."""
+    """Room 0, another for long, then room 0 again: the error on return against that at the end of the first visit."""
 
     def error_on_return(curiosity):
         rng = np.random.default_rng(0)
@@ -104,7 +104,9 @@ def test_modules_not_in_use_return_to_long_term_memory_with_what_they_learnt():
     assert curiosity.memory[0]["steps"] > 0
 
 
-@pytest.mark.parametrize("criterion", [lambda: Ratio(3.0, min_samples=20), lambda: ZScore(3.0, 10, 0.05), lambda: Uniform(30)])
+@pytest.mark.parametrize(
+    "criterion", [lambda: Ratio(3.0, min_samples=20), lambda: ZScore(3.0, 10, 0.05), lambda: Uniform(30)]
+)
 def test_a_saved_curiosity_continues_as_if_never_saved(criterion):
     rng = np.random.default_rng(0)
     curiosity, copy = make(criterion(), train_fraction=0.5), make(criterion(), train_fraction=0.5, seed=9)

@@ -80,7 +80,9 @@ def test_observation_norm_equals_the_statistics_of_all_batches_and_clips():
     torch.testing.assert_close(norm.variance, data.var(0, correction=0), rtol=1e-3, atol=1e-4)
     whitened = norm(data)
     assert whitened.abs().max() == 2.0
-    torch.testing.assert_close(whitened, ((data - data.mean(0)) / data.std(0, correction=0)).clamp(-2, 2), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(
+        whitened, ((data - data.mean(0)) / data.std(0, correction=0)).clamp(-2, 2), rtol=1e-2, atol=1e-2
+    )
 
 
 def test_reward_norm_divides_by_the_spread_of_the_discounted_return_over_time():
