@@ -177,7 +177,7 @@ class HeteroRoomsEnv(MiniGridEnv):
             x, y = self.agent_pos[0] + dx, self.agent_pos[1] + dy
             if self._walkable[y][x]:
                 self.agent_pos = (x, y)
-        terminated = action == 2 and self.agent_pos == self._goal_cell
+        terminated = self.agent_pos == self._goal_cell
         truncated = self.step_count >= self.max_steps
         if self.render_mode == "human":
             self.render()  # type: ignore[no-untyped-call]
