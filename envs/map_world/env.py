@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -36,10 +36,10 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
 
     ## Observation Space
     `Dict` of
-    - `view`: uint8[V, V, 3], the cells ahead in RGB, the agent in the middle of the bottom row, looking up. White is free,
-      black is unknown (hidden or outside the cone), anything else is a wall in its colour.
-    - `odometry`: int32[3], rows and columns moved since the episode's start, and the heading (0 up, 1 down, 2 left, 3
-      right).
+    - `view`: uint8[V, V, 3], the cells ahead in RGB, the agent in the middle of the bottom row, looking up. White is
+      free, black is unknown (hidden or outside the cone), anything else is a wall in its colour.
+    - `odometry`: int32[3], rows and columns moved since the episode's start, and the heading (0 up, 1 down,
+      2 left, 3 right).
 
     ## Rewards
     The share of the world that is seen for the first time: an episode's return is its coverage, less the first view.
@@ -71,7 +71,7 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
     :raises ValueError: if another parameter is out of range
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "human"], "render_fps": 20}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 20}  # noqa: RUF012
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
             raise ValueError(f"max_steps must be at least 1; got {max_steps}")
         (source,) = map_sources(size, maps, map_name, scale, n_envs=1)
         self.worlds = MapWorlds([source], scale, view_size, cone_ratio, recolour, obstacles)
-        self.observation_space = observation_space(view_size)
+        self.observation_space = observation_space(view_size)  # type: ignore[assignment]
         self.action_space = spaces.Discrete(4)
         self.until_covered, self.max_steps, self.render_mode = until_covered, max_steps, render_mode
         self._elapsed = 0
@@ -126,8 +126,8 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
             self._info(),
         )
 
-    def render(self) -> ByteArray | None:  # type: ignore[override]
-        """Return the world as a picture, uint8[4 H, 4 W, 3]: dim where it is unseen, bright in view, the agent in red."""
+    def render(self) -> ByteArray | None:
+        """Return the world as a picture, uint8[4 H, 4 W, 3]; see `draw_world`."""
         return draw_world(self.worlds, 0) if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:

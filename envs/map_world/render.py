@@ -18,7 +18,7 @@ def draw_world(worlds: MapWorlds, env: int) -> ByteArray:
     """Draw one world, uint8[4 H, 4 W, 3]: unseen cells dark, seen ones dimmed, those in view bright, the agent red."""
     seen, in_view = worlds.seen(env), worlds.in_view(env)
     brightness = np.where(in_view, 1.0, np.where(seen, 0.75, 0.2))[..., None]
-    picture = (worlds.picture(env) * brightness).astype(np.uint8)
+    picture: ByteArray = (worlds.picture(env) * brightness).astype(np.uint8)
     picture = picture.repeat(PIXELS, axis=0).repeat(PIXELS, axis=1)
     row, col, heading = worlds.pose[env]
     top, left = row * PIXELS, col * PIXELS

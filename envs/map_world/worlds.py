@@ -158,7 +158,8 @@ class MapWorlds:
         a, b = self._colours[env]
         codes = np.where(cells > 0, 1 + (a * cells + b) % _PRIME, FREE)
         codes[cells == _OBSTACLE] = OBSTACLE
-        return np.stack([codes >> 16, codes >> 8, codes], axis=-1).astype(np.uint8)
+        rgb: ByteArray = np.stack([codes >> 16, codes >> 8, codes], axis=-1).astype(np.uint8)
+        return rgb
 
     def in_view(self, env: int) -> BoolArray:
         """bool[H, W], the cells of one world that its agent sees now."""
@@ -204,7 +205,7 @@ def _countable(walls: BoolArray) -> ByteArray:
     """uint8[H, W], 1 for free cells and for walls that touch one by an edge."""
     free = np.pad(~walls, 1)
     near = free[1:-1, 1:-1] | free[:-2, 1:-1] | free[2:, 1:-1] | free[1:-1, :-2] | free[1:-1, 2:]
-    return near.astype(np.uint8)
+    return np.asarray(near, np.uint8)
 
 
 @compiled

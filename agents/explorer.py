@@ -1,0 +1,327 @@
+"""What all map-building agents share: E explorers at once behind Stable-Baselines3's interface."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.vec_env import VecEnv
+
+from farl.errors import ConfigError
+from farl.maps.compiled import compiled
+from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS, Int32Array, IntArray, WordArray, encode, next_random
+from farl.maps.local_map import LocalMaps
+from farl.maps.planner import Scratch
+
+Observation = Mapping[str, npt.NDArray[Any]]
+Self = TypeVar("Self", bound="MapExplorer")
+
+LONGEST_PLAN = 1024
+"""Steps that are planned ahead; of a longer path the first ones are walked, then it is planned again."""
+
+
+class Explorers(ABC):
+    """The memories of E explorers and what they do next.
+
+    :param n_envs: number of explorers E
+    :param view_size: V, cells a side of their views
+    :param seed: of their random choices
+    """
+
+    n_fragments = 0
+    """Fragments that were opened by a fracture so far, in all environments."""
+    n_recalls = 0
+    """Recalls so far, in all environments."""
+
+    def __init__(self, n_envs: int, view_size: int, seed: int) -> None:
+        self.n_envs, self.view_size = n_envs, view_size
+        self.random: WordArray = np.random.SeedSequence(seed).generate_state(n_envs, np.uint64).astype(np.uint64)
+        """uint64[E], one random stream each."""
+
+    @abstractmethod
+    def act(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> IntArray:
+        """Take in what all explorers see and return their steps, int64[E].
+
+        :param codes: int32[E, V, V], colour codes
+        :param odometry: int32[E, 3]
+        :param starts: bool[E], True where an episode begins: that explorer's memory is cleared
+        """
+
+    @property
+    @abstractmethod
+    def active_memory(self) -> IntArray:
+        """int64[E], cells of the current map's bounding box."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the long-term memory, all explorers together."""
+        return 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides what happens next."""
+        return {"random": torch.from_numpy(self.random.view(np.int64).copy())}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Restore what ``state_dict`` returned.
+
+        :raises ConfigError: if it is the state of another number of explorers
+        """
+        saved = state["random"].cpu().numpy().view(np.uint64)
+        if len(saved) != self.n_envs:
+            raise ConfigError(
+                f"the saved agent explores {len(saved)} worlds at once, this one {self.n_envs}: load it with as many"
+            )
+        self.random = saved.copy()
+
+
+class Planners(Explorers):
+    """Explorers that keep a local map and follow plans over it.
+
+    :param gamma: decay of the map's confidence
+    :param surprisal: see `LocalMaps`
+    """
+
+    def __init__(self, n_envs: int, view_size: int, seed: int, gamma: float = 0.9, surprisal: Any = "before") -> None:
+        super().__init__(n_envs, view_size, seed)
+        self.maps = LocalMaps(n_envs, view_size, gamma, surprisal)
+        self.plan: npt.NDArray[np.int8] = np.zeros((n_envs, LONGEST_PLAN), np.int8)
+        """int8[E, L], the steps ahead."""
+        self.progress: IntArray = np.zeros((n_envs, 2), np.int64)
+        """int64[E, 2], steps of the plan that are done, and its length."""
+        self._scratch = Scratch(self.maps.side)
+
+    @property
+    def active_memory(self) -> IntArray:
+        """int64[E], cells of the current map's bounding box."""
+        return self.maps.area
+
+    @property
+    def scratch(self) -> tuple[Int32Array, ...]:
+        """Work space of the planners, as large as the maps are."""
+        if self._scratch.stamp.shape[0] != self.maps.side:
+            self._scratch = Scratch(self.maps.side)
+        return self._scratch.arrays
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides what happens next."""
+        return super().state_dict() | {
+            "maps": self.maps.state_dict(),
+            "plan": torch.from_numpy(self.plan.copy()),
+            "progress": torch.from_numpy(self.progress.copy()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Restore what ``state_dict`` returned."""
+        super().load_state_dict(state)
+        self.maps.load_state_dict(state["maps"])
+        self.plan, self.progress = state["plan"].numpy().copy(), state["progress"].numpy().copy()
+
+
+@compiled
+def follow(label: Any, pose: Any, plan: Any, progress: Any, e: int) -> int:
+    """Return the next step of a plan and count it done; -1 if it is over, or its next cell is not free now."""
+    if progress[e, 0] >= progress[e, 1]:
+        return -1
+    heading = plan[e, progress[e, 0]]
+    if label[e, pose[e, 0] + STEP_ROWS[heading], pose[e, 1] + STEP_COLS[heading]] != FREE:
+        progress[e, 1] = 0
+        return -1
+    progress[e, 0] += 1
+    return int(heading)
+
+
+@compiled
+def step_anywhere(label: Any, pose: Any, random: Any, e: int) -> int:
+    """A random step onto a known free cell; any step if there is none."""
+    first = int(4 * next_random(random, e))
+    for i in range(4):
+        heading = (first + i) % 4
+        if label[e, pose[e, 0] + STEP_ROWS[heading], pose[e, 1] + STEP_COLS[heading]] == FREE:
+            return heading
+    return first
+
+
+class _NoPolicy(BasePolicy):
+    """Stands where Stable-Baselines3 expects the class of a policy; map explorers have no network."""
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
+        raise NotImplementedError("map explorers choose through MapExplorer.predict")
+
+
+class MapExplorer(BaseAlgorithm):
+    """Base of the map-building agents: `learn` explores, `predict` chooses a step, `save` and `load` are exact.
+
+    A subclass says in `_make_explorers` how its explorers are made. The environment is one or many map worlds
+    (`farl.envs.map_world`): its observations are dictionaries with `view` and `odometry`.
+
+    What is logged, every ``log_interval`` steps of all environments: `explore/coverage`, `explore/active_memory`
+    (cells, mean over environments), `explore/fragments`, `explore/recalls`, and the usual `rollout/` and `time/`.
+
+    :param policy: "MapPolicy"; there is no network
+    :param env: the worlds to explore
+    :param seed: of the agent's random choices, and of the worlds
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MapPolicy": _NoPolicy, "MultiInputPolicy": _NoPolicy}
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy] = "MapPolicy",
+        env: GymEnv | str | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "cpu",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate=0.0,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            supported_action_spaces=(spaces.Discrete,),
+        )
+        self._predicting: Explorers | None = None
+        if _init_setup_model:
+            self._setup_model()
+
+    @abstractmethod
+    def _make_explorers(self, n_envs: int, seed: int) -> Explorers:
+        """Make the explorers of ``n_envs`` worlds."""
+
+    @property
+    def view_size(self) -> int:
+        """V, cells a side of the view.
+
+        :raises ConfigError: if the environment is not a map world
+        """
+        space = self.observation_space
+        if not (isinstance(space, spaces.Dict) and {"view", "odometry"} <= set(space.spaces)):
+            raise ConfigError(
+                f"{type(self).__name__} explores map worlds, whose observations have `view` and `odometry`; this "
+                f"environment gives {space}. Use farl/MapWorld-Small-v0 or another farl/MapWorld"
+            )
+        shape = space["view"].shape
+        assert shape is not None
+        return sorted(shape)[-1]
+
+    def _setup_model(self) -> None:
+        self.set_random_seed(self.seed)
+        self.explorers = self._make_explorers(self.n_envs, self.seed or 0)
+
+    def learn(
+        self: Self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1_000,
+        tb_log_name: str = "explore",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Explore for ``total_timesteps`` steps, all environments together.
+
+        :param log_interval: steps of all environments between two log entries
+        """
+        if reset_num_timesteps or self._last_obs is None:
+            self._last_episode_starts = None
+        total, callback = self._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        assert isinstance(self.env, VecEnv)
+        if self._last_episode_starts is None:
+            self._last_episode_starts = np.ones(self.n_envs, bool)
+        callback.on_training_start(locals(), globals())
+        callback.on_rollout_start()
+        iteration = 0
+        while self.num_timesteps < total:
+            assert isinstance(self._last_obs, dict)
+            actions = self.explorers.act(*_unpack(self._last_obs), self._last_episode_starts)
+            observation, rewards, dones, infos = self.env.step(actions)
+            self._last_obs, self._last_episode_starts = observation, dones  # type: ignore[assignment]
+            self.num_timesteps += self.n_envs
+            self._update_info_buffer(infos, dones)
+            self._update_current_progress_remaining(self.num_timesteps, total)
+            callback.update_locals(locals())
+            if not callback.on_step():
+                break
+            iteration += 1
+            if log_interval and iteration % log_interval == 0:
+                self._dump_logs(infos)
+        callback.on_rollout_end()
+        callback.on_training_end()
+        return self
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[Any, ...] | None = None,
+        episode_start: npt.NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[npt.NDArray[Any], tuple[Any, ...] | None]:
+        """Choose the next step of agents with a memory of their own, apart from that of `learn`.
+
+        The memory is the returned state: pass it back as ``state``, as with any recurrent policy. Without a state the
+        agent goes on with the memory of the last call, if that was for as many environments; episode_start clears it.
+
+        :param observation: one observation, or a batch of them
+        :param deterministic: has no effect: the sampling of subgoals is part of the method
+        """
+        single = np.ndim(observation["odometry"]) == 1
+        if single:
+            observation = {key: np.asarray(value)[None] for key, value in observation.items()}
+        codes, odometry = _unpack(observation)
+        explorers = state[0] if state is not None else self._predicting
+        starts = np.zeros(len(codes), bool) if episode_start is None else np.asarray(episode_start, bool)
+        if explorers is None or explorers.n_envs != len(codes):
+            explorers = self._make_explorers(len(codes), self.seed or 0)
+            starts = np.ones(len(codes), bool)
+        self._predicting = explorers
+        actions = explorers.act(codes, odometry, starts)
+        return (actions[0] if single else actions), (explorers,)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_predicting", "explorers"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["explorers"], []
+
+    def _dump_logs(self, infos: list[dict[str, Any]]) -> None:
+        record = self.logger.record
+        if self.ep_info_buffer:
+            record("rollout/ep_rew_mean", safe_mean([episode["r"] for episode in self.ep_info_buffer]))
+            record("rollout/ep_len_mean", safe_mean([episode["l"] for episode in self.ep_info_buffer]))
+        if infos and "coverage" in infos[0]:
+            record("explore/coverage", float(np.mean([info["coverage"] for info in infos])))
+        record("explore/active_memory", float(self.explorers.active_memory.mean()))
+        record("explore/fragments", self.explorers.n_fragments)
+        record("explore/recalls", self.explorers.n_recalls)
+        self.dump_logs()
+
+    def dump_logs(self, iteration: int = 0) -> None:
+        """Write the log, with the time and the steps per second."""
+        import time
+
+        seconds = max((time.time_ns() - self.start_time) / 1e9, 1e-9)
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / seconds))
+        self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(step=self.num_timesteps)
+
+
+def _unpack(observation: Observation) -> tuple[Int32Array, Int32Array]:
+    """Colour codes, int32[E, V, V], and odometry, int32[E, 3], of a batch of observations."""
+    view = observation["view"]
+    if view.shape[-1] != 3:  # Stable-Baselines3 puts channels first
+        view = np.moveaxis(view, 1, -1)
+    return encode(np.ascontiguousarray(view)), np.asarray(observation["odometry"], np.int32)

@@ -1,0 +1,394 @@
+"""FARMap: local maps that are closed where the prediction fails, and taken up again where their border is crossed.
+
+Source: Hwang, Hong, Chen, Boopathy, Agrawal, Fiete, "Grid Cell-Inspired Fragmentation and Recall for Efficient Map
+Building", TMLR 2024.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from farl.agents.explorer import Explorers, MapExplorer, Planners, follow, step_anywhere
+from farl.fragmentation import CRITERIA, Criterion, FragmentationAndRecall, NoRecall, Random, Ratio, Uniform, ZScore
+from farl.maps.borders import BorderRecall, Places
+from farl.maps.compiled import compiled
+from farl.maps.frontiers import count_frontier, find_clusters, plan_to_frontier
+from farl.maps.geometry import Int32Array, IntArray, next_random
+from farl.maps.local_map import LocalMap
+from farl.maps.planner import plan_to_state
+from farl.memory import LongTermMemory
+
+__all__ = ["FARMap"]
+
+CriterionName = Literal["zscore", "ratio", "random", "uniform", "none"]
+
+
+class FragmentedPlanners(Planners):
+    """Explorers whose current map is one fragment of many.
+
+    The controller decides when a map is closed and which one is taken up; here maps move between the canvas and the
+    long-term memory, and goals are chosen. Each explorer has fragments of its own: worlds differ, and the odometry
+    starts anew with each episode.
+
+    :param criterion: ends a fragment; None never does
+    :param recall: take stored maps up again
+    :param capacity: fragments held for each explorer, None for no limit
+    """
+
+    def __init__(
+        self,
+        n_envs: int,
+        view_size: int,
+        seed: int,
+        criterion: Criterion | None,
+        gamma: float = 0.9,
+        surprisal: str = "before",
+        recall: bool = True,
+        capacity: int | None = None,
+    ) -> None:
+        super().__init__(n_envs, view_size, seed, gamma, surprisal)
+        limit = None if capacity is None else max(capacity * n_envs, n_envs + 1)
+        self.memory: LongTermMemory[LocalMap] = LongTermMemory(limit)
+        self.borders = BorderRecall(self.memory, n_envs)
+        self.recalls_maps = recall
+        self.controller: FragmentationAndRecall[LocalMap] = FragmentationAndRecall(
+            criterion, self.memory, self.borders if recall else NoRecall(), n_envs, lambda _: _empty_map(), share=False
+        )
+        self.surprisal: npt.NDArray[np.float64] = np.zeros(n_envs)
+        """float64[E], of the last observation."""
+
+    @property
+    def n_fragments(self) -> int:  # type: ignore[override]
+        """Fractures so far, in all environments."""
+        return self.controller.fractures
+
+    @property
+    def n_recalls(self) -> int:  # type: ignore[override]
+        """Recalls so far, in all environments."""
+        return self.controller.recalls
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the stored maps, all explorers together."""
+        return sum(
+            value.nbytes
+            for fragment_id in self.memory.ids
+            for value in self.memory[fragment_id].values()
+            if isinstance(value, torch.Tensor)
+        )
+
+    def remember(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> None:
+        """Take in what is seen: fragment where it surprises, recall where a border is crossed."""
+        if starts.any():
+            self._begin(np.flatnonzero(starts))
+        self.surprisal = self.maps.observe(codes, odometry)
+        self.borders.odometry = odometry
+        places = Places(self.maps, odometry, self.controller.active)
+        events = self.controller.step(self.surprisal, None, starts, places)
+        changed = np.flatnonzero(events.fragmented | events.recalled)
+        # Fractures and recalls are rare, and each moves arrays of its own size: a loop over them, not over
+        # environments.
+        for env in changed:
+            self._leave(int(env), int(events.previous[env]))
+            if events.recalled[env]:
+                self.maps.copy_in(int(env), self.memory[int(events.active[env])])
+            else:
+                self.maps.forget(int(env))
+        if len(changed):
+            self.maps.observe(codes, odometry, changed)
+            self._entered(changed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides what happens next, the long-term memory included."""
+        return super().state_dict() | {"controller": self.controller.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Restore what ``state_dict`` returned."""
+        super().load_state_dict(state)
+        self.controller.load_state_dict(state["controller"])
+        trip = self.borders.trip.copy()
+        self._entered(np.arange(self.n_envs))
+        self.borders.trip = trip
+
+    def _entered(self, envs: IntArray) -> None:
+        """Look up what there is to know of the fragments that were just taken up."""
+        self.borders.enter(envs, self.controller.active)
+
+    def _leave(self, env: int, fragment_id: int) -> None:
+        """Store the current map as the fragment's."""
+        if fragment_id in self.memory:
+            self.memory[fragment_id] = self.maps.copy_out(env) | {"env": env} | self._summary(env)
+
+    def _summary(self, env: int) -> dict[str, Any]:
+        """What is stored beside a map."""
+        return {}
+
+    def _begin(self, envs: IntArray) -> None:
+        """Forget everything about the worlds of these environments: an episode begins."""
+        mine = set(envs.tolist())
+        for fragment_id in self.memory.ids:
+            if self.memory[fragment_id].get("env") in mine and fragment_id not in self.controller.active:
+                self.memory.evict(fragment_id)
+        for env in envs:
+            old = int(self.controller.active[env])
+            self.memory.evict(old)
+            self.controller.active[env] = self.memory.add(_empty_map())
+        self.maps.clear(envs)
+        self.progress[envs] = 0
+        self._entered(envs)
+
+
+class FarmapPlanners(FragmentedPlanners):
+    """FARMap's explorers; see `FARMap` for the parameters."""
+
+    def __init__(
+        self,
+        *args: Any,
+        epsilon: float,
+        leave_below: float,
+        min_cluster: int,
+        size_weight: bool,
+        heading_bias: bool,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._epsilon, self._leave_below = float(epsilon), float(leave_below)
+        self._min_cluster, self._size_weight, self._heading_bias = min_cluster, size_weight, heading_bias
+        self._worth: npt.NDArray[np.float64] = np.zeros((self.n_envs, 8))
+        """float64[E, B], the damped frontier ratio behind each border of the active fragments."""
+        self._left_last: dict[int, int] = {}
+        self._departures = 0
+
+    def act(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> IntArray:
+        """Take in what is seen, plan where there is no plan, and return the next steps, int64[E]."""
+        self.remember(codes, odometry, starts)
+        maps, borders = self.maps, self.borders
+        return np.asarray(
+            _act(
+                maps.label,
+                maps.box,
+                maps.pose,
+                maps.origin,
+                maps.n_free,
+                self.plan,
+                self.progress,
+                self.random,
+                borders.table,
+                borders.count,
+                borders.trip,
+                self._worth,
+                self._epsilon,
+                self._leave_below,
+                self._min_cluster,
+                self._size_weight,
+                self._heading_bias,
+                self.scratch,
+            )
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides what happens next."""
+        return super().state_dict() | {"departures": self._departures, "left_last": dict(self._left_last)}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Restore what ``state_dict`` returned."""
+        self._departures, self._left_last = int(state["departures"]), dict(state["left_last"])
+        super().load_state_dict(state)
+
+    def _summary(self, env: int) -> dict[str, Any]:
+        n_frontier = count_frontier(self.maps.label[env], self.maps.box[env])
+        return {"frontier_ratio": n_frontier / max(int(self.maps.n_free[env]), 1)}
+
+    def _leave(self, env: int, fragment_id: int) -> None:
+        super()._leave(env, fragment_id)
+        self._departures += 1
+        self._left_last[fragment_id] = self._departures
+
+    def _entered(self, envs: IntArray) -> None:
+        super()._entered(envs)
+        self._left_last = {key: when for key, when in self._left_last.items() if key in self.memory}
+        room = self.borders.table.shape[1]
+        if room > self._worth.shape[1]:
+            self._worth = np.pad(self._worth, ((0, 0), (0, room - self._worth.shape[1])))
+        for env in envs:
+            targets = self.borders.table[env, : self.borders.count[env], 0]
+            latest = sorted(set(targets.tolist()), key=lambda target: -self._left_last.get(target, 0))
+            # FARMap, section 3.3: fragments used lately are worth a little less.
+            damping = {target: min(0.95 + 0.01 * rank, 1.0) for rank, target in enumerate(latest)}
+            self._worth[env, : len(targets)] = [
+                damping[target] * self.memory[target].get("frontier_ratio", 0.0) for target in targets.tolist()
+            ]
+
+
+class FARMap(MapExplorer):
+    """Builds a map of an unknown world in fragments.
+
+    The defaults are the paper's. Every environment has its own map, fragments and graph; all are stepped at once.
+
+    :param criterion: ends a fragment: ``zscore`` of the surprisal (the paper), ``ratio`` to its mean, at ``random``,
+        ``uniform`` (every so many steps), or ``none``: never
+    :param rho: threshold of ``zscore`` (sample standard deviations) or ``ratio`` (multiples of the mean)
+    :param min_samples: observations since the last fracture before the next can come (``zscore``, ``ratio``)
+    :param probability: of ``random``, per step
+    :param every: steps between fractures of ``uniform``
+    :param gamma: decay of the map's confidence per step
+    :param surprisal: taken ``before`` the observation enters the map, as the paper says, or ``after``, as its public
+        code does
+    :param recall: take stored maps up again; without it, every fracture opens a map that is never left but by the next
+    :param epsilon: steps; the larger, the less the distance to another fragment counts
+    :param leave_below: frontier cells / known free cells of the current map below which other fragments are looked at
+    :param min_cluster: frontier clusters below this size count only if there are no larger ones
+    :param size_weight: weigh subgoals by the size of their cluster
+    :param heading_bias: hardly ever turn back for a subgoal
+    :param capacity: most fragments held for each world, None for no limit
+    :raises ValueError: if a parameter is out of range
+    """
+
+    def __init__(
+        self,
+        policy: Any = "MapPolicy",
+        env: Any = None,
+        criterion: CriterionName = "zscore",
+        rho: float = 2.0,
+        min_samples: int = 26,
+        probability: float = 0.005,
+        every: int = 200,
+        gamma: float = 0.9,
+        surprisal: Literal["before", "after"] = "before",
+        recall: bool = True,
+        epsilon: float = 5.0,
+        leave_below: float = 0.05,
+        min_cluster: int = 3,
+        size_weight: bool = True,
+        heading_bias: bool = True,
+        capacity: int | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "cpu",
+        _init_setup_model: bool = True,
+    ) -> None:
+        if criterion != "none" and criterion not in CRITERIA:
+            raise ValueError(f"criterion must be one of {', '.join(CRITERIA)} or none; got {criterion!r}")
+        if epsilon <= 0 or leave_below < 0 or min_cluster < 1:
+            raise ValueError(
+                "epsilon must be above 0, leave_below at least 0 and min_cluster at least 1; "
+                f"got {epsilon}, {leave_below} and {min_cluster}"
+            )
+        if capacity is not None and capacity < 2:
+            raise ValueError(f"capacity must be at least 2, the current fragment and another; got {capacity}")
+        self.criterion, self.rho, self.min_samples = criterion, rho, min_samples
+        self.probability, self.every = probability, every
+        self.gamma, self.surprisal, self.recall, self.epsilon = gamma, surprisal, recall, epsilon
+        self.leave_below, self.min_cluster = leave_below, min_cluster
+        self.size_weight, self.heading_bias, self.capacity = size_weight, heading_bias, capacity
+        super().__init__(policy, env, stats_window_size, tensorboard_log, verbose, seed, device, _init_setup_model)
+
+    def _make_explorers(self, n_envs: int, seed: int) -> Explorers:
+        return FarmapPlanners(
+            n_envs,
+            self.view_size,
+            seed,
+            make_criterion(self.criterion, self.rho, self.min_samples, self.probability, self.every, seed),
+            self.gamma,
+            self.surprisal,
+            self.recall,
+            self.capacity,
+            epsilon=self.epsilon,
+            leave_below=self.leave_below,
+            min_cluster=self.min_cluster,
+            size_weight=self.size_weight,
+            heading_bias=self.heading_bias,
+        )
+
+
+def make_criterion(
+    name: str, rho: float, min_samples: int, probability: float, every: int, seed: int
+) -> Criterion | None:
+    """Make the criterion of a name; None for ``none``."""
+    if name == "zscore":
+        return ZScore(rho, min_samples)
+    if name == "ratio":
+        return Ratio(rho, min_samples, alpha=None)
+    if name == "random":
+        return Random(probability, seed=seed)
+    return Uniform(every) if name == "uniform" else None
+
+
+def _empty_map() -> LocalMap:
+    return {
+        "label": torch.zeros((0, 0), dtype=torch.int32),
+        "value": torch.zeros((0, 0)),
+        "corner": [0, 0],
+        "n_free": 0,
+    }
+
+
+@compiled
+def _act(
+    label: Any,
+    box: Any,
+    pose: Any,
+    origin: Any,
+    n_free: Any,
+    plan: Any,
+    progress: Any,
+    random: Any,
+    table: Any,
+    count: Any,
+    trip: Any,
+    worth: Any,
+    epsilon: float,
+    leave_below: float,
+    least: int,
+    by_size: bool,
+    bias: bool,
+    scratch: Any,
+) -> Any:
+    actions = np.empty(len(pose), np.int64)
+    for e in range(len(pose)):
+        action = follow(label, pose, plan, progress, e)
+        if action < 0:
+            trip[e] = -1
+            clusters = find_clusters(label[e], box[e], scratch)
+            ratio = clusters[:, 0].sum() / max(n_free[e], 1)
+            chosen, best = -1, ratio / epsilon
+            if ratio < leave_below:
+                for k in range(count[e]):
+                    row, col = table[e, k, 1] + origin[e, 0], table[e, k, 2] + origin[e, 1]
+                    away = abs(row - pose[e, 0]) + abs(col - pose[e, 1])
+                    value = worth[e, k] / (away + epsilon)
+                    if value > best:
+                        chosen, best = k, value
+            length = 0
+            if chosen >= 0:
+                length = _plan_trip(label, pose, origin, table, chosen, e, scratch, plan, trip)
+            if length == 0:
+                length = plan_to_frontier(
+                    label[e], pose[e], clusters, by_size, bias, least, random, e, scratch, plan[e]
+                )
+            if length == 0 and count[e] > 0:
+                # All is known here: leave by any border.
+                chosen = min(int(count[e] * next_random(random, e)), count[e] - 1)
+                length = _plan_trip(label, pose, origin, table, chosen, e, scratch, plan, trip)
+            progress[e, 0], progress[e, 1] = 0, length
+            action = follow(label, pose, plan, progress, e)
+            if action < 0:
+                action = step_anywhere(label, pose, random, e)
+        actions[e] = action
+    return actions
+
+
+@compiled
+def _plan_trip(
+    label: Any, pose: Any, origin: Any, table: Any, k: int, e: int, scratch: Any, plan: Any, trip: Any
+) -> int:
+    row, col = table[e, k, 1] + origin[e, 0], table[e, k, 2] + origin[e, 1]
+    length = plan_to_state(label[e], pose[e], row, col, table[e, k, 3], scratch, plan[e])
+    if length > 0:
+        trip[e] = table[e, k, 0]
+    return max(length, 0)

@@ -1,0 +1,175 @@
+"""Recall by crossing a border: FARMap's way of taking up a stored map again (FARMap, section 3.2).
+
+A border is the line of known free cells through a fracture point, across the heading there. Whoever crosses it with
+that heading leaves the old fragment for the new one; whoever crosses it the other way comes back.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from farl.fragmentation.recall import KeyArray, Where
+from farl.maps.compiled import compiled
+from farl.maps.geometry import FREE, OPPOSITE, RIGHT_COLS, RIGHT_ROWS, Int32Array, IntArray
+from farl.maps.local_map import LocalMap, LocalMaps
+from farl.memory import LongTermMemory
+
+
+class Border(NamedTuple):
+    """One border of a fragment, as seen from its inside; rows and columns are those of the odometry.
+
+    :ivar target: the fragment on the other side
+    :ivar row: of the fracture point
+    :ivar col: of the fracture point
+    :ivar heading: that crosses to the other side
+    :ivar left: border cells to the left of that heading
+    :ivar right: border cells to the right of it
+    """
+
+    target: int
+    row: int
+    col: int
+    heading: int
+    left: int
+    right: int
+
+
+class Places(Sequence[Mapping[str, Any]]):
+    """What the memory graph's edges say of a fracture, worked out only for those environments that fracture.
+
+    :param maps: the local maps, already holding what is seen
+    :param odometry: int32[E, 3]
+    :param active: int64[E], the fragments that are left
+    """
+
+    def __init__(self, maps: LocalMaps, odometry: Int32Array, active: IntArray) -> None:
+        self._maps, self._odometry, self._active = maps, odometry, active
+
+    def __len__(self) -> int:
+        return len(self._active)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return (self[env] for env in range(len(self)))
+
+    def __getitem__(self, env: Any) -> Any:
+        row, col, heading = (int(value) for value in self._odometry[env])
+        sides = (_extent(self._maps.label[env], self._maps.pose[env], side) for side in (-1, 1))
+        left, right = (int(side) for side in sides)
+        return {
+            "row": row,
+            "col": col,
+            "heading": heading,
+            "left": left,
+            "right": right,
+            "source": int(self._active[env]),
+        }
+
+
+class BorderRecall:
+    """Recalls the fragment on the other side of a border when an agent crosses it.
+
+    :param memory: its graph holds the borders, as data of the edges that `Places` described
+    :param n_envs: number of environments E
+    """
+
+    def __init__(self, memory: LongTermMemory[LocalMap], n_envs: int) -> None:
+        self.memory = memory
+        self.odometry: Int32Array = np.zeros((n_envs, 3), np.int32)
+        """int32[E, 3], where the agents are; to be set before each step of the controller."""
+        self.trip: IntArray = np.full(n_envs, -1, np.int64)
+        """int64[E], a fragment that is recalled at its fracture point whatever the heading; -1 for none."""
+        self.table: IntArray = np.zeros((n_envs, 8, 6), np.int64)
+        """int64[E, B, 6], the borders of each active fragment, as `Border`."""
+        self.count: IntArray = np.zeros(n_envs, np.int64)
+        """int64[E], how many borders each active fragment has."""
+        self._stale = False
+        memory.on_evict.append(self._evicted)
+
+    def propose(self, envs: IntArray, active: IntArray, keys: KeyArray | None, where: Where | None) -> IntArray:
+        """Return the fragment across the border on which the agent stands with the border's heading, else -1."""
+        if self._stale:
+            self.enter(np.arange(len(active)), active)
+        return np.asarray(_crossed(envs, self.odometry, self.table, self.count, self.trip))
+
+    def fractured(
+        self, env: int, old: int, new: int, same_episode: bool, keys: KeyArray | None, where: Where | None
+    ) -> None:
+        """The edge that the controller has drawn is the border."""
+
+    def advance(self, keys: KeyArray | None, where: Where | None) -> None:
+        """There is nothing to remember from step to step."""
+
+    def enter(self, envs: IntArray, active: IntArray) -> None:
+        """Look up the borders of the active fragments, int64[E], of ``envs`` that changed theirs."""
+        self._stale = self._stale and len(envs) < len(active)
+        for env in envs:
+            borders = self.borders(int(active[env]))
+            if len(borders) > self.table.shape[1]:
+                self.table = np.pad(self.table, ((0, 0), (0, 2 * len(borders) - self.table.shape[1]), (0, 0)))
+            self.count[env] = len(borders)
+            if borders:
+                self.table[env, : len(borders)] = borders
+            self.trip[env] = -1
+
+    def borders(self, fragment_id: int) -> list[Border]:
+        """The borders of a fragment."""
+        found = []
+        for a, b, edge in self.memory.graph.edges(fragment_id, data=True):
+            if "heading" not in edge:
+                continue
+            target = int(b if a == fragment_id else a)
+            place = (edge["row"], edge["col"])
+            if edge["source"] == fragment_id:
+                found.append(Border(target, *place, edge["heading"], edge["left"], edge["right"]))
+            else:
+                found.append(Border(target, *place, int(OPPOSITE[edge["heading"]]), edge["right"], edge["left"]))
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the trips under way; the borders lie in the memory's graph."""
+        return {"trip": torch.from_numpy(self.trip.copy())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned; `enter` must follow."""
+        self.trip = state["trip"].cpu().numpy().copy()
+
+    def _evicted(self, fragment_id: int) -> None:
+        self._stale = True
+
+
+@compiled
+def _crossed(envs: Any, odometry: Any, table: Any, count: Any, trip: Any) -> npt.NDArray[np.int64]:
+    found = np.full(len(envs), -1, np.int64)
+    for i in range(len(envs)):
+        e = envs[i]
+        row, col, heading = odometry[e]
+        for k in range(count[e]):
+            target, border_row, border_col, border_heading, left, right = table[e, k]
+            if target == trip[e] and row == border_row and col == border_col:
+                found[i] = target
+                break
+            if heading != border_heading:
+                continue
+            down, across = row - border_row, col - border_col
+            along = down * RIGHT_ROWS[heading] + across * RIGHT_COLS[heading]
+            off = down * RIGHT_COLS[heading] - across * RIGHT_ROWS[heading]
+            if off == 0 and -left <= along <= right:
+                found[i] = target
+                break
+    return found
+
+
+@compiled
+def _extent(label: Any, pose: Any, side: int) -> int:
+    """How many known free cells lie in an unbroken line beside an agent, to its right (1) or left (-1)."""
+    heading = pose[2]
+    row, col = pose[0], pose[1]
+    n = -1
+    while label[row, col] == FREE:
+        row += side * RIGHT_ROWS[heading]
+        col += side * RIGHT_COLS[heading]
+        n += 1
+    return n

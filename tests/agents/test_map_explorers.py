@@ -1,0 +1,187 @@
+import copy
+
+import numpy as np
+import pytest
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from farl.agents.farmap import FARMap
+from farl.agents.frontier import FrontierExplorer, RandomExplorer
+from farl.envs.map_world import MapWorldEnv, MapWorldVecEnv, generate_world
+
+AGENTS = {
+    "farmap": FARMap,
+    "random": RandomExplorer,
+    **{
+        goal: lambda goal=goal, **kwargs: FrontierExplorer(goal=goal, **kwargs)
+        for goal in ("frontier", "frontier-heading", "nearest", "infogain")
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def worlds():
+    rng = np.random.default_rng(3)
+    return [generate_world(rng, "small") for _ in range(4)]
+
+
+def make_env(worlds, seed=0, **options):
+    env = MapWorldVecEnv(len(worlds), maps=worlds, **{"until_covered": False} | options)
+    env.seed(seed)
+    return env
+
+
+class Trace(BaseCallback):
+    def _init_callback(self):
+        self.poses, self.coverage = [], []
+
+    def _on_step(self):
+        worlds = self.training_env.unwrapped.worlds
+        self.poses.append(worlds.pose.copy())
+        self.coverage.append(worlds.coverage)
+        return True
+
+
+def trace(model, steps, **options):
+    recorder = Trace()
+    model.learn(steps * model.n_envs, callback=recorder, **options)
+    return np.array(recorder.poses), np.array(recorder.coverage)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_explorer_repeats_with_its_seed_and_differs_with_another(name, worlds):
+    first, second, other = (trace(AGENTS[name](env=make_env(worlds), seed=seed), 150)[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, second)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("name", [name for name in AGENTS if name != "random"])
+def test_every_planner_covers_small_worlds(name, worlds):
+    _, coverage = trace(AGENTS[name](env=make_env(worlds), seed=0), 1500)
+    assert coverage[-1].min() > 0.97
+
+
+def test_planners_cover_far_more_than_a_random_walk(worlds):
+    _, planned = trace(FARMap(env=make_env(worlds), seed=0), 300)
+    _, random = trace(RandomExplorer(env=make_env(worlds), seed=0), 300)
+    assert planned[-1].mean() > random[-1].mean() + 0.3
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_saved_explorer_continues_exactly(name, worlds, tmp_path):
+    env = make_env(worlds)
+    model = AGENTS[name](env=env, seed=1)
+    trace(model, 200)
+    model.save(tmp_path / "agent")
+    twin_env = copy.deepcopy(env)
+    expected, _ = trace(model, 200, reset_num_timesteps=False)
+    loaded = type(model).load(tmp_path / "agent", env=twin_env, force_reset=False)
+    continued, _ = trace(loaded, 200, reset_num_timesteps=False)
+    np.testing.assert_array_equal(continued, expected)
+    assert loaded.explorers.n_fragments == model.explorers.n_fragments
+
+
+def test_explorers_do_in_a_batch_what_they_do_alone(worlds):
+    model = FARMap(env=make_env(worlds), seed=1)
+    streams = model.explorers.random.copy()
+    together, _ = trace(model, 300)
+    for i, world in enumerate(worlds):
+        model = FARMap(env=make_env([world]), seed=1)
+        model.env.seed(1 + i)
+        model.explorers.random[:] = streams[i]
+        alone, _ = trace(model, 300)
+        np.testing.assert_array_equal(alone[:, 0], together[:, i])
+
+
+def test_farmap_fragments_and_recalls_with_a_small_active_memory(worlds):
+    model = FARMap(env=make_env(worlds), seed=0)
+    one_map = FrontierExplorer(env=make_env(worlds), seed=0)
+    trace(model, 2000)
+    trace(one_map, 2000)
+    assert model.explorers.n_fragments > len(worlds)
+    assert model.explorers.n_recalls > 0
+    assert model.explorers.active_memory.sum() < one_map.explorers.active_memory.sum()
+
+
+def test_without_a_criterion_farmap_is_the_frontier_explorer(worlds):
+    plain, _ = trace(FARMap(env=make_env(worlds), criterion="none", leave_below=0.0, seed=1), 400)
+    frontier, _ = trace(FrontierExplorer(env=make_env(worlds), seed=1), 400)
+    np.testing.assert_array_equal(plain, frontier)
+
+
+def test_a_capacity_bounds_the_stored_fragments(worlds):
+    model = FARMap(env=make_env(worlds), criterion="uniform", every=20, capacity=5, seed=0)
+    trace(model, 1500)
+    assert model.explorers.n_fragments > 100
+    assert len(model.explorers.memory) <= 5 * len(worlds)
+
+
+def test_a_new_episode_starts_with_an_empty_memory(worlds):
+    model = FARMap(env=make_env(worlds, max_steps=100), criterion="uniform", every=30, seed=0)
+    trace(model, 100)
+    assert len(model.explorers.memory) > len(worlds)
+    trace(model, 1, reset_num_timesteps=False)
+    assert len(model.explorers.memory) == len(worlds)
+
+
+def test_predict_keeps_a_memory_of_its_own_and_evaluates(worlds):
+    env = make_env(worlds, max_steps=400)
+    model = FARMap(env=env, seed=0)
+    mean, _ = evaluate_policy(model, make_env(worlds, max_steps=400), n_eval_episodes=4, warn=False)
+    assert mean > 0.8
+    again, _ = evaluate_policy(model, make_env(worlds, max_steps=400), n_eval_episodes=4, warn=False)
+    assert again == pytest.approx(mean, abs=0.1)
+    assert model.explorers.n_fragments == 0
+
+
+def test_predict_takes_a_single_observation(worlds):
+    env = MapWorldEnv(maps=worlds[0], max_steps=300)
+    model = FARMap(env=MapWorldEnv(maps=worlds[0]), seed=0)
+    observation, _ = env.reset(seed=0)
+    total, done, state, start = 0.0, False, None, np.array([True])
+    while not done:
+        action, state = model.predict(observation, state, start)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        total, done, start = total + reward, terminated or truncated, np.array([False])
+    assert total > 0.8
+
+
+def test_callbacks_and_logger_work_as_with_any_algorithm(worlds, tmp_path):
+    model = FARMap(env=make_env(worlds, max_steps=50), seed=0, tensorboard_log=str(tmp_path / "tb"))
+    callbacks = [
+        CheckpointCallback(50, str(tmp_path / "checkpoints")),
+        EvalCallback(
+            DummyVecEnv([lambda: MapWorldEnv(maps=worlds[0], max_steps=50)]),
+            eval_freq=60,
+            n_eval_episodes=1,
+            warn=False,
+            verbose=0,
+        ),
+    ]
+    model.learn(120 * model.n_envs, callback=callbacks, log_interval=30)
+    assert len(list((tmp_path / "checkpoints").glob("*.zip"))) == 2
+    assert list((tmp_path / "tb").rglob("events*"))
+    assert model.num_timesteps == 120 * model.n_envs
+    assert callbacks[1].last_mean_reward > 0
+
+
+def test_explorers_refuse_what_is_no_map_world():
+    with pytest.raises(ValueError, match="explores map worlds"):
+        FARMap(env="CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"criterion": "zcore"},
+        {"epsilon": 0.0},
+        {"capacity": 1},
+        {"gamma": 1.5},
+        {"surprisal": "never"},
+        {"probability": 2.0, "criterion": "random"},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(options, worlds):
+    with pytest.raises(ValueError, match=r".+"):
+        FARMap(env=make_env(worlds), **options)
