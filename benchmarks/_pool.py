@@ -156,7 +156,11 @@ def _progress(name: str, total: int, done: int) -> Iterator[Callable[[str], None
         yield say
         return
     columns = (
-        TextColumn(name), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn(name),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[last]}"),
     )
     with Progress(*columns, console=console) as progress:

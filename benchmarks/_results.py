@@ -38,7 +38,7 @@ def results_document(
 
 
 def summarise(rows: Sequence[Row], metrics: Mapping[str, str]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    """``summary[method][condition][metric] = {mean, low, high, n}``, with 95% bootstrap intervals of the mean over runs.
+    """``summary[method][condition][metric] = {mean, low, high, n}``, with 95% bootstrap intervals of the mean.
 
     Runs that failed or have no value are left out. The interval of a single run is the run itself: look at ``n``.
     """
@@ -60,8 +60,16 @@ def summarise(rows: Sequence[Row], metrics: Mapping[str, str]) -> dict[str, dict
 def table(document: Mapping[str, Any]) -> str:
     """The summary as Markdown, one table per condition."""
     metrics = document["metrics"]
-    lines = [f"# {document['name']}", "", f"Size: {document['size']}" + (f" ({document['note']})" if document["note"] else "")]
-    lines += [f"Command: `{document['command']}`", f"{document['cpu']}, {document['cores']} cores, {document['date']}", ""]
+    lines = [
+        f"# {document['name']}",
+        "",
+        f"Size: {document['size']}" + (f" ({document['note']})" if document["note"] else ""),
+    ]
+    lines += [
+        f"Command: `{document['command']}`",
+        f"{document['cpu']}, {document['cores']} cores, {document['date']}",
+        "",
+    ]
     lines += ["Mean over runs, 95% bootstrap interval, number of runs.", ""]
     for condition in _ordered(document, "condition"):
         lines += [f"## {condition}", "", f"| method | {' | '.join(metrics)} |", f"|---{'|---' * len(metrics)}|"]
@@ -72,7 +80,10 @@ def table(document: Mapping[str, Any]) -> str:
     lines += [f"- {metric}: {meaning}" for metric, meaning in metrics.items()]
     failed = [row for row in document["rows"] if "error" in row]
     if failed:
-        lines += ["", f"{len(failed)} of {len(document['rows'])} runs failed; they are in results.json and left out here."]
+        lines += [
+            "",
+            f"{len(failed)} of {len(document['rows'])} runs failed; they are in results.json and left out here.",
+        ]
     return "\n".join(lines) + "\n"
 
 

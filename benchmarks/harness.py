@@ -50,6 +50,7 @@ SizeName = Literal["quick", "default", "full"]
 BAD_INPUT = 2
 INTERRUPTED = 130
 SOME_FAILED = 1
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,10 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise ConfigError(f"--seeds {text}: write single seeds or ranges, such as 0-4 or 0,3,7-9")
-        seeds.extend(range(int(first), int(last or first) + 1))
-        if len(seeds) > 10_000:
-            raise ConfigError(f"--seeds {text}: more than 10,000 seeds")
+        chosen = range(int(first), int(last or first) + 1)
+        if len(chosen) > MOST_SEEDS or chosen.stop > 2**32:
+            raise ConfigError(f"--seeds {text}: at most {MOST_SEEDS:,} seeds below 2^32")
+        seeds.extend(chosen)
     return sorted(set(seeds))
 
 

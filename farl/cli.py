@@ -319,10 +319,11 @@ def _validate(options: argparse.Namespace) -> int:
     from farl.experiment.loading import load_config
 
     config = load_config(options.config, options.overrides)
-    print(
-        f"{options.config}: valid: {config.algorithm.name}{' with far' if config.far is not None else ''} on "
-        f"{config.environment.id}, {config.total_timesteps:,} timesteps, seed {config.seed}"
-    )
+
+    from farl.experiment.learner import learner_name
+
+    what = f"{learner_name(config)} on {config.environment.id}"
+    print(f"{options.config}: valid: {what}, {config.total_timesteps:,} timesteps, seed {config.seed}")
     return 0
 
 

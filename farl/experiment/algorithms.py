@@ -20,8 +20,8 @@ from farl.errors import ConfigError, did_you_mean
 from farl.experiment.schedules import parse_schedule
 
 ALGORITHMS = {
-    **{name: "stable_baselines3" for name in ("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG")},
-    **{name: "sb3_contrib" for name in ("TRPO", "RecurrentPPO", "QRDQN", "TQC", "CrossQ")},
+    **dict.fromkeys(("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG"), "stable_baselines3"),
+    **dict.fromkeys(("TRPO", "RecurrentPPO", "QRDQN", "TQC", "CrossQ"), "sb3_contrib"),
 }
 """Name of an algorithm -> the package it comes from."""
 

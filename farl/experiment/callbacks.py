@@ -15,6 +15,7 @@ from farl.experiment.metrics import curiosity_metrics, episode_metrics
 
 NOT_FOR_TEXT = ("stdout", "log", "json", "csv")
 COVERAGE_GOAL = 0.9
+SECONDS_BETWEEN_REPORTS = 0.25
 
 
 class HasCoverage(Protocol):
@@ -76,7 +77,7 @@ class RunTracker(BaseCallback):
     def _on_step(self) -> bool:
         if self.goal_timesteps is None and (self._exploration.coverage or 0.0) >= COVERAGE_GOAL:
             self.goal_timesteps = self.num_timesteps
-        if self._observer is not None and time.monotonic() - self._reported > 0.25:
+        if self._observer is not None and time.monotonic() - self._reported > SECONDS_BETWEEN_REPORTS:
             self.report()
         return not self._stop.requested
 

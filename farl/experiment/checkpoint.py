@@ -1,7 +1,7 @@
 """Checkpoints: a folder that appears whole or not at all, and says of itself whether it is intact.
 
-A checkpoint holds the model's zip, the replay buffer of off-policy algorithms, the VecNormalize statistics, the state of
-all random number generators and of the exploration pictures. The environments themselves cannot be saved: a resumed
+A checkpoint holds the model's zip, the replay buffer of off-policy algorithms, the VecNormalize statistics, the state
+of all random number generators and of the exploration pictures. The environments themselves cannot be saved: a resumed
 run starts new episodes.
 """
 
@@ -98,10 +98,14 @@ def latest_checkpoint(folder: Path) -> Checkpoint:
     """
     found = _sorted(folder)
     if not found:
-        raise ConfigError(f"{folder.parent}: has no checkpoint yet; train it again with: farl train {folder.parent}/config.yaml")
+        raise ConfigError(
+            f"{folder.parent}: has no checkpoint yet; train it again with: farl train {folder.parent}/config.yaml"
+        )
     path = found[-1]
-    fix = f"remove the folder {path} to use the checkpoint before it" if len(found) > 1 else (
-        f"train again with: farl train {folder.parent}/config.yaml"
+    fix = (
+        f"remove the folder {path} to use the checkpoint before it"
+        if len(found) > 1
+        else (f"train again with: farl train {folder.parent}/config.yaml")
     )
     try:
         manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
@@ -131,14 +135,14 @@ def latest_checkpoint(folder: Path) -> Checkpoint:
 def restore_checkpoint(checkpoint: Checkpoint, model: BaseAlgorithm) -> dict[str, Any]:
     """Put the saved state around a model that was loaded from ``checkpoint.model_file``.
 
-    Returns the ``extra`` state that was saved, with numpy arrays.
+    Returns the ``extra`` state that was saved, with its arrays as tensors.
     """
-    state = _as_arrays(load_state(checkpoint.path / _STATE))
+    state = load_state(checkpoint.path / _STATE)
     restore_normalisation(checkpoint, model.get_vec_normalize_env())
     replay_file = checkpoint.path / _REPLAY
     if replay_file.is_file() and isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
         _restore_replay(model.replay_buffer, _as_arrays(load_state(replay_file)))
-    _restore_rng(state.pop("rng"), model)
+    _restore_rng(_as_arrays(state.pop("rng")), model)
     state.pop("norm")
     return dict(state)
 
@@ -174,7 +178,7 @@ def _norm_state(model: BaseAlgorithm) -> dict[str, Any] | None:
 
 def _rng_state(model: BaseAlgorithm) -> dict[str, Any]:
     version, python_words, python_gauss = random.getstate()
-    kind, numpy_words, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002  SB3 draws from it
+    kind, numpy_words, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "python": [version, list(python_words), python_gauss],
         "numpy": [kind, np.asarray(numpy_words, np.int64), position, has_gauss, gauss],

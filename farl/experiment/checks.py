@@ -93,26 +93,48 @@ def combination_problems(environment: EnvironmentConfig, algorithm: AlgorithmCon
 
 
 def _space_problems(
-    environment: EnvironmentConfig, algorithm: AlgorithmConfig, observation: gym.Space[object], action: gym.Space[object]
+    environment: EnvironmentConfig,
+    algorithm: AlgorithmConfig,
+    observation: gym.Space[object],
+    action: gym.Space[object],
 ) -> Iterator[Problem]:
     name, policy = algorithm.name, algorithm.policy
     if name in _DISCRETE_ONLY and not isinstance(action, spaces.Discrete):
-        yield ("algorithm", "name"), f"{name} needs discrete actions, {environment.id} has {_brief(action)}; use PPO or SAC"
+        yield (
+            ("algorithm", "name"),
+            f"{name} needs discrete actions, {environment.id} has {_brief(action)}; use PPO or SAC",
+        )
     if name in _CONTINUOUS_ONLY and not isinstance(action, spaces.Box):
-        yield ("algorithm", "name"), f"{name} needs continuous actions, {environment.id} has {_brief(action)}; use PPO or DQN"
+        yield (
+            ("algorithm", "name"),
+            f"{name} needs continuous actions, {environment.id} has {_brief(action)}; use PPO or DQN",
+        )
     if isinstance(observation, spaces.Dict) and not policy.startswith("MultiInput"):
-        fix = "set environment.kind: minigrid or use MultiInputPolicy" if "MiniGrid" in environment.id else (
-            "use MultiInputPolicy"
+        fix = (
+            "set environment.kind: minigrid or use MultiInputPolicy"
+            if "MiniGrid" in environment.id
+            else ("use MultiInputPolicy")
         )
         yield ("algorithm", "policy"), f"{policy} cannot read the dictionary observations of {environment.id}; {fix}"
     elif policy.startswith("MultiInput") and not isinstance(observation, spaces.Dict):
-        yield ("algorithm", "policy"), f"{policy} needs dictionary observations, found {_brief(observation)}; use MlpPolicy"
-    elif not isinstance(observation, spaces.Dict | spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        yield ("environment", "id"), f"observations of type {type(observation).__name__} are not supported; add a wrapper"
+        yield (
+            ("algorithm", "policy"),
+            f"{policy} needs dictionary observations, found {_brief(observation)}; use MlpPolicy",
+        )
+    elif not isinstance(
+        observation, spaces.Dict | spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+    ):
+        yield (
+            ("environment", "id"),
+            f"observations of type {type(observation).__name__} are not supported; add a wrapper",
+        )
     if policy.startswith("Cnn"):
         custom = "features_extractor_class" in (algorithm.hyperparameters.get("policy_kwargs") or {})
         if not isinstance(observation, spaces.Box) or not is_image_space(observation):
-            yield ("algorithm", "policy"), f"{policy} needs uint8 images, {environment.id} has {_brief(observation)}; use MlpPolicy"
+            yield (
+                ("algorithm", "policy"),
+                f"{policy} needs uint8 images, {environment.id} has {_brief(observation)}; use MlpPolicy",
+            )
         elif not custom and min(sorted(observation.shape)[1:]) < _SMALLEST_CNN_IMAGE:
             size = "x".join(map(str, observation.shape))
             least = f"{_SMALLEST_CNN_IMAGE}x{_SMALLEST_CNN_IMAGE}"
@@ -147,7 +169,10 @@ def _batch_problems(
 
 
 def _memory_problems(
-    environment: EnvironmentConfig, algorithm: AlgorithmConfig, found: type[BaseAlgorithm], observation: gym.Space[object]
+    environment: EnvironmentConfig,
+    algorithm: AlgorithmConfig,
+    found: type[BaseAlgorithm],
+    observation: gym.Space[object],
 ) -> Iterator[Problem]:
     settings = {**default_hyperparameters(found), **algorithm.hyperparameters}
     off_policy = is_off_policy(found)

@@ -27,7 +27,7 @@ class WrapperConfig(StrictModel):
 
     name: str
     """A wrapper of gymnasium.wrappers, minigrid.wrappers or farl.envs, or any other as package.module:Class."""
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the wrapper, after the environment."""
 
 
@@ -46,9 +46,9 @@ class EnvironmentConfig(StrictModel):
     """Number of copies stepped at once."""
     vector_backend: Literal["dummy", "subproc"] = "dummy"
     """dummy: one after another in this process, fastest for cheap environments. subproc: one process each."""
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, Any] = Field(default_factory=dict)
     """Arguments of gymnasium.make."""
-    wrappers: list[Annotated[WrapperConfig, BeforeValidator(_wrapper)]] = []
+    wrappers: list[Annotated[WrapperConfig, BeforeValidator(_wrapper)]] = Field(default_factory=list)
     """Wrappers, innermost first: a name, or {name: ..., kwargs: {...}}."""
     normalize_observations: StrictBool = False
     """Divide observations by their running standard deviation (VecNormalize)."""
@@ -63,7 +63,7 @@ class AlgorithmConfig(StrictModel):
     """An algorithm of Stable-Baselines3 or sb3-contrib; farl list algorithms prints them."""
     policy: str = "MlpPolicy"
     """MlpPolicy for vectors, CnnPolicy for images, MultiInputPolicy for dictionaries."""
-    hyperparameters: dict[str, Any] = {}
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the algorithm. Learning rates and clip ranges also take a schedule: linear(2.5e-4)."""
 
 

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
 )
 
-import farl.envs  # noqa: F401  registers FARL's environments
+import farl.envs
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.config import EnvironmentConfig, WrapperConfig
 
@@ -154,18 +154,20 @@ def _prepare(env: AnyEnv, environment: EnvironmentConfig) -> AnyEnv:
 
 
 def _prepare_minigrid(env: AnyEnv, environment: EnvironmentConfig) -> AnyEnv:
-    from minigrid.wrappers import ImgObsWrapper, RGBImgPartialObsWrapper
+    import minigrid.wrappers
 
     from farl.envs.minigrid_wrappers import OneHotObs, PositionInfo
 
     if not hasattr(env.unwrapped, "agent_pos"):
         raise ConfigError(f"{environment.id} is no MiniGrid environment; set environment.kind to gymnasium")
-    env = PositionInfo(env)
+    wrapped: AnyEnv = PositionInfo(env)
     if environment.observation in (None, "one_hot"):
-        return OneHotObs(env)
+        return OneHotObs(wrapped)
+    views: Any = minigrid.wrappers  # untyped
     if environment.observation == "rgb":
-        env = RGBImgPartialObsWrapper(env, tile_size=8)
-    return ImgObsWrapper(env)  # type: ignore[no-any-return]
+        wrapped = views.RGBImgPartialObsWrapper(wrapped, tile_size=8)
+    image: AnyEnv = views.ImgObsWrapper(wrapped)
+    return image
 
 
 def _kind(entry_point: str) -> str:

@@ -24,6 +24,11 @@ def learner_class(config: ExperimentConfig) -> type[BaseAlgorithm]:
     return wrapped
 
 
+def learner_name(config: ExperimentConfig) -> str:
+    """``PPO`` or ``FAR(PPO)``."""
+    return _describe(config.algorithm.name, config.far is not None)
+
+
 def build_learner(config: ExperimentConfig, venv: VecEnv) -> BaseAlgorithm:
     """A new, untrained model.
 
@@ -39,7 +44,9 @@ def build_learner(config: ExperimentConfig, venv: VecEnv) -> BaseAlgorithm:
             config.algorithm.policy, venv, seed=config.seed, device=config.device, **hyperparameters, **arguments
         )
     except _REFUSALS as error:
-        raise ConfigError(f"{config.algorithm.name} cannot be built from this configuration: {_brief(error)}") from error
+        raise ConfigError(
+            f"{config.algorithm.name} cannot be built from this configuration: {_brief(error)}"
+        ) from error
 
 
 def load_learner(config: ExperimentConfig, checkpoint: Checkpoint, venv: VecEnv | None) -> BaseAlgorithm:
@@ -64,7 +71,7 @@ def load_learner(config: ExperimentConfig, checkpoint: Checkpoint, venv: VecEnv 
 
 
 def _describe(algorithm: str, far: bool) -> str:
-    return f"{algorithm} with far" if far else algorithm
+    return f"FAR({algorithm})" if far else algorithm
 
 
 def _brief(error: BaseException) -> str:

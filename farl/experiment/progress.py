@@ -79,7 +79,7 @@ class ProgressLines:
     def _show(self, status: Status) -> None:
         self._last = time.monotonic()
         self._shown = status
-        share = status.timesteps / status.total_timesteps
+        share = min(status.timesteps / status.total_timesteps, 1.0)  # the last rollout may go over
         self._say(f"{status.timesteps:,} timesteps ({share:.0%})  {describe(status)}")
 
     def _say(self, line: str) -> None:

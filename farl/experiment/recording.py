@@ -67,11 +67,9 @@ def check_output(out: Path) -> None:
         raise ConfigError(f"--out {out}: there is no directory {out.parent}; make it first")
 
 
-def _frames(
-    model: BaseAlgorithm, venv: VecEnv, episodes: int, deterministic: bool
-) -> Iterator[npt.NDArray[np.uint8]]:
+def _frames(model: BaseAlgorithm, venv: VecEnv, episodes: int, deterministic: bool) -> Iterator[npt.NDArray[np.uint8]]:
     observation: Any = venv.reset()
-    state: tuple[np.ndarray, ...] | None = None
+    state: tuple[npt.NDArray[Any], ...] | None = None
     starts = np.ones(1, dtype=bool)
     yield _frame(venv)
     finished = 0
@@ -92,10 +90,16 @@ def _write(out: Path, frames: Iterator[npt.NDArray[np.uint8]], rate: int) -> int
     count = 0
     handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=".recording-", suffix=out.suffix.lower())
     os.close(handle)
-    options: dict[str, Any] = {"fps": rate, "macro_block_size": 2} if out.suffix.lower() == ".mp4" else {
-        "duration": 1000 / rate, "loop": 0,
-    }
+    options: dict[str, Any] = (
+        {"fps": rate, "macro_block_size": 2}
+        if out.suffix.lower() == ".mp4"
+        else {
+            "duration": 1000 / rate,
+            "loop": 0,
+        }
+    )
     try:
+        writer: Any
         with imageio.get_writer(temporary, **options) as writer:
             for frame in frames:
                 writer.append_data(frame)

@@ -70,4 +70,6 @@ def _table(rows: dict[str, Any]) -> str:
 def _figure(picture: Path) -> str:
     name = picture.stem.replace("_", " ").replace("-", " ")
     data = base64.b64encode(picture.read_bytes()).decode("ascii")
-    return f"<h2>{html.escape(name.capitalize())}</h2>\n<img alt='{html.escape(name)}' src='data:image/png;base64,{data}'>"
+    return (
+        f"<h2>{html.escape(name.capitalize())}</h2>\n<img alt='{html.escape(name)}' src='data:image/png;base64,{data}'>"
+    )

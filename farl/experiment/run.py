@@ -17,7 +17,7 @@ from farl.experiment.checkpoint import Checkpoint, latest_checkpoint, restore_ch
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.environments import make_vec_env
 from farl.experiment.interruption import StopRequest, TrainingInterrupted, stop_on_signals
-from farl.experiment.learner import build_learner, load_learner
+from farl.experiment.learner import build_learner, learner_name, load_learner
 from farl.experiment.metrics import curiosity_metrics, episode_metrics, library_versions, machine_facts
 from farl.experiment.report import write_report
 from farl.experiment.run_directory import RunDirectory
@@ -184,7 +184,7 @@ class _Training:
         seconds = self._seconds()
         return {
             "name": self.config.name,
-            "algorithm": self.config.algorithm.name,
+            "algorithm": learner_name(self.config),
             "environment": self.config.environment.id,
             "seed": self.config.seed,
             "total_timesteps": int(self.model.num_timesteps),

@@ -37,7 +37,7 @@ class Schedule:
         if self.kind == "cosine":
             progress_remaining = (1 - math.cos(math.pi * progress_remaining)) / 2
         if self.kind == "exponential":
-            return self.end * (self.start / self.end) ** progress_remaining
+            return self.end * math.pow(self.start / self.end, progress_remaining)
         return self.end + (self.start - self.end) * progress_remaining
 
 

@@ -1,0 +1,87 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farl.errors import ConfigError
+from farl.experiment.checkpoint import latest_checkpoint, save_checkpoint
+from farl.experiment.config import ExperimentConfig
+from farl.experiment.environments import make_vec_env
+from farl.experiment.learner import build_learner
+
+
+@pytest.fixture
+def model(make_config: Callable[..., ExperimentConfig]) -> Any:
+    config = make_config()
+    return build_learner(config, make_vec_env(config.environment, 0))
+
+
+def save(folder: Path, model: Any, timesteps: int, keep: int = 2) -> Path:
+    model.num_timesteps = timesteps
+    return save_checkpoint(folder, model, "PPO", {}, keep)
+
+
+def test_only_the_latest_are_kept_and_the_latest_is_found(tmp_path: Path, model: Any) -> None:
+    for timesteps in (5, 100, 20, 100):
+        save(tmp_path, model, timesteps)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000000100", "step_000000100.2"]
+    assert latest_checkpoint(tmp_path).path.name == "step_000000100.2"
+
+
+def test_crash_while_saving_leaves_the_old_checkpoint_alone(
+    tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, model, 5)
+
+    def crash(*_: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("farl.experiment.checkpoint.save_state", crash)
+        with pytest.raises(OSError, match="disk full"):
+            save(tmp_path, model, 10)
+    assert latest_checkpoint(tmp_path).timesteps == 5
+    (tmp_path / ".unfinished-left").mkdir()  # as after a power failure
+    save(tmp_path, model, 10)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000000005", "step_000000010"]
+
+
+def truncate(folder: Path) -> None:
+    with (folder / "model.zip").open("rb+") as stream:
+        stream.truncate(100)
+
+
+def flip_a_byte(folder: Path) -> None:
+    content = bytearray((folder / "state.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "state.safetensors").write_bytes(content)
+
+
+def garble_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text("[1]")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, "model.zip: damaged"),
+        (flip_a_byte, "checksum"),
+        (garble_the_manifest, r"manifest.json: damaged"),
+        (lambda folder: (folder / "manifest.json").unlink(), "not a FARL checkpoint"),
+        (lambda folder: (folder / "model.zip").unlink(), "model.zip: missing"),
+    ],
+)
+def test_damage_is_found_and_the_fix_is_named(
+    tmp_path: Path, model: Any, damage: Callable[[Path], None], message: str
+) -> None:
+    save(tmp_path, model, 5)
+    damage(save(tmp_path, model, 10))
+    with pytest.raises(ConfigError, match=message) as caught:
+        latest_checkpoint(tmp_path)
+    assert "to use the checkpoint before it" in str(caught.value)
+
+
+def test_run_without_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no checkpoint"):
+        latest_checkpoint(tmp_path / "checkpoints")
