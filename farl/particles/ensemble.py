@@ -288,7 +288,7 @@ class ParticleEnsemble:
             self._checked = True
         if losses.dim() != 1:
             raise ValueError(f"the loss of one particle must be a scalar, got shape {tuple(losses.shape[1:])}")
-        (losses.sum() if scale is None else (losses * scale).sum()).backward()
+        torch.autograd.backward(losses.sum() if scale is None else (losses * scale).sum())
         self._keep(rows, new)
         return losses.detach()
 

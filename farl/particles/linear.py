@@ -29,7 +29,7 @@ class _Linear(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
         inputs, weight = ctx.saved_tensors
         return gradient @ weight if ctx.needs_input_grad[0] else None, gradient.mT @ inputs
 

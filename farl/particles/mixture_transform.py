@@ -180,9 +180,10 @@ class MixtureTransformFilter(StateFilter):
         middle = (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
         transport = now.inverse_root @ middle @ now.inverse_root
         moved = (now.centred[..., None, :] @ self._spread(transport))[..., 0, :]
-        evidence = torch.distributions.MultivariateNormal(now.predicted_mean, innovation).log_prob(
-            observation.value[:, None]
-        )
+        half = torch.linalg.cholesky(innovation)
+        scaled = torch.linalg.solve_triangular(half, error[..., None], upper=False)[..., 0]
+        # Up to a constant that all components share.
+        evidence = -(scaled**2).sum(-1) / 2 - half.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         weights = self._component + torch.where(self._component.isneginf(), 0.0, evidence)
         self._component = weights - weights.logsumexp(1, keepdim=True)
         return x - now.centred + moved + self._spread(shift)

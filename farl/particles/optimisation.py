@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ class ParticleOptimizer:
         merged: dict[str, list[Tensor]] = {}
         for c, optimizer in enumerate(self.each):
             for name, leaf in self.ensemble.leaves(c).items():
-                for key, value in optimizer.state.get(leaf, {}).items():
+                for key, value in _state_of(optimizer, leaf).items():
                     if isinstance(value, Tensor):
                         merged.setdefault(f"{name}|{key}", []).append(value)
         return {name: torch.cat(parts) if parts[0].dim() else parts[0] for name, parts in merged.items()} or dict(
@@ -102,3 +103,12 @@ class ParticleOptimizer:
             return value
 
         self.rearrange(cleared)
+
+
+def _state_of(optimizer: torch.optim.Optimizer, leaf: Tensor) -> dict[str, Any]:
+    """Return the state of one leaf, with that of a wrapped optimiser (attribute ``base``) under ``base.*``."""
+    state = dict(optimizer.state.get(leaf, {}))
+    base = getattr(optimizer, "base", None)
+    if isinstance(base, torch.optim.Optimizer):
+        state |= {f"base.{key}": value for key, value in base.state.get(leaf, {}).items()}
+    return state

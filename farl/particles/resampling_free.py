@@ -21,7 +21,7 @@ def green_constant(dimension: int) -> float:
     """
     if dimension < 3:
         raise ValueError(f"the resampling-free filter needs states of at least 3 dimensions, got {dimension}")
-    return math.gamma(dimension / 2 + 1) / (dimension * (dimension - 2) * math.pi ** (dimension / 2))
+    return float(math.gamma(dimension / 2 + 1) / (dimension * (dimension - 2) * math.pi ** (dimension / 2)))
 
 
 class ResamplingFreeFilter(StateFilter):
@@ -74,7 +74,7 @@ class ResamplingFreeFilter(StateFilter):
 
     def _push(self, x: Tensor, excess: Tensor, start: int) -> Tensor:
         rows = x[..., start : start + self.block, :]
-        kernel = (torch.cdist(rows, x) + self._softening) ** -x.shape[-1]
+        kernel: Tensor = (torch.cdist(rows, x) + self._softening) ** -x.shape[-1]
         if self.form == "derived":
             return rows * (kernel @ excess) - kernel @ (excess * x)
         return -(rows * kernel.sum(-1, keepdim=True) - kernel @ x) * excess[..., start : start + self.block, :]

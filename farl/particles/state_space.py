@@ -45,7 +45,8 @@ class GaussianObservation:
     def loss(self, particles: Tensor) -> Tensor:
         """Return half the squared Mahalanobis distance of the predicted observations."""
         error = self.function(particles) - self.value[..., None, :]
-        return (error @ torch.linalg.inv(self.covariance) * error).sum(-1) / 2
+        precision: Tensor = torch.linalg.inv(self.covariance)
+        return (error @ precision * error).sum(-1) / 2
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from farl.particles.weights import FixedTempering, Tempering
 
 Mixture = Literal["probabilities", "logits", "mean"]
 Motion = Literal["independent", "mixture"]
-Adjust = Callable[[slice, dict[str, Tensor]], None]
-"""``adjust(particles, leaves)`` may change the gradients of a chunk's leaves before the local move."""
+Adjust = Callable[[int, dict[str, Tensor]], None]
+"""``adjust(chunk, leaves)`` may change the gradients of a chunk's leaves before the local move."""
 
 DEFAULT_OPTIMIZER = partial(torch.optim.SGD, lr=0.01)
 _JITTER_STREAM = 1
@@ -211,7 +211,7 @@ class WeightedParticleFilter:
             objective: ``objective(network, *batch) -> scalar``, which the local move descends.
             *batch: Tensors with a batch axis; with replicas a first axis of that length before it.
             likelihood: Negative log-likelihood that moves the weights; by default the objective.
-            adjust: Called with each chunk's particles and leaves between gradient and move.
+            adjust: Called with each chunk and its leaves between gradient and move.
             dataset_size: Samples in the whole data set, for tempering.
             epochs: Passes over it, for tempering.
             per_particle: Whether the batch already has a first axis over all particles.
@@ -243,7 +243,7 @@ class WeightedParticleFilter:
                 before.append(losses)
             moved.append(losses)
             if adjust is not None:
-                adjust(rows, ensemble.leaves(c))
+                adjust(c, ensemble.leaves(c))
             self.optimizer.step(c, losses.isfinite())
             if weigh:
                 after.append(ensemble.evaluate(c, likelihood, batch, per_particle=per_particle))
