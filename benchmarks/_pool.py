@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from farl.experiment.run_directory import write_atomically
+from farl.experiment.files import write_atomically
 
 Row = dict[str, Any]
 
@@ -100,9 +100,9 @@ def _pool(processes: int) -> ProcessPoolExecutor:
 
 def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C does
-    import torch
-
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is first imported
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _guarded(run: Callable[[Any], dict[str, Any]], job: JobLike) -> Row:

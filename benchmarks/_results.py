@@ -8,8 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from farl.experiment.metrics import library_versions, machine_facts
-
 _RESAMPLES = 10_000
 _CONFIDENCE = 0.95
 
@@ -20,6 +18,9 @@ def results_document(
     name: str, command: str, size: str, note: str, metrics: Mapping[str, str], seconds: float, rows: Sequence[Row]
 ) -> dict[str, Any]:
     """What ``results.json`` holds."""
+    # Here, because workers import this module too, and torch takes seconds.
+    from farl.experiment.metrics import library_versions, machine_facts
+
     facts = machine_facts()
     return {
         "name": name,

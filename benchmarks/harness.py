@@ -43,7 +43,7 @@ from matplotlib.figure import Figure
 from benchmarks._pool import available_cores, run_all
 from benchmarks._results import default_plots, results_document, table
 from farl.errors import ConfigError, did_you_mean
-from farl.experiment.run_directory import write_atomically
+from farl.experiment.files import write_atomically
 
 SizeName = Literal["quick", "default", "full"]
 

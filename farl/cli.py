@@ -230,7 +230,8 @@ def _finish(run: "RunDirectory", work: Any) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from farl.experiment.run_directory import open_run_directory, write_atomically
+    from farl.experiment.files import write_atomically
+    from farl.experiment.run_directory import open_run_directory
 
     run = open_run_directory(options.run)
 

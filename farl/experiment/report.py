@@ -5,7 +5,8 @@ import html
 from pathlib import Path
 from typing import Any
 
-from farl.experiment.run_directory import RunDirectory, write_atomically
+from farl.experiment.files import write_atomically
+from farl.experiment.run_directory import RunDirectory
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }

@@ -10,6 +10,7 @@ from typing import Any
 
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.config import ExperimentConfig
+from farl.experiment.files import write_atomically
 from farl.experiment.loading import load_config, resolved_yaml
 
 RUNS = Path("runs")
@@ -112,21 +113,6 @@ def open_run_directory(reference: str | Path) -> RunDirectory:
     if not run.config_file.is_file():
         raise ConfigError(f"{reference}: is not a run directory (it holds no config.yaml)")
     return run
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is whole or absent, whatever happens meanwhile."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def discard_if_empty(run: RunDirectory) -> None:
