@@ -10,6 +10,9 @@ from torch import Tensor
 from farl.particles.kalman import require_gaussian
 from farl.particles.state_space import GaussianObservation, Observation, StateFilter
 
+STARVED = 0.01
+"""A component gives its particles away once they weigh less than this share of an average particle."""
+
 
 @dataclass(frozen=True)
 class _Components:
@@ -83,10 +86,11 @@ class MixtureTransformFilter(StateFilter):
             return seen.function(states.reshape(*lead, *states.shape[1:])).reshape(*states.shape[:2], -1)
 
         value = seen.value.reshape(len(x), -1) if seen.value.dim() > 1 else seen.value.expand(len(x), -1)
+        whole = GaussianObservation(predicted, value, seen.covariance)
         part = GaussianObservation(predicted, value, seen.covariance * self.stages)
         for _ in range(self.stages):
             for _ in range(self._slots.bit_length()):
-                if not self._split(x, part):
+                if not self._split(x, whole):
                     break
             x = self._correct(x, part)
             x = self._feed(x)
@@ -191,7 +195,7 @@ class MixtureTransformFilter(StateFilter):
     def _feed(self, x: Tensor) -> Tensor:
         """Give the particles of components without weight to the component with most weight a particle."""
         count = self._pool(torch.ones_like(x[..., 0]))
-        starved = (self._component.exp() * x.shape[1] < 0.01 * count) & ~self._component.isneginf()
+        starved = (self._component.exp() * x.shape[1] < STARVED * count) & ~self._component.isneginf()
         for trial, component in starved.nonzero().tolist():
             self._component[trial, component] = -torch.inf
             members = (self.labels[trial] == component).nonzero().flatten()
