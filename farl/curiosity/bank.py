@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from farl.curiosity.module import CuriosityModule, Prepared
+from farl.fragmentation.statistics import rank_in_fragment
 
 IntArray = npt.NDArray[np.int64]
 ModuleState = dict[str, Any]
@@ -75,12 +76,17 @@ class ModuleBank:
         self._first_moment = {name: tensor.clone() for name, tensor in self._parameters.items()}
         self._second_moment = {name: tensor.clone() for name, tensor in self._parameters.items()}
         self._steps = torch.zeros(0, dtype=torch.int64)
-        self._gathered: tuple[bytes, dict[str, Tensor]] | None = None
+        self._gathered: tuple[IntArray, dict[str, Tensor]] | None = None
 
     @property
     def fragment_ids(self) -> list[int]:
         """Ids of the fragments loaded."""
         return list(self._slots)
+
+    @property
+    def module_bytes(self) -> int:
+        """Size of one module: its parameters and Adam's two moments, in bytes."""
+        return 3 * sum(tensor.nbytes for tensor in self._initial.values())
 
     def __contains__(self, fragment_id: object) -> bool:
         return fragment_id in self._slots
@@ -109,7 +115,7 @@ class ModuleBank:
             for name, tensor in state[key].items():
                 stack[name][slot] = tensor
         self._steps[slot] = state["steps"]
-        self._gathered = None
+        self._forget_gathered(np.array([slot]))
 
     def unload(self, fragment_id: int) -> ModuleState:
         """Free the slot of a fragment and return its state.
@@ -139,12 +145,8 @@ class ModuleBank:
         :param fragment_ids: int64[B], B > 0; all of them loaded
         :param prepared: what ``CuriosityModule.prepare`` returned for the B samples
         """
-        tiles = tile(self._slots_of(fragment_ids))
-        # While an agent stays where it is, the same slots are asked for at every step: gather their parameters once.
-        signature = tiles.slots.numpy().tobytes()
-        if self._gathered is None or self._gathered[0] != signature:
-            self._gathered = signature, {name: _take(stack, tiles.slots) for name, stack in self._parameters.items()}
-        errors = self._per_row("surprisal", self._gathered[1], tiles, prepared)
+        tiles, parameters = self._gather(tile(self._slots_of(fragment_ids)))
+        errors = self._per_row("surprisal", parameters, tiles, prepared)
         return errors[tiles.row, tiles.column]
 
     def train(self, fragment_ids: IntArray, prepared: Prepared) -> Tensor:
@@ -163,8 +165,43 @@ class ModuleBank:
         share = torch.from_numpy(1.0 / np.bincount(member))[torch.from_numpy(member)].to(losses)
         gradients = torch.autograd.grad((losses * share).sum(), list(parameters.values()))
         self._adam(rows, dict(zip(parameters, gradients, strict=True)))
-        self._gathered = None
+        self._forget_gathered(slots)
         return losses.detach()
+
+    def _gather(self, tiles: Tiles) -> tuple[Tiles, dict[str, Tensor]]:
+        """Return tiles with the parameters of their rows, copying only those of rows that the last call did not have.
+
+        An agent mostly stays where it is: from one step to the next few slots change, and the rows of tiles may come in any
+        order, so those that are still there keep their place.
+        """
+        if len(tiles.slots) == 1:
+            return tiles, {name: _take(stack, tiles.slots) for name, stack in self._parameters.items()}
+        if self._gathered is None or len(self._gathered[0]) != len(tiles.slots):
+            stale, place = np.arange(len(tiles.slots)), np.arange(len(tiles.slots))
+            self._gathered = (
+                tiles.slots.numpy().copy(),
+                {
+                    name: stack.new_empty((len(tiles.slots), *stack.shape[1:]))
+                    for name, stack in self._parameters.items()
+                },
+            )
+        else:
+            place, stale = _keep_places(self._gathered[0], tiles.slots.numpy())
+        slots, parameters = self._gathered
+        slots[place] = tiles.slots.numpy()
+        if len(stale):
+            into, rows = torch.from_numpy(stale), torch.from_numpy(slots[stale])
+            for name, stack in self._parameters.items():
+                parameters[name][into] = stack[rows]
+        order = torch.from_numpy(np.argsort(place))
+        return Tiles(
+            torch.from_numpy(slots), tiles.samples[order], torch.from_numpy(place)[tiles.row], tiles.column
+        ), parameters
+
+    def _forget_gathered(self, slots: IntArray) -> None:
+        """Note that the parameters in some slots have changed."""
+        if self._gathered is not None:
+            self._gathered[0][np.isin(self._gathered[0], slots)] = -1
 
     def _per_row(self, method: str, parameters: dict[str, Tensor], tiles: Tiles, prepared: Prepared) -> Tensor:
         """Evaluate a method of the module for each row of tiles with its own parameters, float32[T, W]."""
@@ -213,6 +250,25 @@ class ModuleBank:
                 stack[name] = torch.cat([tensor, tensor.new_zeros((new - old, *tensor.shape[1:]))])
         self._steps = torch.cat([self._steps, self._steps.new_zeros(new - old)])
         self._free += range(old, new)
+
+
+def _keep_places(old: IntArray, new: IntArray) -> tuple[IntArray, IntArray]:
+    """Assign each of T new slots a place: that of an equal old slot if there is one, else a place that became free.
+
+    :param old: int64[T], slot at each place
+    :param new: int64[T], slots to be placed, repeats allowed
+    :return: the place of each new slot, int64[T], and the places whose slot changed
+    """
+    # The n-th row of a slot takes the place of its n-th row before: pairs (slot, n) are unique.
+    span = len(old) + 1
+    _, at_old, at_new = np.intersect1d(
+        old * span + rank_in_fragment(old), new * span + rank_in_fragment(new), assume_unique=True, return_indices=True
+    )
+    place = np.full(len(new), -1)
+    place[at_new] = at_old
+    free = np.setdiff1d(np.arange(len(old)), at_old, assume_unique=True)
+    place[place < 0] = free
+    return place, free
 
 
 def _take(stack: Tensor, rows: Tensor) -> Tensor:

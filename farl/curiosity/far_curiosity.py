@@ -53,7 +53,7 @@ class FARCuriosity:
     :param warmup: number of samples before the first reward
     :param train_fraction: share of the samples that is trained on, in (0, 1]
     :param epochs: passes over the samples in ``update``
-    :param batch_size: most samples of one fragment in one gradient step
+    :param batch_size: samples of one fragment in one gradient step
     :param seed: of the choice and order of training samples
     """
 
@@ -69,7 +69,7 @@ class FARCuriosity:
         warmup: int = 1000,
         train_fraction: float = 1.0,
         epochs: int = 1,
-        batch_size: int = 256,
+        batch_size: int = 64,
         seed: int = 0,
     ) -> None:
         self.module = module
@@ -81,6 +81,8 @@ class FARCuriosity:
         self.epochs = epochs
         self.batch_size = batch_size
         self.samples_seen = 0
+        """Number of transitions so far, the warm-up included."""
+        self.samples_since_update = 0
         self.last: CuriosityStep | None = None
         """What the latest step gave."""
         self._generator = torch.Generator().manual_seed(seed)
@@ -101,13 +103,7 @@ class FARCuriosity:
     @property
     def memory_bytes(self) -> int:
         """Size of the modules and keys in long-term memory, in bytes; those in use are counted too."""
-        one = sum(tensor.nbytes for part in self.bank.initial_state().values() if part for tensor in part.values())
-        return len(self.memory) * one + self.memory.keys.nbytes
-
-    @property
-    def pending(self) -> int:
-        """Number of samples that wait for the next ``update``."""
-        return sum(len(ids) for _, ids in self._pending)
+        return len(self.memory) * self.bank.module_bytes + self.memory.keys.nbytes
 
     def step(
         self, transitions: Transitions, starts: npt.NDArray[np.bool_], where: Where | None = None
@@ -121,6 +117,7 @@ class FARCuriosity:
         active = self.controller.active.copy()
         warming_up = self.samples_seen < self.warmup
         self.samples_seen += len(active)
+        self.samples_since_update += len(active)
         if warming_up:
             self.module.warm_up(transitions)
         prepared = self.module.prepare(transitions)
@@ -149,24 +146,29 @@ class FARCuriosity:
         return self.last
 
     def update(self) -> float | None:
-        """Train the modules on what was seen since the last call, and return the mean loss (None without samples).
+        """Train the modules on what was seen, and return the mean loss (None if no fragment had a minibatch).
 
-        Each fragment takes minibatches of its own samples only, all fragments in the same call.
+        Each fragment takes full minibatches of its own samples, all fragments in the same calls; what does not fill a
+        minibatch waits for the next update. So the work grows with the samples, not with the fragments they fall on.
         """
-        pending = [(batch, ids) for batch, ids in self._pending if len(ids)]
-        self._pending = []
         losses = []
-        if pending:
-            ids = np.concatenate([ids for _, ids in pending])
-            samples = Transitions(*(torch.cat(field) for field in zip(*(batch for batch, _ in pending), strict=True)))
-            held = np.flatnonzero(np.isin(ids, self.memory.ids))  # a fragment may have been evicted since
-            for _ in range(self.epochs if len(held) else 0):
-                shuffled = held[torch.randperm(len(held), generator=self._generator).numpy()]
-                for rows in _minibatches(ids[shuffled], self.batch_size):
-                    chosen = shuffled[rows]
+        if self._pending:
+            samples = Transitions(
+                *(torch.cat(field) for field in zip(*(batch for batch, _ in self._pending), strict=True))
+            )
+            ids = np.concatenate([ids for _, ids in self._pending])
+            held = np.isin(ids, self.memory.ids)  # a fragment may have been evicted since
+            ready = held & _fills_minibatches(ids, self.batch_size)
+            rows = np.flatnonzero(ready)
+            for _ in range(self.epochs if len(rows) else 0):
+                shuffled = rows[torch.randperm(len(rows), generator=self._generator).numpy()]
+                for chosen in _minibatches(shuffled, ids[shuffled], self.batch_size):
                     self._ensure_loaded(ids[chosen])
-                    prepared = self.module.prepare(samples[torch.from_numpy(chosen)])
+                    prepared = self.module.prepare(samples.select(torch.from_numpy(chosen)))
                     losses.append(self.bank.train(ids[chosen], prepared).mean())
+            waits = held & ~ready
+            self._pending = [(samples.select(torch.from_numpy(waits)), ids[waits])] if waits.any() else []
+        self.samples_since_update = 0
         self._store_unused()
         return float(torch.stack(losses).mean()) if losses else None
 
@@ -179,6 +181,7 @@ class FARCuriosity:
             "controller": self.controller.state_dict(),
             "reward_norm": self.reward_norm.state_dict(),
             "samples_seen": self.samples_seen,
+            "samples_since_update": self.samples_since_update,
             "generator": self._generator.get_state(),
             "pending": [[list(batch), torch.from_numpy(ids)] for batch, ids in self._pending],
         }
@@ -194,6 +197,7 @@ class FARCuriosity:
         self.controller.load_state_dict(state["controller"])
         self.reward_norm.load_state_dict(state["reward_norm"])
         self.samples_seen = int(state["samples_seen"])
+        self.samples_since_update = int(state["samples_since_update"])
         self._generator.set_state(state["generator"].cpu())
         self._pending = [(Transitions(*batch), ids.cpu().numpy()) for batch, ids in state["pending"]]
 
@@ -220,12 +224,20 @@ class FARCuriosity:
         """Keep a random ``train_fraction`` of the samples for the next update."""
         if self.train_fraction < 1.0:
             kept = torch.rand(len(fragment_ids), generator=self._generator) < self.train_fraction
-            transitions, fragment_ids = transitions[kept], fragment_ids[kept.numpy()]
+            transitions, fragment_ids = transitions.select(kept), fragment_ids[kept.numpy()]
         self._pending.append((transitions, fragment_ids.copy()))
 
 
-def _minibatches(fragment_ids: npt.NDArray[np.int64], batch_size: int) -> list[npt.NDArray[np.int64]]:
-    """Split samples into rounds in which no fragment has more than ``batch_size`` samples: a list of int64[b]."""
+def _fills_minibatches(fragment_ids: npt.NDArray[np.int64], batch_size: int) -> npt.NDArray[np.bool_]:
+    """Mark the oldest samples of each fragment, as many as make full minibatches: int64[N] -> bool[N]."""
+    _, fragment, count = np.unique(fragment_ids, return_inverse=True, return_counts=True)
+    return rank_in_fragment(fragment_ids) < (count - count % batch_size)[fragment]
+
+
+def _minibatches(
+    rows: npt.NDArray[np.int64], fragment_ids: npt.NDArray[np.int64], batch_size: int
+) -> list[npt.NDArray[np.int64]]:
+    """Split rows into rounds of ``batch_size`` from each fragment that has as many left: a list of int64[b]."""
     round_of = rank_in_fragment(fragment_ids) // batch_size
     order = np.argsort(round_of, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(round_of[order])) + 1)
+    return np.split(rows[order], np.flatnonzero(np.diff(round_of[order])) + 1)

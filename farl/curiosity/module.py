@@ -23,9 +23,9 @@ class Transitions(NamedTuple):
     actions: Tensor
     next_observations: Tensor
 
-    def __getitem__(self, rows: object) -> "Transitions":  # type: ignore[override]
-        """Select samples."""
-        return Transitions(*(getattr(self, field)[rows] for field in self._fields))
+    def select(self, rows: Tensor) -> "Transitions":
+        """Return some of the samples, by index (int64[b]) or mask (bool[B])."""
+        return Transitions(self.observations[rows], self.actions[rows], self.next_observations[rows])
 
 
 class CuriosityModule(nn.Module, ABC):

@@ -36,7 +36,8 @@ class FragmentationAndRecall(Generic[Payload]):
     Knows nothing of maps or networks. In one step, per environment:
 
     1. the recall strategy recognises a stored fragment: it becomes the active one; else
-    2. the criterion finds the surprisal outside the active fragment's distribution: a new fragment is opened, joined to the old
+    2. the criterion finds the surprisal outside the active fragment's distribution: a new fragment is opened, joined
+    to the old
        one by an edge (unless the environment was reset in between, which is no path); else
     3. the environment stays and its surprisal enters the fragment's statistics.
 
@@ -47,9 +48,11 @@ class FragmentationAndRecall(Generic[Payload]):
     :param memory: holds the fragments; the controller opens the first one if it is empty
     :param recall: recognises stored fragments
     :param n_envs: number of environments E
-    :param new_payload: makes the payload of a new fragment, given the id of the fragment it follows (None for the first)
+    :param new_payload: makes the payload of a new fragment, given the id of the fragment it follows (None for the
+        first)
     :param share: all environments start in one fragment (True), or each in its own, as for worlds that differ
-    :raises ValueError: if n_envs is below 1 or the memory's capacity cannot hold one fragment per environment and a new one
+    :raises ValueError: if n_envs is below 1 or the memory's capacity cannot hold one fragment per environment and a
+        new one
     """
 
     def __init__(

@@ -19,8 +19,10 @@ from farl.fragmentation.statistics import (
 class Quantile:
     """A threshold calibrated from what was seen: the ``q`` quantile of the most recent values.
 
-    An absolute threshold means one thing under one normalisation and another under the next; a quantile fixes instead how
-    rare an event has to be: with ``q = 0.999`` about one value in a thousand exceeds it. Until ``warmup`` values are there
+    An absolute threshold means one thing under one normalisation and another under the next; a quantile fixes instead
+    how
+    rare an event has to be: with ``q = 0.999`` about one value in a thousand exceeds it. Until ``warmup`` values are
+    there
     the threshold is infinite: nothing exceeds it.
 
     :param q: quantile in (0, 1)
@@ -76,11 +78,13 @@ class Criterion(ABC):
     """Decides per environment whether a surprisal lies outside the distribution of the active fragment.
 
     All environments of one call are judged against the statistics from before the call; the samples of those that go on
-    in their fragment are then added to them. A sample that ends its fragment does not enter: it belongs to what comes next.
+    in their fragment are then added to them. A sample that ends its fragment does not enter: it belongs to what comes
+    next.
 
     :param threshold: the score above which a fragment ends: a number, or a ``Quantile`` of the scores seen
     :param min_samples: samples a fragment must have before it can end
-    :param alpha: None for lifetime statistics of the surprisal, else the weight of the newest sample (moving statistics)
+    :param alpha: None for lifetime statistics of the surprisal, else the weight of the newest sample (moving
+        statistics)
     :raises ValueError: if a parameter is out of range
     """
 
@@ -217,10 +221,11 @@ class Uniform(Criterion):
     def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
         """Return 1 for a sample whose number in its fragment is a multiple of ``every``, else 0."""
         number = moments.count + rank_in_fragment(fragment_ids) + 1
-        return (number % self.every == 0).astype(np.float64)
+        return np.asarray(number % self.every == 0, np.float64)
 
     def update(self, surprisal: FloatArray, fragment_ids: IntArray) -> BoolArray:
-        """Count also the sample that ends a fragment: left out, a full fragment would end again at every later visit."""
+        """Count also the sample that ends a fragment: left out, a full fragment would end again at every later
+        visit."""
         ends = super().update(surprisal, fragment_ids)
         self.statistics.update(fragment_ids[ends], np.asarray(surprisal, np.float64)[ends])
         return ends

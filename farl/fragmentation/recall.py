@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from farl.fragmentation.criteria import Quantile
-from farl.fragmentation.statistics import BoolArray, IntArray
+from farl.fragmentation.statistics import IntArray
 from farl.memory import LongTermMemory
 
 Where = Sequence[Mapping[str, Any]]
@@ -52,7 +52,8 @@ class Recall(Protocol):
 class KeyRecall:
     """Recalls the fragment whose stored key is most similar to what is seen, if it is similar enough.
 
-    A fracture leaves two keys, so that it works in both directions: what was seen at the fracture recalls the new fragment, and
+    A fracture leaves two keys, so that it works in both directions: what was seen at the fracture recalls the new
+    fragment, and
     what was seen one step before it, on the other side, recalls the old one. Keys of the active fragment take part in
     the comparison: an environment stays while its own fragment knows the place best.
 

@@ -20,7 +20,7 @@ class Moments(NamedTuple):
         standard deviation (ddof 1)
     """
 
-    count: IntArray
+    count: IntArray  # type: ignore[assignment]  # hides tuple.count, which nobody counts with here
     mean: FloatArray
     std: FloatArray
 
@@ -38,7 +38,8 @@ class SurprisalStatistics:
     """Mean and standard deviation of the samples of each fragment, as lifetime or exponential moving statistics.
 
     Both are one rule: a sample enters with weight ``a`` and everything older is scaled by ``1 - a``. A lifetime
-    statistic has ``a = 1/n`` (Welford's algorithm), a moving one a constant ``a = alpha``. Environments that are in the same
+    statistic has ``a = 1/n`` (Welford's algorithm), a moving one a constant ``a = alpha``. Environments that are in
+    the same
     fragment at the same step are taken in the order of the batch, in closed form, without a loop.
 
     A fragment is opened by its first sample. Rows are kept sorted by fragment id.

@@ -240,7 +240,8 @@ class LongTermMemory(Generic[Payload]):
         norm = np.linalg.norm(rows, axis=1, keepdims=True)
         if not (np.isfinite(norm).all() and (norm > 0.0).all()):
             raise ValueError("a key must be finite and not zero, or no query could match it")
-        return rows / norm
+        normalised: KeyArray = rows / norm
+        return normalised
 
     def _append_keys(self, fragment_id: int, rows: KeyArray) -> None:
         needed = self._n_keys + len(rows)

@@ -150,8 +150,8 @@ class FARConfig(StrictModel):
     """Share of the samples that modules are trained on (0.25 for RND with 128 environments)."""
     epochs: int = Field(1, ge=1)
     """Passes over the samples in one update of the modules."""
-    batch_size: int = Field(256, ge=1)
-    """Most samples of one fragment in one gradient step; off-policy, also the samples between two updates."""
+    batch_size: int = Field(64, ge=1)
+    """Samples of one fragment in one gradient step; off-policy, also the samples between two updates."""
     warmup: int = Field(1000, ge=1)
     """Samples from which the observation norm is learnt before the first intrinsic reward."""
     critic_hidden: tuple[int, ...] = (64, 64)

@@ -15,7 +15,7 @@ from farl.curiosity import FARCuriosity, Transitions
 from farl.sb3.build import build_curiosity
 from farl.sb3.config import FARConfig
 from farl.sb3.intrinsic_critic import IntrinsicCritic
-from farl.sb3.observations import Observation, ObservationAdapter, original_observations, true_next_observations
+from farl.sb3.observations import Array, Observation, ObservationAdapter, original_observations, true_next_observations
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
 
@@ -77,8 +77,8 @@ class _FARAlgorithm(BaseAlgorithm):
         leave_out = {*self._excluded_save_params(), *self._get_torch_save_params()[1], "far"}
         model.__dict__.update({name: value for name, value in self.__dict__.items() if name not in leave_out})
         model._setup_model()
-        wanted = model.get_parameters()
-        model.set_parameters({name: state for name, state in self.get_parameters().items() if name in wanted})
+        parameters: Any = self.get_parameters()  # a dict for each part; SB3 declares tensors
+        model.set_parameters({name: parameters[name] for name in model.get_parameters()})
         return model
 
     @property
@@ -127,7 +127,7 @@ class _FARAlgorithm(BaseAlgorithm):
             callback = CallbackList([_Watch(), *given])  # first, so that the others see this step's events
         return super()._init_callback(callback, progress_bar)
 
-    def _watch(self, new_observations: Observation, actions: np.ndarray, dones: np.ndarray, infos: Any) -> None:
+    def _watch(self, new_observations: Observation, actions: Array, dones: Array, infos: Any) -> None:
         """Show one step of all environments to the curiosity."""
         assert self.curiosity is not None
         assert self.env is not None
@@ -165,7 +165,7 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
     def _setup_model(self) -> None:
         super()._setup_model()
         self.intrinsic_critic = None
-        self._rewards: list[np.ndarray] = []
+        self._rewards: list[Array] = []
         if self.curiosity is not None:
             self.intrinsic_critic = IntrinsicCritic(
                 self.policy,
@@ -181,7 +181,7 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
         state_dicts, variables = super()._get_torch_save_params()
         return state_dicts + ([] if self.intrinsic_critic is None else ["intrinsic_critic"]), variables
 
-    def _watch(self, new_observations: Observation, actions: np.ndarray, dones: np.ndarray, infos: Any) -> None:
+    def _watch(self, new_observations: Observation, actions: Array, dones: Array, infos: Any) -> None:
         super()._watch(new_observations, actions, dones, infos)
         assert self.curiosity is not None
         assert self.curiosity.last is not None
@@ -196,12 +196,12 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
             self._update_curiosity()
         return complete
 
-    def _mix_advantages(self, rewards: np.ndarray) -> None:
+    def _mix_advantages(self, rewards: Array) -> None:
         assert self.intrinsic_critic is not None
         assert self._last_obs is not None
         buffer = self.rollout_buffer
         advantages, returns = self.intrinsic_critic.advantages(
-            buffer, rewards, self._last_obs, cast(np.ndarray, self._last_episode_starts)
+            buffer, rewards, self._last_obs, cast(Array, self._last_episode_starts)
         )
         # The extrinsic returns are the policy's value targets: they are complete before the mix, and stay as they are.
         buffer.advantages = self._config.extrinsic_coef * buffer.advantages + self._config.intrinsic_coef * advantages
@@ -215,19 +215,19 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
 class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
     """Stores the weighted sum of extrinsic and intrinsic reward in the replay buffer."""
 
-    def _watch(self, new_observations: Observation, actions: np.ndarray, dones: np.ndarray, infos: Any) -> None:
+    def _watch(self, new_observations: Observation, actions: Array, dones: Array, infos: Any) -> None:
         super()._watch(new_observations, actions, dones, infos)
         assert self.curiosity is not None
-        if self.curiosity.pending >= self._config.batch_size:
+        if self.curiosity.samples_since_update >= self._config.batch_size:
             self._update_curiosity()
 
     def _store_transition(
         self,
         replay_buffer: ReplayBuffer,
-        buffer_action: np.ndarray,
+        buffer_action: Array,
         new_obs: Any,
-        reward: np.ndarray,
-        dones: np.ndarray,
+        reward: Array,
+        dones: Array,
         infos: list[dict[str, Any]],
     ) -> None:
         if self.curiosity is not None:
@@ -237,12 +237,12 @@ class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
                 self._vec_normalize_env.old_reward = self._mixed(self._vec_normalize_env.old_reward)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
 
-    def _mixed(self, reward: np.ndarray) -> np.ndarray:
+    def _mixed(self, reward: Array) -> Array:
         """Return a new array: integer rewards, as ale-py's, could not hold the sum."""
         assert self.curiosity is not None
         assert self.curiosity.last is not None
         intrinsic = self._config.intrinsic_coef * self.curiosity.last.intrinsic_reward
-        return cast(np.ndarray, (self._config.extrinsic_coef * reward + intrinsic).astype(np.float32))
+        return (self._config.extrinsic_coef * reward + intrinsic).astype(np.float32)
 
 
 class _Watch(BaseCallback):

@@ -10,6 +10,8 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import Tensor, nn
 
+from farl.sb3.observations import Array
+
 
 class IntrinsicCritic:
     """Estimates the intrinsic return of observations, and gives advantages and targets for a whole rollout at once.
@@ -55,8 +57,8 @@ class IntrinsicCritic:
 
     @torch.no_grad()
     def advantages(
-        self, buffer: RolloutBuffer, rewards: np.ndarray, last_observations: Any, last_dones: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, buffer: RolloutBuffer, rewards: Array, last_observations: Any, last_dones: Array
+    ) -> tuple[Array, Array]:
         """Generalised advantage estimation of the intrinsic reward over a full rollout of T steps.
 
         :param buffer: holds the observations and where episodes began
@@ -82,7 +84,7 @@ class IntrinsicCritic:
             advantages[step] = following
         return advantages, advantages + values[:-1]
 
-    def train(self, buffer_observations: Any, returns: np.ndarray, epochs: int, batch_size: int) -> float:
+    def train(self, buffer_observations: Any, returns: Array, epochs: int, batch_size: int) -> float:
         """Regress the values on the returns and return the mean squared error of the last epoch.
 
         :param buffer_observations: [T, E, ...], or a dict of such
@@ -93,11 +95,11 @@ class IntrinsicCritic:
         losses: list[float] = []
         for _ in range(epochs):
             losses.clear()
-            for rows in torch.randperm(len(targets), generator=self._generator).split(batch_size):
+            for rows in torch.split(torch.randperm(len(targets), generator=self._generator), batch_size):
                 values = self.predict(_to_tensor(_rows(observations, rows.numpy()), self.network))
                 loss = nn.functional.mse_loss(values, targets[rows])
                 self.optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
                 self.optimizer.step()
                 losses.append(float(loss.detach()))
@@ -117,12 +119,12 @@ class IntrinsicCritic:
         self.optimizer.load_state_dict(state["optimizer"])
         self._generator.set_state(state["generator"].cpu())
 
-    def _predict_in_chunks(self, observations: Any, size: int = 1024) -> np.ndarray:
+    def _predict_in_chunks(self, observations: Any, size: int = 1024) -> Array:
         """Evaluate many observations without holding all activations at once, float32[N]."""
         count = len(next(iter(observations.values()))) if isinstance(observations, dict) else len(observations)
         chunks = np.split(np.arange(count), range(size, count, size))
         values = [self.predict(_to_tensor(_rows(observations, rows), self.network)) for rows in chunks]
-        return torch.cat(values).cpu().numpy()  # type: ignore[no-any-return]
+        return torch.cat(values).cpu().numpy()
 
 
 def _flat(observations: Any) -> Any:
@@ -132,7 +134,7 @@ def _flat(observations: Any) -> Any:
     return observations.reshape(-1, *observations.shape[2:])
 
 
-def _rows(observations: Any, rows: np.ndarray) -> Any:
+def _rows(observations: Any, rows: Array) -> Any:
     if isinstance(observations, dict):
         return {name: part[rows] for name, part in observations.items()}
     return observations[rows]

@@ -4,13 +4,15 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage, unwrap_vec_wrapper
 from torch import Tensor
 
-Observation = np.ndarray | dict[str, np.ndarray]
+Array = npt.NDArray[Any]
+Observation = Array | dict[str, Array]
 
 
 class ObservationAdapter:
@@ -45,7 +47,7 @@ class ObservationAdapter:
 
 
 def true_next_observations(
-    new_observations: Observation, dones: np.ndarray, infos: list[dict[str, Any]], env: VecEnv
+    new_observations: Observation, dones: Array, infos: list[dict[str, Any]], env: VecEnv
 ) -> Observation:
     """Return what each transition really led to, before any normalisation.
 
