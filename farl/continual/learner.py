@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from farl.continual.strategies import Strategy
-from farl.continual.tasks import Task, TaskSequence
+from farl.continual.tasks import TaskSequence
 from farl.particles.weighted import WeightedParticleFilter
 
 
@@ -111,13 +111,15 @@ class Run:
 
     Attributes:
         accuracy: [R, T + 1, T] on the j-th task learnt after s tasks (see :mod:`farl.continual.metrics`).
-        predictions: [R, samples, classes] at the end, on the judged samples of all tasks in reference order.
+        validation_accuracy: [R] mean over tasks at the end, on the validation samples (to choose settings by).
+        predictions: [R, samples, classes] at the end, on the test samples of all tasks in reference order.
         effective_sample_size: [R, T] after each task.
         seconds: Wall-clock time of learning and predicting, for all replicas together.
         state_bytes: Memory of one replica's networks and memories.
     """
 
     accuracy: npt.NDArray[np.float64]
+    validation_accuracy: npt.NDArray[np.float64]
     predictions: npt.NDArray[np.float64]
     effective_sample_size: npt.NDArray[np.float64]
     seconds: float
@@ -132,7 +134,6 @@ def run_sequence(
     batch_size: int = 8,
     epochs: int = 1,
     seeds: Sequence[int] | None = None,
-    validation: bool = False,
     after_task: Callable[[int], None] | None = None,
 ) -> Run:
     """Lead every replica of a learner through the tasks in an order of its own.
@@ -147,7 +148,6 @@ def run_sequence(
         batch_size: Samples of a batch.
         epochs: Passes over each task.
         seeds: Seed of each replica's order of samples; its number by default.
-        validation: Judge on the validation samples instead of the test samples (to choose learning rates).
         after_task: Called with the number of tasks learnt, after each.
 
     Raises:
@@ -161,10 +161,7 @@ def run_sequence(
         raise ValueError(f"batch_size must lie in 1 ... {smallest} (the smallest task), got {batch_size}")
     size = smallest // batch_size * batch_size
     generators = [torch.Generator().manual_seed(s) for s in (seeds if seeds is not None else range(len(orders)))]
-    judged = [_judged(task, validation) for task in sequence.tasks]
-    inputs = torch.cat([part[0] for part in judged])
-    labels = torch.cat([part[1] for part in judged])
-    cuts = np.cumsum([0, *(len(part[1]) for part in judged)])
+    inputs, labels, cuts = _joined([task.test for task in sequence.tasks])
     accuracy = np.zeros((len(orders), count + 1, count))
     sizes = np.zeros((len(orders), count))
     predictions = learner.predict(inputs)
@@ -186,11 +183,15 @@ def run_sequence(
         if after_task is not None:
             after_task(place + 1)
     seconds = time.perf_counter() - start
-    return Run(accuracy, predictions.double().numpy(), sizes, seconds, learner.state_bytes())
+    held, truth, edges = _joined([task.validation for task in sequence.tasks])
+    validated = _by_task(learner.predict(held), truth, edges, orders).mean(1)
+    return Run(accuracy, validated, predictions.double().numpy(), sizes, seconds, learner.state_bytes())
 
 
-def _judged(task: Task, validation: bool) -> tuple[Tensor, Tensor]:
-    return task.validation if validation else task.test
+def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, npt.NDArray[np.int64]]:
+    """Return the tasks' samples end to end, and where each begins and ends."""
+    cuts = np.cumsum([0, *(len(labels) for _, labels in parts)])
+    return torch.cat([inputs for inputs, _ in parts]), torch.cat([labels for _, labels in parts]), cuts
 
 
 def _by_task(

@@ -176,9 +176,9 @@ METHODS: dict[str, Method] = {
     "wpf-mixture": Method(_particles(motion="mixture", init="independent"), rates=_FEW_RATES, many=True),
     "wpf-pull": Method(_particles(pull=0.01), rates=_FEW_RATES, many=True),
     "wpf-resample": Method(_particles(resampling=Resampling()), rates=_FEW_RATES, many=True),
-    "wpf-ewc": Method(_particles(lambda s: EWC(s.strength)), rates=(0.01, 0.03), strengths=(100.0,), many=True),
+    "wpf-ewc": Method(_particles(lambda s: EWC(s.strength)), rates=(0.01, 0.03), strengths=(10.0, 100.0), many=True),
     "wpf-si": Method(
-        _particles(lambda s: SynapticIntelligence(s.strength)), rates=(0.01, 0.03), strengths=(1.0,), many=True
+        _particles(lambda s: SynapticIntelligence(s.strength)), rates=(0.01, 0.03), strengths=(0.1, 1.0), many=True
     ),
     "wpf-lwf": Method(
         _particles(lambda s: LearningWithoutForgetting(s.strength)), rates=(0.01, 0.03), strengths=(2.0,), many=True

@@ -84,11 +84,14 @@ def test_runs_repeat_themselves_and_replicas_do_not_touch_each_other():
     np.testing.assert_allclose(both.predictions[1], alone.predictions[0], atol=1e-5)
 
 
-def test_validation_judges_on_the_held_out_training_samples():
+def test_validation_is_judged_on_the_held_out_training_samples():
     sequence = toy()
+    held = [torch.utils.data.TensorDataset(*task.validation) for task in sequence.tasks]
+    same = from_datasets(held, held, 2)
     learner = FilterLearner(WPF(network(1), 1, replicas=[0]))
-    run = run_sequence(learner, sequence, [[0, 1, 2]], validation=True)
-    assert run.predictions.shape[1] == sum(len(task.validation[1]) for task in sequence.tasks)
+    run = run_sequence(learner, sequence, [[2, 0, 1]])
+    judged = [learner.predict(task.test[0])[0].argmax(-1) == task.test[1] for task in same.tasks]
+    assert run.validation_accuracy[0] == pytest.approx(np.mean([right.float().mean() for right in judged]), abs=1e-6)
 
 
 @pytest.mark.parametrize(
