@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from farl.agents.explorer import Explorers, MapExplorer, Planners, follow, step_anywhere
-from farl.fragmentation import CRITERIA, Criterion, FragmentationAndRecall, NoRecall, Random, Ratio, Uniform, ZScore
-from farl.maps.borders import BorderRecall, Places
+from farl.agents.explorer import Explorers, MapExplorer, follow, step_anywhere
+from farl.agents.fragmented import FragmentedPlanners
+from farl.fragmentation import CRITERIA, Criterion, NoRecall, Random, Ratio, Recall, Uniform, ZScore
+from farl.maps.borders import BorderRecall
 from farl.maps.compiled import compiled
 from farl.maps.frontiers import count_frontier, find_clusters, plan_to_frontier
 from farl.maps.geometry import Int32Array, IntArray, next_random
@@ -26,17 +27,8 @@ __all__ = ["FARMap"]
 CriterionName = Literal["zscore", "ratio", "random", "uniform", "none"]
 
 
-class FragmentedPlanners(Planners):
-    """Explorers whose current map is one fragment of many.
-
-    The controller decides when a map is closed and which one is taken up; here maps move between the canvas and the
-    long-term memory, and goals are chosen. Each explorer has fragments of its own: worlds differ, and the odometry
-    starts anew with each episode.
-
-    :param criterion: ends a fragment; None never does
-    :param recall: take stored maps up again
-    :param capacity: fragments held for each explorer, None for no limit
-    """
+class FarmapPlanners(FragmentedPlanners):
+    """FARMap's explorers; see `FARMap` for the parameters."""
 
     def __init__(
         self,
@@ -44,117 +36,24 @@ class FragmentedPlanners(Planners):
         view_size: int,
         seed: int,
         criterion: Criterion | None,
-        gamma: float = 0.9,
-        surprisal: str = "before",
-        recall: bool = True,
-        capacity: int | None = None,
-    ) -> None:
-        super().__init__(n_envs, view_size, seed, gamma, surprisal)
-        limit = None if capacity is None else max(capacity * n_envs, n_envs + 1)
-        self.memory: LongTermMemory[LocalMap] = LongTermMemory(limit)
-        self.borders = BorderRecall(self.memory, n_envs)
-        self.recalls_maps = recall
-        self.controller: FragmentationAndRecall[LocalMap] = FragmentationAndRecall(
-            criterion, self.memory, self.borders if recall else NoRecall(), n_envs, lambda _: _empty_map(), share=False
-        )
-        self.surprisal: npt.NDArray[np.float64] = np.zeros(n_envs)
-        """float64[E], of the last observation."""
-
-    @property
-    def n_fragments(self) -> int:  # type: ignore[override]
-        """Fractures so far, in all environments."""
-        return self.controller.fractures
-
-    @property
-    def n_recalls(self) -> int:  # type: ignore[override]
-        """Recalls so far, in all environments."""
-        return self.controller.recalls
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes of the stored maps, all explorers together."""
-        return sum(
-            value.nbytes
-            for fragment_id in self.memory.ids
-            for value in self.memory[fragment_id].values()
-            if isinstance(value, torch.Tensor)
-        )
-
-    def remember(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> None:
-        """Take in what is seen: fragment where it surprises, recall where a border is crossed."""
-        if starts.any():
-            self._begin(np.flatnonzero(starts))
-        self.surprisal = self.maps.observe(codes, odometry)
-        self.borders.odometry = odometry
-        places = Places(self.maps, odometry, self.controller.active)
-        events = self.controller.step(self.surprisal, None, starts, places)
-        changed = np.flatnonzero(events.fragmented | events.recalled)
-        # Fractures and recalls are rare, and each moves arrays of its own size: a loop over them, not over
-        # environments.
-        for env in changed:
-            self._leave(int(env), int(events.previous[env]))
-            if events.recalled[env]:
-                self.maps.copy_in(int(env), self.memory[int(events.active[env])])
-            else:
-                self.maps.forget(int(env))
-        if len(changed):
-            self.maps.observe(codes, odometry, changed)
-            self._entered(changed)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that decides what happens next, the long-term memory included."""
-        return super().state_dict() | {"controller": self.controller.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Restore what ``state_dict`` returned."""
-        super().load_state_dict(state)
-        self.controller.load_state_dict(state["controller"])
-        trip = self.borders.trip.copy()
-        self._entered(np.arange(self.n_envs))
-        self.borders.trip = trip
-
-    def _entered(self, envs: IntArray) -> None:
-        """Look up what there is to know of the fragments that were just taken up."""
-        self.borders.enter(envs, self.controller.active)
-
-    def _leave(self, env: int, fragment_id: int) -> None:
-        """Store the current map as the fragment's."""
-        if fragment_id in self.memory:
-            self.memory[fragment_id] = self.maps.copy_out(env) | {"env": env} | self._summary(env)
-
-    def _summary(self, env: int) -> dict[str, Any]:
-        """What is stored beside a map."""
-        return {}
-
-    def _begin(self, envs: IntArray) -> None:
-        """Forget everything about the worlds of these environments: an episode begins."""
-        mine = set(envs.tolist())
-        for fragment_id in self.memory.ids:
-            if self.memory[fragment_id].get("env") in mine and fragment_id not in self.controller.active:
-                self.memory.evict(fragment_id)
-        for env in envs:
-            old = int(self.controller.active[env])
-            self.memory.evict(old)
-            self.controller.active[env] = self.memory.add(_empty_map())
-        self.maps.clear(envs)
-        self.progress[envs] = 0
-        self._entered(envs)
-
-
-class FarmapPlanners(FragmentedPlanners):
-    """FARMap's explorers; see `FARMap` for the parameters."""
-
-    def __init__(
-        self,
-        *args: Any,
+        gamma: float,
+        surprisal: str,
+        recall: bool,
+        capacity: int | None,
         epsilon: float,
         leave_below: float,
         min_cluster: int,
         size_weight: bool,
         heading_bias: bool,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        self.borders: BorderRecall
+
+        def make_recall(memory: LongTermMemory[LocalMap]) -> Recall:
+            self.borders = BorderRecall(memory, n_envs)
+            return self.borders if recall else NoRecall()
+
+        super().__init__(n_envs, view_size, seed, criterion, make_recall, gamma, surprisal, capacity)
+        self._recalls = recall
         self._epsilon, self._leave_below = float(epsilon), float(leave_below)
         self._min_cluster, self._size_weight, self._heading_bias = min_cluster, size_weight, heading_bias
         self._worth: npt.NDArray[np.float64] = np.zeros((self.n_envs, 8))
@@ -197,18 +96,27 @@ class FarmapPlanners(FragmentedPlanners):
         """Restore what ``state_dict`` returned."""
         self._departures, self._left_last = int(state["departures"]), dict(state["left_last"])
         super().load_state_dict(state)
+        trip = self.borders.trip.copy()
+        self._entered(np.arange(self.n_envs))
+        self.borders.trip = trip
+
+    def _observe(self, codes: Int32Array, odometry: Int32Array) -> None:
+        super()._observe(codes, odometry)
+        self.borders.odometry = odometry
 
     def _summary(self, env: int) -> dict[str, Any]:
         n_frontier = count_frontier(self.maps.label[env], self.maps.box[env])
         return {"frontier_ratio": n_frontier / max(int(self.maps.n_free[env]), 1)}
 
-    def _leave(self, env: int, fragment_id: int) -> None:
-        super()._leave(env, fragment_id)
+    def _leave(self, env: int, fragment_id: int, to: int) -> None:
+        super()._leave(env, fragment_id, to)
         self._departures += 1
         self._left_last[fragment_id] = self._departures
 
     def _entered(self, envs: IntArray) -> None:
-        super()._entered(envs)
+        if not self._recalls:
+            return
+        self.borders.enter(envs, self.controller.active)
         self._left_last = {key: when for key, when in self._left_last.items() if key in self.memory}
         room = self.borders.table.shape[1]
         if room > self._worth.shape[1]:
@@ -298,11 +206,11 @@ class FARMap(MapExplorer):
             self.surprisal,
             self.recall,
             self.capacity,
-            epsilon=self.epsilon,
-            leave_below=self.leave_below,
-            min_cluster=self.min_cluster,
-            size_weight=self.size_weight,
-            heading_bias=self.heading_bias,
+            self.epsilon,
+            self.leave_below,
+            self.min_cluster,
+            self.size_weight,
+            self.heading_bias,
         )
 
 
@@ -317,15 +225,6 @@ def make_criterion(
     if name == "random":
         return Random(probability, seed=seed)
     return Uniform(every) if name == "uniform" else None
-
-
-def _empty_map() -> LocalMap:
-    return {
-        "label": torch.zeros((0, 0), dtype=torch.int32),
-        "value": torch.zeros((0, 0)),
-        "corner": [0, 0],
-        "n_free": 0,
-    }
 
 
 @compiled

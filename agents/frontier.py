@@ -170,7 +170,7 @@ def _act(
             if goal >= 2:
                 progress[e, 1] = 0
         action = follow(label, pose, plan, progress, e)
-        if action < 0 and done[e]:
+        if action < 0 and goal >= 2 and done[e]:
             action = step_anywhere(label, pose, random, e)
         if action < 0:
             length = 0

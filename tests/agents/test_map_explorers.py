@@ -7,11 +7,13 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from farl.agents.farmap import FARMap
+from farl.agents.farmap_plus import FARMapPlus
 from farl.agents.frontier import FrontierExplorer, RandomExplorer
 from farl.envs.map_world import MapWorldEnv, MapWorldVecEnv, generate_world
 
 AGENTS = {
     "farmap": FARMap,
+    "farmap-plus": lambda **kwargs: FARMapPlus(largest=400, smallest=200, **kwargs),
     "random": RandomExplorer,
     **{
         goal: lambda goal=goal, **kwargs: FrontierExplorer(goal=goal, **kwargs)
@@ -185,3 +187,34 @@ def test_explorers_refuse_what_is_no_map_world():
 def test_settings_that_cannot_be_are_refused(options, worlds):
     with pytest.raises(ValueError, match=r".+"):
         FARMap(env=make_env(worlds), **options)
+
+
+@pytest.fixture(scope="module")
+def medium_worlds():
+    rng = np.random.default_rng(5)
+    return [generate_world(rng, "medium") for _ in range(6)]
+
+
+def test_farmap_plus_covers_as_the_global_explorer_does_with_a_fraction_of_its_memory(medium_worlds):
+    one_map = FrontierExplorer(env=make_env(medium_worlds), goal="infogain", seed=0)
+    _, best = trace(one_map, 1200)
+    plus = FARMapPlus(env=make_env(medium_worlds), largest=700, smallest=350, seed=0)
+    _, coverage = trace(plus, 1200)
+    assert coverage.mean() > best.mean() - 0.03
+    assert coverage[-1].min() > 0.99
+    assert plus.explorers.active_memory.max() < 1_500
+    assert plus.explorers.active_memory.mean() < one_map.explorers.active_memory.mean() / 3
+
+
+def test_farmap_plus_never_turns_back_and_forth_between_fragments(medium_worlds):
+    plus = FARMapPlus(env=make_env(medium_worlds), largest=500, smallest=250, seed=0)
+    trace(plus, 2_000)
+    assert plus.explorers.n_recalls < 3 * plus.explorers.n_fragments
+
+
+def test_farmap_plus_goes_on_when_its_capacity_makes_it_forget(medium_worlds):
+    plus = FARMapPlus(env=make_env(medium_worlds), largest=300, smallest=150, capacity=4, seed=0)
+    poses, coverage = trace(plus, 1_500)
+    assert len(plus.explorers.memory) <= 4 * len(medium_worlds)
+    assert coverage[-1].mean() > 0.5
+    assert (np.abs(np.diff(poses[-300:], axis=0)).sum(axis=(0, 2)) > 0).all()

@@ -1,0 +1,124 @@
+"""The long-term memory's index of places: one bit per cell, whether any fragment knows it.
+
+A fragment begins with what is in view and so does not know what lies behind its edges; the index does. It is what
+keeps an agent from exploring again, from another side, what another fragment holds.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from farl.maps.compiled import compiled
+from farl.maps.geometry import RIGHT_COLS, RIGHT_ROWS, STEP_COLS, STEP_ROWS, UNKNOWN, Int32Array, IntArray, WordArray
+from farl.maps.local_map import LocalMap, LocalMaps
+
+
+class KnownCells:
+    """The indices of E agents, over the cells by their odometry.
+
+    :param n_envs: number of agents E
+    """
+
+    def __init__(self, n_envs: int) -> None:
+        self.bits: WordArray = np.zeros((n_envs, 256, 4), np.uint64)
+        """uint64[E, S, S / 64], a bit per cell."""
+        self.n_new: IntArray = np.zeros(n_envs, np.int64)
+        """int64[E], cells of the last view that no fragment knew."""
+
+    @property
+    def centre(self) -> int:
+        """The row and the column where the odometry is 0."""
+        return self.bits.shape[1] // 2
+
+    def clear(self, envs: IntArray) -> None:
+        """Forget all places of these agents."""
+        self.bits[envs] = 0
+
+    def sift(self, codes: Int32Array, odometry: Int32Array, maps: LocalMaps) -> Int32Array:
+        """Note what is seen, and return what of it the agents' current maps should take in, int32[E, V, V].
+
+        That is all of it where something is new, or where a map is empty: what is new must be joined to the agent's
+        place. Where nothing is new, only what lies in the map's bounding box: a walk through known places does not
+        enlarge the map.
+        """
+        reach = codes.shape[1] + 1
+        while int(np.abs(odometry[:, :2]).max()) + reach >= self.centre:
+            self._grow()
+        sifted = codes.copy()
+        _sift(sifted, odometry, self.bits, self.centre, maps.origin, maps.box, self.n_new)
+        return sifted
+
+    def forget(self, env: int, stored: LocalMap) -> None:
+        """Take a stored map's cells out of the index; those that other maps know must be put in again (`note`)."""
+        self._mark(env, stored, False)
+
+    def note(self, env: int, stored: LocalMap) -> None:
+        """Put a stored map's cells into the index."""
+        self._mark(env, stored, True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the bits."""
+        return {"bits": torch.from_numpy(self.bits.view(np.int64).copy())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.bits = state["bits"].numpy().copy().view(np.uint64)
+
+    def _grow(self) -> None:
+        side, words = self.bits.shape[1:]
+        self.bits = np.pad(self.bits, ((0, 0), (side // 2, side // 2), (words // 2, words // 2)))
+
+    def _mark(self, env: int, stored: LocalMap, known: bool) -> None:
+        rows, cols = np.nonzero(stored["label"].numpy())
+        _mark(self.bits[env], rows + stored["corner"][0] + self.centre, cols + stored["corner"][1] + self.centre, known)
+
+
+@compiled
+def is_known(bits: Any, row: int, col: int) -> bool:
+    """Whether a cell of an index, uint64[S, S / 64], is known; what lies outside is not."""
+    if row < 0 or col < 0 or row >= bits.shape[0] or col >= bits.shape[0]:
+        return False
+    return bool((bits[row, col >> 6] >> np.uint64(col & 63)) & np.uint64(1))
+
+
+@compiled
+def _mark(bits: Any, rows: Any, cols: Any, known: bool) -> None:
+    for i in range(len(rows)):
+        bit = np.uint64(1) << np.uint64(cols[i] & 63)
+        if known:
+            bits[rows[i], cols[i] >> 6] |= bit
+        else:
+            bits[rows[i], cols[i] >> 6] &= ~bit
+
+
+@compiled
+def _sift(codes: Any, odometry: Any, bits: Any, centre: int, origin: Any, box: Any, n_new: Any) -> None:
+    size = codes.shape[1]
+    half = size // 2
+    for e in range(len(codes)):
+        heading = odometry[e, 2]
+        new = 0
+        for f in range(size):
+            row = centre + odometry[e, 0] + f * STEP_ROWS[heading] - half * RIGHT_ROWS[heading]
+            col = centre + odometry[e, 1] + f * STEP_COLS[heading] - half * RIGHT_COLS[heading]
+            for s in range(size):
+                if codes[e, size - 1 - f, s] != UNKNOWN:
+                    bit = np.uint64(1) << np.uint64(col & 63)
+                    if not bits[e, row, col >> 6] & bit:
+                        bits[e, row, col >> 6] |= bit
+                        new += 1
+                row += RIGHT_ROWS[heading]
+                col += RIGHT_COLS[heading]
+        n_new[e] = new
+        if new > 0 or box[e, 1] < box[e, 0]:
+            continue
+        for f in range(size):
+            row = origin[e, 0] + odometry[e, 0] + f * STEP_ROWS[heading] - half * RIGHT_ROWS[heading]
+            col = origin[e, 1] + odometry[e, 1] + f * STEP_COLS[heading] - half * RIGHT_COLS[heading]
+            for s in range(size):
+                if not (box[e, 0] <= row <= box[e, 1] and box[e, 2] <= col <= box[e, 3]):
+                    codes[e, size - 1 - f, s] = UNKNOWN
+                row += RIGHT_ROWS[heading]
+                col += RIGHT_COLS[heading]

@@ -1,0 +1,79 @@
+"""Recall on arrival at a portal, and fragments that end when they get too large."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from farl.fragmentation import Moments, ZScore
+from farl.fragmentation.recall import KeyArray, Where
+from farl.maps.geometry import Int32Array, IntArray
+
+
+class PortalRecall:
+    """Recalls the fragment that an agent is on its way to, when it has come to the portal or next to it.
+
+    :param n_envs: number of environments E
+    """
+
+    def __init__(self, n_envs: int) -> None:
+        self.odometry: Int32Array = np.zeros((n_envs, 3), np.int32)
+        """int32[E, 3], where the agents are; to be set before each step of the controller."""
+        self.trip: IntArray = np.full((n_envs, 3), -1, np.int64)
+        """int64[E, 3], the fragment that an agent is on its way to (-1 for none), and row and column of the portal."""
+
+    def propose(self, envs: IntArray, active: IntArray, keys: KeyArray | None, where: Where | None) -> IntArray:
+        """Return the fragment behind the portal that an agent has reached, else -1."""
+        target, row, col = self.trip[envs].T
+        away = np.abs(self.odometry[envs, 0] - row) + np.abs(self.odometry[envs, 1] - col)
+        return np.where(away <= 1, target, -1)
+
+    def fractured(
+        self, env: int, old: int, new: int, same_episode: bool, keys: KeyArray | None, where: Where | None
+    ) -> None:
+        """The roadmap keeps the portals."""
+
+    def advance(self, keys: KeyArray | None, where: Where | None) -> None:
+        """There is nothing to remember from step to step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the trips under way."""
+        return {"trip": torch.from_numpy(self.trip.copy())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.trip = state["trip"].cpu().numpy().copy()
+
+
+class SizeLimit(ZScore):
+    """Ends a fragment where it surprises once it has some size, and at once when it outgrows a limit.
+
+    A fragment ends only where it grows: `areas` is 0 where it does not. So one that is taken up again can be walked
+    through.
+
+    :param largest: cells of the bounding box above which a fragment ends
+    :param smallest: cells of the bounding box below which no surprisal ends it
+    :param rho: sample standard deviations of the surprisal
+    :param min_samples: surprisals before the first judgement
+    :raises ValueError: unless 0 < smallest <= largest
+    """
+
+    def __init__(self, largest: int, smallest: int, rho: float = 2.0, min_samples: int = 5) -> None:
+        if not 0 < smallest <= largest:
+            raise ValueError(f"a fragment's sizes must be 0 < smallest <= largest; got {smallest} and {largest}")
+        super().__init__(rho, min_samples=0)
+        self.largest, self.smallest, self.least_samples = largest, smallest, min_samples
+        self.areas: IntArray = np.zeros(0, np.int64)
+        """int64[E], cells of the active maps that have just grown, 0 of the others; to be set before each step."""
+        self.active: IntArray = np.zeros(0, np.int64)
+        """int64[E], the fragments they belong to."""
+
+    def score(
+        self, surprisal: npt.NDArray[np.float64], fragment_ids: IntArray, moments: Moments
+    ) -> npt.NDArray[np.float64]:
+        """Return the z-score of large fragments, infinity for those too large, and minus infinity for small ones."""
+        order = np.argsort(self.active)
+        area = self.areas[order[np.searchsorted(self.active, fragment_ids, sorter=order)]]
+        z = np.where(moments.count >= self.least_samples, super().score(surprisal, fragment_ids, moments), -np.inf)
+        return np.where(area > self.largest, np.inf, np.where(area > self.smallest, z, -np.inf))
