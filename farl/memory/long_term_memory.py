@@ -141,9 +141,10 @@ class LongTermMemory(Generic[Payload]):
             return Match(np.full(len(queries), -1, np.int64), np.full(len(queries), -np.inf, np.float32))
         self._check_width(queries)
         norm = np.linalg.norm(queries, axis=1, keepdims=True)
-        similarity = (queries / np.maximum(norm, np.finfo(np.float32).tiny)) @ self.keys.T
-        best = similarity.argmax(axis=1)
-        return Match(self.key_owners[best], np.clip(similarity[np.arange(len(queries)), best], -1.0, 1.0))
+        queries = queries / np.maximum(norm, np.finfo(np.float32).tiny)
+        # torch's product, not numpy's: it keeps to torch.set_num_threads, where numpy's BLAS would contend for all cores.
+        similarity, best = (torch.from_numpy(queries) @ torch.from_numpy(self.keys).T).max(dim=1)
+        return Match(self.key_owners[best.numpy()], similarity.clamp(-1.0, 1.0).numpy())
 
     def connect(self, a: int, b: int, where: Mapping[str, Any]) -> None:
         """Join two fragments by an edge.
