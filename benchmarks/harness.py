@@ -103,6 +103,7 @@ class Benchmark:
       if it likes ``"curves": {name: {"x": [...], "y": [...]}}``, and anything else that belongs in ``results.json``
     - ``alone``: nothing else runs beside these jobs, which run in order: for timing
     - ``plot``: makes ``{file name: figure}`` from the document that goes into ``results.json``
+    - ``derive``: makes further rows from those of the runs, such as groups pooled or paired differences
     - ``add_arguments``, ``parameters``: options of its own, and the job parameters that follow from them
     """
 
@@ -114,6 +115,7 @@ class Benchmark:
     sizes: Mapping[SizeName, Size]
     alone: bool = False
     plot: Callable[[Mapping[str, Any]], Mapping[str, Figure]] = default_plots
+    derive: Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] | None = None
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
     parameters: Callable[[argparse.Namespace], Mapping[str, Any]] | None = None
 
@@ -215,6 +217,8 @@ def _run(benchmark: Benchmark, options: argparse.Namespace, command: str) -> int
         raise ConfigError(f"--out {out}: cannot be written: {(error.strerror or str(error)).lower()}") from None
     began = time.monotonic()
     rows = run_all(benchmark.name, benchmark.run, jobs, rows_folder, 1 if benchmark.alone else options.jobs)
+    if benchmark.derive is not None:
+        rows = [*rows, *benchmark.derive(rows)]
     document = results_document(
         name=benchmark.name,
         command=command,
