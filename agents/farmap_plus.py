@@ -31,16 +31,13 @@ from farl.maps.planner import search, trace
 from farl.maps.portals import PortalRecall, SizeLimit
 from farl.maps.roadmap import CROSSING, FAR, Portal, Roadmap
 from farl.maps.survey import (
-    Window,
-    count_in_window,
     gain_now,
     goal_gain,
-    make_window,
     shared_cell,
     survey,
     survey_stored,
 )
-from farl.maps.views import cone_widths
+from farl.maps.views import cone_cells, cone_widths
 
 __all__ = ["FARMapPlus"]
 
@@ -69,7 +66,7 @@ class PlusPlanners(FragmentedPlanners):
         self.roadmaps = [Roadmap() for _ in range(n_envs)]
         self._reluctance = float(reluctance)
         self._stored: list[dict[int, LocalMap]] = [{} for _ in range(n_envs)]
-        self._window = make_window(self.maps.side, view_size, cone_widths(view_size))
+        self._widths = cone_widths(view_size)
         self._gates: IntArray = np.zeros((n_envs, 4, 3), np.int64)
         self._goals: IntArray = np.zeros((n_envs, 4, 4), np.int64)
         self._steps: Int32Array = np.zeros((n_envs, 4, 4), np.int32)
@@ -145,7 +142,7 @@ class PlusPlanners(FragmentedPlanners):
                 self._done,
                 last_call,
                 self._reluctance,
-                self._fitting_window(),
+                self._widths,
                 self.scratch,
             )
         )
@@ -206,7 +203,7 @@ class PlusPlanners(FragmentedPlanners):
             down,
             across,
             roadmap.cells(fragment_id) + origin,
-            self._fitting_window(),
+            self._widths,
             self.scratch,
         )
         goals[:, :2] -= origin
@@ -266,11 +263,6 @@ class PlusPlanners(FragmentedPlanners):
             if self.portals.trip[env, 0] == fragment_id:
                 self.portals.trip[env] = -1
             self._stale[env] = True
-
-    def _fitting_window(self) -> Window:
-        if self._window.by_row.shape[0] != self.maps.side + 2 * self.view_size + 1:
-            self._window = make_window(self.maps.side, self.view_size, self._window.widths)
-        return self._window
 
 
 class FARMapPlus(MapExplorer):
@@ -359,7 +351,7 @@ def _act(
     done: Any,
     last_call: bool,
     reluctance: float,
-    window: Any,
+    widths: Any,
     scratch: Any,
 ) -> Any:
     actions = np.empty(len(envs), np.int64)
@@ -389,7 +381,7 @@ def _act(
                 trip,
                 e,
                 reluctance,
-                window,
+                widths,
                 scratch,
             )
             action = follow(label, pose, plan, progress, e)
@@ -417,24 +409,26 @@ def _choose_goal(
     trip: Any,
     e: int,
     reluctance: float,
-    window: Any,
+    widths: Any,
     scratch: Any,
 ) -> bool:
     """Plan to the goal with the highest gain / (steps + reluctance), in this fragment or in any other."""
     down, across = centre - origin[e, 0], centre - origin[e, 1]
-    span = count_in_window(bits[e], down, across, box[e], window)
     n = search(label[e], pose[e, 0], pose[e, 1], -1, -1, scratch)
     _, distance, _, queue, _ = scratch
     trip[e, 0] = -1
     best, best_row, best_col, best_heading = 0.0, -1, -1, -1
+    most = cone_cells(widths)
     for i in range(n):
         row, col = queue[i]
+        if most <= best * (distance[row, col] + 1 + reluctance):
+            break  # nearest first: even a view of nothing but unknown cells would not make up for the way
         for heading in range(4):
-            gain = goal_gain(label[e], bits[e], down, across, row, col, heading, span, window)
+            gain = goal_gain(label[e], bits[e], down, across, row, col, heading, widths)
             score = gain / (distance[row, col] + 1 + reluctance)
             if score > best:
                 best, best_row, best_col, best_heading = score, row, col, heading
-    gate = _best_gate(best, pose, origin, bits, centre, gates, goals, steps, counts, e, reluctance, window[2], scratch)
+    gate = _best_gate(best, pose, origin, bits, centre, gates, goals, steps, counts, e, reluctance, widths, scratch)
     if gate >= 0:
         row, col = gates[e, gate, 0] + origin[e, 0], gates[e, gate, 1] + origin[e, 1]
         trip[e, 0], trip[e, 1], trip[e, 2] = gates[e, gate, 2], gates[e, gate, 0], gates[e, gate, 1]
@@ -473,22 +467,23 @@ def _best_gate(
     """
     stamp, distance, _, _, current = scratch
     n_gates, n_goals = counts[e]
-    while True:
-        chosen_gate, chosen_goal, highest = -1, -1, best
-        for k in range(n_gates):
-            row, col = gates[e, k, 0] + origin[e, 0], gates[e, k, 1] + origin[e, 1]
-            if stamp[row, col] != current[0]:
-                continue
+    away = np.full(n_goals, FAR, np.int64)
+    through = np.full(n_goals, -1, np.int64)
+    for k in range(n_gates):
+        row, col = gates[e, k, 0] + origin[e, 0], gates[e, k, 1] + origin[e, 1]
+        if stamp[row, col] == current[0]:
+            to_gate = distance[row, col] + CROSSING
             for g in range(n_goals):
-                if steps[e, k, g] >= FAR:
-                    continue
-                score = goals[e, g, 3] / (distance[row, col] + CROSSING + steps[e, k, g] + reluctance)
-                if score > highest:
-                    chosen_gate, chosen_goal, highest = k, g, score
-        if chosen_gate < 0:
+                if to_gate + steps[e, k, g] < away[g]:
+                    away[g], through[g] = to_gate + steps[e, k, g], k
+    while True:
+        chosen, highest = -1, best
+        for g in range(n_goals):
+            if goals[e, g, 3] > highest * (away[g] + reluctance):
+                chosen, highest = g, goals[e, g, 3] / (away[g] + reluctance)
+        if chosen < 0:
             return -1
-        g = chosen_goal
-        now = gain_now(bits[e], goals[e, g, 0] + centre, goals[e, g, 1] + centre, goals[e, g, 2], widths)
-        if now == goals[e, g, 3]:
-            return chosen_gate
-        goals[e, g, 3] = now
+        now = gain_now(bits[e], goals[e, chosen, 0] + centre, goals[e, chosen, 1] + centre, goals[e, chosen, 2], widths)
+        if now == goals[e, chosen, 3]:
+            return through[chosen]
+        goals[e, chosen, 3] = now

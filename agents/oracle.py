@@ -21,7 +21,7 @@ from farl.maps.geometry import (
     IntArray,
 )
 from farl.maps.planner import Scratch, search, trace
-from farl.maps.views import cone_widths, count_known, unknown_ahead
+from farl.maps.views import cone_cells, cone_widths, count_known, unknown_ahead
 
 __all__ = ["OracleExplorer"]
 
@@ -43,7 +43,7 @@ class OraclePlanners(Planners):
     @property
     def active_memory(self) -> IntArray:
         """int64[E], all cells of each world."""
-        return self._worlds.shapes.prod(axis=1)
+        return np.asarray(self._worlds.shapes.prod(axis=1))
 
     def act(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> IntArray:
         """Go where most is left to see for the way, int64[E]."""
@@ -139,13 +139,11 @@ def _act(
             n = search(truth[e], pose[e, 0], pose[e, 1], -1, -1, scratch)
             distance, queue = scratch[1], scratch[3]
             best, best_row, best_col, best_heading = 0.0, -1, -1, -1
-            outside = 0
-            for width in widths:
-                outside += 2 * width + 1
+            most = cone_cells(widths)
             for i in range(n):
                 row, col = queue[i]
                 steps = distance[row, col] + 1 + reluctance
-                if outside / steps <= best:
+                if most / steps <= best:
                     break  # even a view of nothing but unseen cells would not make up for the way
                 for heading in range(4):
                     r, c = row + STEP_ROWS[heading], col + STEP_COLS[heading]

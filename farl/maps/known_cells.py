@@ -22,15 +22,15 @@ class KnownCells:
     """
 
     def __init__(self, n_envs: int) -> None:
-        self.bits: WordArray = np.zeros((n_envs, 256, 4), np.uint64)
-        """uint64[E, S, S / 64], a bit per cell."""
+        self.bits: WordArray = np.zeros((n_envs, 2, 256, 4), np.uint64)
+        """uint64[E, 2, S, S / 64], a bit per cell: row by row, and column by column."""
         self.n_new: IntArray = np.zeros(n_envs, np.int64)
         """int64[E], cells of the last view that no fragment knew."""
 
     @property
     def centre(self) -> int:
         """The row and the column where the odometry is 0."""
-        return self.bits.shape[1] // 2
+        return self.bits.shape[2] // 2
 
     def clear(self, envs: IntArray) -> None:
         """Forget all places of these agents."""
@@ -67,8 +67,8 @@ class KnownCells:
         self.bits = state["bits"].numpy().copy().view(np.uint64)
 
     def _grow(self) -> None:
-        side, words = self.bits.shape[1:]
-        self.bits = np.pad(self.bits, ((0, 0), (side // 2, side // 2), (words // 2, words // 2)))
+        side, words = self.bits.shape[2:]
+        self.bits = np.pad(self.bits, ((0, 0), (0, 0), (side // 2, side // 2), (words // 2, words // 2)))
 
     def _mark(self, env: int, stored: LocalMap, known: bool) -> None:
         rows, cols = np.nonzero(stored["label"].numpy())
@@ -77,20 +77,55 @@ class KnownCells:
 
 @compiled
 def is_known(bits: Any, row: int, col: int) -> bool:
-    """Whether a cell of an index, uint64[S, S / 64], is known; what lies outside is not."""
-    if row < 0 or col < 0 or row >= bits.shape[0] or col >= bits.shape[0]:
+    """Whether a cell of an index, uint64[2, S, S / 64], is known; what lies outside is not."""
+    if row < 0 or col < 0 or row >= bits.shape[1] or col >= bits.shape[1]:
         return False
-    return bool((bits[row, col >> 6] >> np.uint64(col & 63)) & np.uint64(1))
+    return bool((bits[0, row, col >> 6] >> np.uint64(col & 63)) & np.uint64(1))
+
+
+@compiled
+def unknown_in_cone(bits: Any, row: int, col: int, heading: int, widths: Any) -> int:
+    """Number of unknown cells in the cone ahead of a state of the index; see `cone_widths`. Walls hide nothing."""
+    plane, line, at, step = 0, row, col, STEP_ROWS[heading]
+    if heading >= 2:
+        plane, line, at, step = 1, col, row, STEP_COLS[heading]
+    side = bits.shape[1]
+    gain = 0
+    for i in range(len(widths)):
+        line += step
+        width = widths[i]
+        gain += 2 * width + 1
+        first, last = max(at - width, 0), min(at + width, side - 1)
+        if not 0 <= line < side or first > last:
+            continue
+        word, shift = first >> 6, np.uint64(first & 63)
+        known = bits[plane, line, word] >> shift
+        if (last >> 6) != word:
+            known |= bits[plane, line, word + 1] << (np.uint64(64) - shift)
+        mask = (np.uint64(1) << np.uint64(last - first + 1)) - np.uint64(1)
+        gain -= _count_ones(known & mask)
+    return gain
+
+
+@compiled
+def _count_ones(word: Any) -> int:
+    """Population count (Warren, Hacker's Delight, section 5-1)."""
+    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return int((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 @compiled
 def _mark(bits: Any, rows: Any, cols: Any, known: bool) -> None:
     for i in range(len(rows)):
-        bit = np.uint64(1) << np.uint64(cols[i] & 63)
-        if known:
-            bits[rows[i], cols[i] >> 6] |= bit
-        else:
-            bits[rows[i], cols[i] >> 6] &= ~bit
+        for plane in range(2):
+            line, at = (rows[i], cols[i]) if plane == 0 else (cols[i], rows[i])
+            bit = np.uint64(1) << np.uint64(at & 63)
+            if known:
+                bits[plane, line, at >> 6] |= bit
+            else:
+                bits[plane, line, at >> 6] &= ~bit
 
 
 @compiled
@@ -106,8 +141,9 @@ def _sift(codes: Any, odometry: Any, bits: Any, centre: int, origin: Any, box: A
             for s in range(size):
                 if codes[e, size - 1 - f, s] != UNKNOWN:
                     bit = np.uint64(1) << np.uint64(col & 63)
-                    if not bits[e, row, col >> 6] & bit:
-                        bits[e, row, col >> 6] |= bit
+                    if not bits[e, 0, row, col >> 6] & bit:
+                        bits[e, 0, row, col >> 6] |= bit
+                        bits[e, 1, col, row >> 6] |= np.uint64(1) << np.uint64(row & 63)
                         new += 1
                 row += RIGHT_ROWS[heading]
                 col += RIGHT_COLS[heading]

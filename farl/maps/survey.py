@@ -1,99 +1,47 @@
 """What is measured in a fragment: its goals, what they would show, and the steps between portals and goals."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from farl.maps.compiled import compiled
-from farl.maps.geometry import FREE, RIGHT_COLS, RIGHT_ROWS, STEP_COLS, STEP_ROWS, UNKNOWN, Int32Array, IntArray
-from farl.maps.known_cells import is_known
+from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS, UNKNOWN, Int32Array, IntArray
+from farl.maps.known_cells import is_known, unknown_in_cone
 from farl.maps.planner import search
 from farl.maps.roadmap import FAR
-from farl.maps.views import unknown_ahead
 
 BLOCK = 6
 """Of the goals of a stored fragment, the best one of each block of so many cells a side is remembered."""
 
 
-class Window(NamedTuple):
-    """Where known cells are counted for the gains: work space, and how the map's canvas lies in the index.
-
-    :ivar by_row: int32[S + 2 V + 1, S + 2 V + 1], see `count_known`; shifted by V against the canvas
-    :ivar by_col: the same along columns
-    :ivar widths: int32[V - 1], of the cone, see `cone_widths`
-    """
-
-    by_row: Int32Array
-    by_col: Int32Array
-    widths: Int32Array
-
-
-def make_window(side: int, view_size: int, widths: Int32Array) -> Window:
-    """Make the work space for canvases of ``side`` cells a side."""
-    room = side + 2 * view_size + 1
-    return Window(np.zeros((room, room), np.int32), np.zeros((room, room), np.int32), widths)
-
-
 @compiled
-def count_in_window(bits: Any, down: int, across: int, box: Any, window: Any) -> Any:
-    """Count the known cells around a map's bounding box; return the counted span, int64[4], shifted by V.
-
-    :param bits: uint64[S, S / 64], the index
-    :param down: index row - canvas row
-    :param across: index column - canvas column
-    """
-    by_row, by_col, widths = window
-    margin = len(widths) + 1
-    span = np.array([box[0] - margin, box[1] + margin, box[2] - margin, box[3] + margin])
-    span[0], span[2] = max(span[0], -margin), max(span[2], -margin)
-    last = by_row.shape[0] - margin - 2
-    span[1], span[3] = min(span[1], last), min(span[3], last)
-    shifted = span + margin
-    for col in range(shifted[2], shifted[3] + 1):
-        by_col[shifted[0], col] = 0
-    for row in range(shifted[0], shifted[1] + 1):
-        by_row[row, shifted[2]] = 0
-        for col in range(shifted[2], shifted[3] + 1):
-            known = is_known(bits, row - margin + down, col - margin + across)
-            by_row[row, col + 1] = by_row[row, col] + known
-            by_col[row + 1, col] = by_col[row, col] + known
-    return shifted
-
-
-@compiled
-def goal_gain(
-    label: Any, bits: Any, down: int, across: int, row: int, col: int, heading: int, span: Any, window: Any
-) -> int:
+def goal_gain(label: Any, bits: Any, down: int, across: int, row: int, col: int, heading: int, widths: Any) -> int:
     """What the state one step from (row, col) along ``heading`` would show; 0 if it is no goal.
 
     It is a goal if it stands on a known free cell and no fragment knows the cell ahead of it.
+
+    :param label: int32[S, S], a map on a canvas
+    :param bits: the agent's index
+    :param down: index row - canvas row
+    :param across: index column - canvas column
     """
-    by_row, by_col, widths = window
     r, c = row + STEP_ROWS[heading], col + STEP_COLS[heading]
-    ahead_r, ahead_c = r + STEP_ROWS[heading], c + STEP_COLS[heading]
-    if label[r, c] != FREE or label[ahead_r, ahead_c] != UNKNOWN or is_known(bits, ahead_r + down, ahead_c + across):
+    if label[r, c] != FREE or label[r + STEP_ROWS[heading], c + STEP_COLS[heading]] != UNKNOWN:
         return 0
-    margin = len(widths) + 1
-    return unknown_ahead(r + margin, c + margin, heading, span, by_row, by_col, widths)
+    return gain_now(bits, r + down, c + across, heading, widths)
 
 
 @compiled
 def gain_now(bits: Any, row: int, col: int, heading: int, widths: Any) -> int:
-    """What a state of the index would show now: the unknown cells in the cone ahead, 0 if the first one is known."""
+    """What a state of the index would show: the unknown cells in the cone ahead, 0 if the first one is known."""
     if is_known(bits, row + STEP_ROWS[heading], col + STEP_COLS[heading]):
         return 0
-    gain = 0
-    for i in range(len(widths)):
-        r, c = row + (i + 1) * STEP_ROWS[heading], col + (i + 1) * STEP_COLS[heading]
-        for s in range(-widths[i], widths[i] + 1):
-            if not is_known(bits, r + s * RIGHT_ROWS[heading], c + s * RIGHT_COLS[heading]):
-                gain += 1
-    return gain
+    return unknown_in_cone(bits, row, col, heading, widths)
 
 
 @compiled
 def survey(
-    label: Any, box: Any, bits: Any, down: int, across: int, cells: Any, window: Any, scratch: Any
+    label: Any, box: Any, bits: Any, down: int, across: int, cells: Any, widths: Any, scratch: Any
 ) -> tuple[Int32Array, IntArray, Int32Array]:
     """Measure a fragment: steps between its portals, its goals, and the steps from portals to goals.
 
@@ -101,7 +49,6 @@ def survey(
     :param cells: int64[K, 2], canvas rows and columns of its portals
     :return: int32[K, K]; int64[G, 4], canvas row, column, heading and gain; int32[K, G]
     """
-    span = count_in_window(bits, down, across, box, window)
     n_rows, n_cols = (box[1] - box[0]) // BLOCK + 1, (box[3] - box[2]) // BLOCK + 1
     best = np.zeros((n_rows * n_cols, 4), np.int64)
     for row in range(box[0], box[1] + 1):
@@ -109,7 +56,7 @@ def survey(
             if label[row, col] != FREE:
                 continue
             for heading in range(4):
-                gain = goal_gain(label, bits, down, across, row, col, heading, span, window)
+                gain = goal_gain(label, bits, down, across, row, col, heading, widths)
                 if gain > 0:
                     r, c = row + STEP_ROWS[heading], col + STEP_COLS[heading]
                     block = (r - box[0]) // BLOCK * n_cols + (c - box[2]) // BLOCK

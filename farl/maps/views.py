@@ -21,6 +21,15 @@ def cone_widths(view_size: int, cone_ratio: float = 0.25) -> Int32Array:
 
 
 @compiled
+def cone_cells(widths: Any) -> int:
+    """Number of cells in the cone ahead, that of the agent not counted."""
+    n = 0
+    for width in widths:
+        n += 2 * width + 1
+    return n
+
+
+@compiled
 def plan_to_nearest(label: Any, pose: Any, scratch: Any, plan: Any) -> int:
     """Plan to the nearest goal by path length; return the plan's length, 0 if there is no goal."""
     n = search(label, pose[0], pose[1], -1, -1, scratch)
@@ -86,8 +95,11 @@ def plan_to_best_view(
     n = search(label, pose[0], pose[1], -1, -1, scratch)
     distance, queue = scratch[1], scratch[3]
     best, best_row, best_col, best_heading = 0.0, -1, -1, -1
+    most = cone_cells(widths)
     for i in range(n):
         row, col = queue[i]
+        if most <= best * (distance[row, col] + 1 + reluctance):
+            break  # nearest first: even a view of nothing but unknown cells would not make up for the way
         for heading in range(4):
             r, c = row + STEP_ROWS[heading], col + STEP_COLS[heading]
             if label[r, c] == FREE and label[r + STEP_ROWS[heading], c + STEP_COLS[heading]] == UNKNOWN:
