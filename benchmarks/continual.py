@@ -166,7 +166,7 @@ def with_suite(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-_DIGITS = {"orders": 10, "particles": 100, "chunk": 250}
+_DIGITS = {"orders": 10, "particles": 100, "chunk": 1000}
 _FULL = {"orders": 10, "particles": 100, "chunk": 50}
 BENCHMARK = Benchmark(
     name="continual",

@@ -7,8 +7,8 @@ with expected precision, (t + 1) I, and mean u t / (t + 1), which the public cod
 
 Conditions ``mirror-nN``: in three dimensions, the first coordinate is seen only through its square, the others
 directly, for 20 steps: the posterior has two modes, mirror images of each other. Metric ``energy_distance`` between
-the weighted particles and draws from the exact posterior, and ``lesser_mode``, the mass on the side with less of it (exactly
-one half of the posterior's).
+the weighted particles and draws from the exact posterior, and ``lesser_mode``, the mass on the side with less of it
+(exactly one half of the posterior's).
 
 Methods: Monte Carlo localisation (``mcl``), the bootstrap filter with systematic resampling (``bootstrap``), the
 resampling-free filter in its derived and published form (``rfpf-derived``, ``rfpf-published``), the ensemble Kalman

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from farl.particles.batching import BatchedLayers
 from farl.particles.initialisation import Initialisation, draw_particles
-from farl.particles.linear import BatchedLinear
 
 Backend = Literal["auto", "vmap", "chunked", "loop"]
 Network = Callable[..., Any]
@@ -203,7 +203,7 @@ class ParticleEnsemble:
                 )
                 return value.unsqueeze(0), {name: b.unsqueeze(0) for name, b in new.items()}
             where = (0, 0, *((0 if per_particle else None,) * len(batch)))
-            with BatchedLinear():
+            with BatchedLayers():
                 return vmap(single, in_dims=where, randomness="different")(parameters, buffers, *batch)
 
     def resolve(self, objective: Objective, batch: Sequence[Tensor], per_particle: bool = False) -> None:
