@@ -171,8 +171,8 @@ class ModuleBank:
     def _gather(self, tiles: Tiles) -> tuple[Tiles, dict[str, Tensor]]:
         """Return tiles with the parameters of their rows, copying only those of rows that the last call did not have.
 
-        An agent mostly stays where it is: from one step to the next few slots change, and the rows of tiles may come in any
-        order, so those that are still there keep their place.
+        An agent mostly stays where it is: from one step to the next few slots change, and the rows of tiles may come
+        in any order, so those that are still there keep their place.
         """
         if len(tiles.slots) == 1:
             return tiles, {name: _take(stack, tiles.slots) for name, stack in self._parameters.items()}

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from farl.curiosity.bank import ModuleBank, ModuleState
-from farl.curiosity.module import CuriosityModule, Transitions
+from farl.curiosity.module import CuriosityModule, Prepared, Transitions
 from farl.curiosity.normalisation import RewardNorm
 from farl.fragmentation import Events, FragmentationAndRecall
 from farl.fragmentation.criteria import Criterion
@@ -48,6 +48,10 @@ class FARCuriosity:
     :param criterion: ends a fragment; None never does (one module, as without FAR)
     :param recall: recognises stored fragments
     :param n_envs: number of environments E
+    :param confirm_recall: recall a fragment only where its module predicts what is seen better than the active one
+        does.
+        Around a fracture point both are recognised in turn; without this, an agent that lingers there is thrown to
+        and fro
     :param learning_rate: of the predictors
     :param gamma: discount of the intrinsic return, for the reward norm
     :param warmup: number of samples before the first reward
@@ -64,6 +68,7 @@ class FARCuriosity:
         criterion: Criterion | None,
         recall: Recall,
         n_envs: int,
+        confirm_recall: bool = True,
         learning_rate: float = 1e-4,
         gamma: float = 0.99,
         warmup: int = 1000,
@@ -88,7 +93,12 @@ class FARCuriosity:
         self._generator = torch.Generator().manual_seed(seed)
         self._pending: list[tuple[Transitions, npt.NDArray[np.int64]]] = []
         memory.on_evict.append(self._forget)
-        self.controller = FragmentationAndRecall(criterion, memory, recall, n_envs, self._open)
+        confirm = self._predicts_better if confirm_recall else None
+        self.controller = FragmentationAndRecall(criterion, memory, recall, n_envs, self._open, confirm)
+        self._seen: tuple[Prepared, npt.NDArray[np.float64]] = (
+            {},
+            np.zeros(n_envs),
+        )  # samples and surprisal of this step
 
     @property
     def fragments(self) -> int:
@@ -131,13 +141,12 @@ class FARCuriosity:
             self.last = CuriosityStep(surprisal, np.zeros(len(active)), events)
             return self.last
 
+        self._seen = prepared, surprisal
         keys = prepared["features"].flatten(1).cpu().numpy()
         events = self.controller.step(surprisal, keys, starts, where)
         moved = np.flatnonzero(events.active != events.previous)
         if len(moved):
-            self._ensure_loaded(events.active)
-            samples = {name: tensor[torch.from_numpy(moved)] for name, tensor in prepared.items()}
-            surprisal[moved] = self.bank.surprisal(events.active[moved], samples).cpu().numpy()
+            surprisal[moved] = self._surprisal_in(events.active[moved], moved)
         for env in np.flatnonzero(events.fragmented):
             self.reward_norm.open(int(events.active[env]), int(events.previous[env]))
         reward = self.reward_norm(surprisal, events.active)
@@ -203,6 +212,19 @@ class FARCuriosity:
 
     def _open(self, parent: int | None) -> ModuleState:
         return self.bank.initial_state()
+
+    def _surprisal_in(
+        self, fragment_ids: npt.NDArray[np.int64], envs: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Return the surprisal of what ``envs`` see now under other fragments than their active ones."""
+        self._ensure_loaded(fragment_ids)
+        samples = {name: tensor[torch.from_numpy(envs)] for name, tensor in self._seen[0].items()}
+        return self.bank.surprisal(fragment_ids, samples).cpu().numpy().astype(np.float64)
+
+    def _predicts_better(
+        self, envs: npt.NDArray[np.int64], fragment_ids: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        return self._surprisal_in(fragment_ids, envs) < self._seen[1][envs]
 
     def _forget(self, fragment_id: int) -> None:
         if fragment_id in self.bank:

@@ -2,11 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import imageio.v2 as imageio
+import imageio.v2
+import imageio.v3
 import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -90,19 +92,10 @@ def _write(out: Path, frames: Iterator[npt.NDArray[np.uint8]], rate: int) -> int
     count = 0
     handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=".recording-", suffix=out.suffix.lower())
     os.close(handle)
-    options: dict[str, Any] = (
-        {"fps": rate, "macro_block_size": 2}
-        if out.suffix.lower() == ".mp4"
-        else {
-            "duration": 1000 / rate,
-            "loop": 0,
-        }
-    )
     try:
-        writer: Any
-        with imageio.get_writer(temporary, **options) as writer:
+        with _writer(temporary, rate) as append:
             for frame in frames:
-                writer.append_data(frame)
+                append(frame)
                 count += 1
         Path(temporary).chmod(0o644)
         os.replace(temporary, out)
@@ -110,3 +103,16 @@ def _write(out: Path, frames: Iterator[npt.NDArray[np.uint8]], rate: int) -> int
         Path(temporary).unlink(missing_ok=True)
         raise
     return count
+
+
+@contextmanager
+def _writer(path: str, rate: int) -> Iterator[Callable[[npt.NDArray[np.uint8]], None]]:
+    """Open a video; each frame goes to the file at once, for a long recording does not fit into memory."""
+    file: Any
+    if path.endswith(".gif"):
+        with imageio.v2.get_writer(path, duration=1000 / rate, loop=0) as file:
+            yield file.append_data
+    else:
+        with imageio.v3.imopen(path, "w", plugin="pyav") as file:
+            file.init_video_stream("libx264", fps=rate)
+            yield file.write_frame

@@ -35,14 +35,16 @@ class FragmentationAndRecall(Generic[Payload]):
 
     Knows nothing of maps or networks. In one step, per environment:
 
-    1. the recall strategy recognises a stored fragment: it becomes the active one; else
+    1. the recall strategy recognises a stored fragment, and ``confirm`` does not object: it becomes the active one;
+    else
     2. the criterion finds the surprisal outside the active fragment's distribution: a new fragment is opened, joined
     to the old
        one by an edge (unless the environment was reset in between, which is no path); else
     3. the environment stays and its surprisal enters the fragment's statistics.
 
     Environments share the memory, and all are judged against what it held before the step; only those about to open a
-    fragment look again, in the order of the batch, at those opened earlier in the same step.
+    fragment look again, in the order of the batch, at those opened earlier in the same step, and without ``confirm``: a
+    fragment that surprises is given up for any that is recognised.
 
     :param criterion: ends a fragment; None never does
     :param memory: holds the fragments; the controller opens the first one if it is empty
@@ -50,6 +52,8 @@ class FragmentationAndRecall(Generic[Payload]):
     :param n_envs: number of environments E
     :param new_payload: makes the payload of a new fragment, given the id of the fragment it follows (None for the
         first)
+    :param confirm: given the environments about to be moved, int64[n], and the fragments recognised, int64[n],
+        returns where the move makes sense, bool[n]; None confirms all
     :param share: all environments start in one fragment (True), or each in its own, as for worlds that differ
     :raises ValueError: if n_envs is below 1 or the memory's capacity cannot hold one fragment per environment and a
         new one
@@ -62,6 +66,7 @@ class FragmentationAndRecall(Generic[Payload]):
         recall: Recall,
         n_envs: int,
         new_payload: Callable[[int | None], Payload],
+        confirm: Callable[[IntArray, IntArray], BoolArray] | None = None,
         share: bool = True,
     ) -> None:
         if n_envs < 1:
@@ -75,6 +80,7 @@ class FragmentationAndRecall(Generic[Payload]):
         self.memory = memory
         self.recall = recall
         self.new_payload = new_payload
+        self.confirm = confirm
         self.fractures = 0
         """Number of fragmentations so far."""
         self.recalls = 0
@@ -111,6 +117,8 @@ class FragmentationAndRecall(Generic[Payload]):
         previous = self.active.copy()
         target = self.recall.propose(np.arange(self.n_envs), previous, keys, where)
         recalled = target >= 0
+        if self.confirm is not None and recalled.any():
+            recalled[recalled] = self.confirm(np.flatnonzero(recalled), target[recalled])
         fragmented = np.zeros(self.n_envs, bool)
         if self.criterion is not None:
             stays = ~recalled

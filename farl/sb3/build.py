@@ -31,6 +31,7 @@ def build_curiosity(
         if config.recall is None or config.criterion is None
         else KeyRecall(memory, threshold(config.recall.threshold)),
         n_envs,
+        confirm_recall=config.recall is not None and config.recall.confirm,
         learning_rate=config.learning_rate,
         gamma=config.gamma,
         warmup=config.warmup,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from farl.fragmentation import Criterion, Quantile, Random, Ratio, Uniform, ZScore
 
@@ -37,13 +37,14 @@ def threshold(value: float | QuantileConfig) -> float | Quantile:
 class ZScoreConfig(StrictModel):
     """Fragment where the surprisal lies so many standard deviations above the fragment's mean."""
 
-    name: Literal["zscore"]
-    threshold: float | QuantileConfig = 2.0
+    name: Literal["zscore"] = "zscore"
+    threshold: float | QuantileConfig = 5.0
     """Standard deviations above the mean."""
-    min_samples: int = Field(26, ge=0)
+    min_samples: int = Field(200, ge=0)
     """Samples a fragment must have before it can end."""
-    alpha: float | None = Field(None, gt=0.0, le=1.0)
-    """Weight of the newest sample in moving statistics; null for lifetime statistics."""
+    alpha: float | None = Field(0.01, gt=0.0, le=1.0)
+    """Weight of the newest sample in moving statistics, for as a module learns its old, larger errors must fade;
+    null for lifetime statistics."""
 
     def build(self, seed: int) -> Criterion:
         """Make the criterion."""
@@ -53,10 +54,10 @@ class ZScoreConfig(StrictModel):
 class RatioConfig(StrictModel):
     """Fragment where the surprisal is so many times the fragment's mean."""
 
-    name: Literal["ratio"] = "ratio"
+    name: Literal["ratio"]
     threshold: float | QuantileConfig = 5.0
     """Multiple of the mean."""
-    min_samples: int = Field(26, ge=0)
+    min_samples: int = Field(200, ge=0)
     """Samples a fragment must have before it can end."""
     alpha: float | None = Field(0.01, gt=0.0, le=1.0)
     """Weight of the newest sample in the moving mean; null for the lifetime mean."""
@@ -112,8 +113,11 @@ class RNDConfig(StrictModel):
 class RecallConfig(StrictModel):
     """Recall the fragment whose stored key resembles what is seen."""
 
-    threshold: float | QuantileConfig = 0.97
+    threshold: float | QuantileConfig = 0.98
     """Least cosine similarity, in [-1, 1], or a quantile of the best similarities seen."""
+    confirm: bool = True
+    """Recall only where the stored module predicts what is seen better than the active one; false recalls on the key
+    alone."""
 
 
 class MemoryConfig(StrictModel):
@@ -130,8 +134,9 @@ class FARConfig(StrictModel):
 
     module: RNDConfig = RNDConfig()
     """The kind of curiosity."""
-    criterion: CriterionConfig | None = RatioConfig()
-    """When a fragment ends; null never ends one, which is curiosity without fragmentation."""
+    criterion: CriterionConfig | None = ZScoreConfig()
+    """When a fragment ends (a zscore criterion, if not named otherwise); null never ends one, which is curiosity
+    without fragmentation."""
     recall: RecallConfig | None = RecallConfig()
     """When a stored fragment is taken up again; null never."""
     memory: MemoryConfig = MemoryConfig()
@@ -144,8 +149,8 @@ class FARConfig(StrictModel):
     """Discount of the intrinsic return."""
     episodic: bool = False
     """Whether the intrinsic return ends with the episode (on-policy only)."""
-    learning_rate: float = Field(1e-4, gt=0.0)
-    """Of the curiosity modules (Adam)."""
+    learning_rate: float = Field(1e-3, gt=0.0)
+    """Of the curiosity modules (Adam; 1e-4 for Atari)."""
     train_fraction: float = Field(1.0, gt=0.0, le=1.0)
     """Share of the samples that modules are trained on (0.25 for RND with 128 environments)."""
     epochs: int = Field(1, ge=1)
@@ -158,6 +163,11 @@ class FARConfig(StrictModel):
     """Hidden layers of the intrinsic critic, behind a features extractor of its own (on-policy only)."""
     critic_learning_rate: float = Field(3e-4, gt=0.0)
     """Of the intrinsic critic (Adam; on-policy only)."""
+
+    @field_validator("criterion", mode="before")
+    @classmethod
+    def _default_criterion(cls, criterion: Any) -> Any:
+        return {"name": "zscore", **criterion} if isinstance(criterion, dict) else criterion
 
     @classmethod
     def parse(cls, far: "FARConfig | Mapping[str, Any] | None") -> "FARConfig | None":

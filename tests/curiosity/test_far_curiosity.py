@@ -165,3 +165,22 @@ def test_recall_off_opens_a_new_fragment_at_every_fracture():
     stay(curiosity, 0, rng, 60)
     assert curiosity.recalls == 0
     assert curiosity.fragments > 3
+
+
+def test_a_recall_happens_only_where_the_stored_module_predicts_better():
+    """Every key resembles every other here: it is the prediction alone that keeps an environment where it is."""
+    recalls = {}
+    for confirm in (False, True):
+        rng = np.random.default_rng(0)
+        curiosity = make(Uniform(100), gate=-1.0, confirm_recall=confirm, batch_size=8)
+        for index in (0, 1, 0, 1):
+            stay(curiosity, index, rng, 60)
+        seen, recalls[confirm] = room(0, rng), curiosity.recalls
+        before = curiosity.controller.active.copy()
+        step = see(curiosity, seen)
+        prepared = curiosity.module.prepare(Transitions(*[torch.from_numpy(seen)] * 3))
+        for env in np.flatnonzero(step.events.recalled) if confirm else []:
+            own = {name: tensor[env : env + 1] for name, tensor in prepared.items()}
+            curiosity._ensure_loaded(before[env : env + 1])
+            assert step.surprisal[env] < curiosity.bank.surprisal(before[env : env + 1], own).item()
+    assert 0 < recalls[True] < 0.5 * recalls[False]

@@ -213,3 +213,24 @@ def test_wrong_sizes_and_too_small_memories_are_refused():
         make(n_envs=0)
     with pytest.raises(ValueError, match="finite"):
         make().step(np.array([np.nan]), key(0.0))
+
+
+def test_a_recall_that_is_not_confirmed_does_not_happen_unless_the_active_fragment_surprises():
+    asked = []
+
+    def veto(envs, fragments):
+        asked.append((envs.tolist(), fragments.tolist()))
+        return np.zeros(len(envs), bool)
+
+    controller = make()
+    for angle in (0.0, 0.1, 0.2, 0.3):
+        controller.step(np.array([1.0]), key(angle))
+    controller.step(np.array([9.0]), key(1.5))
+    for angle in (1.6, 1.7, 1.8):
+        controller.step(np.array([1.0]), key(angle))
+    controller.confirm = veto
+    stays = controller.step(np.array([1.0]), key(0.3))
+    assert (stays.active.tolist(), stays.recalled.tolist()) == ([1], [False])
+    assert asked == [([0], [0])]
+    surprised = controller.step(np.array([9.0]), key(0.3))
+    assert (surprised.active.tolist(), surprised.recalled.tolist()) == ([0], [True])
