@@ -17,7 +17,7 @@ from farl.fragmentation import CRITERIA, Criterion, NoRecall, Random, Ratio, Rec
 from farl.maps.borders import BorderRecall
 from farl.maps.compiled import compiled
 from farl.maps.frontiers import count_frontier, find_clusters, plan_to_frontier
-from farl.maps.geometry import Int32Array, IntArray, next_random
+from farl.maps.geometry import Int32Array, IntArray
 from farl.maps.local_map import LocalMap
 from farl.maps.planner import plan_to_state
 from farl.memory import LongTermMemory
@@ -270,10 +270,6 @@ def _act(
                 length = plan_to_frontier(
                     label[e], pose[e], clusters, by_size, bias, least, random, e, scratch, plan[e]
                 )
-            if length == 0 and count[e] > 0:
-                # All is known here: leave by any border.
-                chosen = min(int(count[e] * next_random(random, e)), count[e] - 1)
-                length = _plan_trip(label, pose, origin, table, chosen, e, scratch, plan, trip)
             progress[e, 0], progress[e, 1] = 0, length
             action = follow(label, pose, plan, progress, e)
             if action < 0:

@@ -485,5 +485,5 @@ def _best_gate(
             return -1
         now = gain_now(bits[e], goals[e, chosen, 0] + centre, goals[e, chosen, 1] + centre, goals[e, chosen, 2], widths)
         if now == goals[e, chosen, 3]:
-            return through[chosen]
+            return int(through[chosen])
         goals[e, chosen, 3] = now
