@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,8 @@ from farl.particles.ensemble import Backend, Objective, ParticleEnsemble
 from farl.particles.group import ParticleGroup
 from farl.particles.initialisation import Initialisation, draw_particles, particle_seed, reinitialise
 from farl.particles.optimisation import ParticleOptimizer
-from farl.particles.resampling import Resampling, systematic
+from farl.particles.renewal import Renewal
+from farl.particles.resampling import Resampling
 from farl.particles.storage import load_tensors, save_tensors
 from farl.particles.weights import FixedTempering, Tempering
 
@@ -31,8 +31,6 @@ Adjust = Callable[[int, dict[str, Tensor]], None]
 
 DEFAULT_OPTIMIZER = partial(torch.optim.SGD, lr=0.01)
 _JITTER_STREAM = 1
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -164,8 +162,9 @@ class WeightedParticleFilter:
         self.log_weights = self.group.normalise(
             torch.zeros(*self._lead, self._n, dtype=torch.promote_types(dtype, torch.float32), device=self.device)
         )
-        # Equal on every process of a group: ancestors and jitter are drawn by all of them alike.
         self._generator = torch.Generator().manual_seed(particle_seed(seed, 0, _JITTER_STREAM))
+        lines = 1 if replicas is None else len(replicas)
+        self._renewal = Renewal(self.ensemble, self.optimizer, self.group, lines, n_particles, self._generator)
 
     @property
     def device(self) -> torch.device:
@@ -255,15 +254,16 @@ class WeightedParticleFilter:
             loss = ((first + last) / 2).where(healthy, first.new_tensor(0.0)).to(self.log_weights)
             self.log_weights = self.log_weights - factor * self._shaped(loss)
         if not bool(healthy.all()):
-            redrawn = self._redraw(healthy)
+            self.log_weights = self._renewal.redraw(self.log_weights, healthy)
+            redrawn = int((~healthy).sum())
         self.log_weights = self.group.normalise(self.log_weights)
         if self.pull > 0:
-            self._pull_together()
-        resampled = self._resample() if self.resampling is not None else self._none_resampled()
+            self._renewal.pull(self.weights, self.pull)
+        resampled = torch.zeros(self._lead, dtype=torch.bool, device=self.device)
+        if self.resampling is not None:
+            sizes = self.effective_sample_size
+            self.log_weights, resampled = self._renewal.resample(self.resampling, self.log_weights, sizes)
         return StepReport(self._shaped(torch.cat(moved)), redrawn, resampled)
-
-    def _none_resampled(self) -> Tensor:
-        return torch.zeros(self._lead, dtype=torch.bool, device=self.device)
 
     def _spread(self, value: Tensor) -> Tensor:
         """Repeat a tensor [replicas, ...] for the particles of every replica."""
@@ -274,79 +274,6 @@ class WeightedParticleFilter:
     def _shaped(self, value: Tensor) -> Tensor:
         """View [particles, ...] as [..., n, ...]: with a replica axis if there are replicas."""
         return value.reshape(*self._lead, self._n, *value.shape[1:])
-
-    def _redraw(self, healthy: Tensor) -> int:
-        """Replace broken particles by healthy ones of their replica, drawn by weight; halve nothing, keep the rest."""
-        table = healthy.reshape(-1, self._n)
-        if not bool(table.any(1).all()):
-            raise FloatingPointError(
-                "the loss of every particle is not finite: lower the learning rate, or look for NaN in the batch"
-            )
-        log_weights = self.log_weights.reshape(-1, self._n)
-        # A generator of its own, seeded by the shared one's state: how many particles break differs by process.
-        generator = torch.Generator().manual_seed(self._generator.initial_seed() + self.group.rank)
-        for row in (~table).any(1).nonzero().flatten().tolist():
-            broken = (~table[row]).nonzero().flatten()
-            sound = table[row].nonzero().flatten()
-            chances = torch.softmax(log_weights[row, sound].double(), 0).cpu()
-            donors = sound[torch.multinomial(chances, len(broken), replacement=True, generator=generator)]
-            self.ensemble.copy_particles(row * self._n + donors, row * self._n + broken)
-            self.optimizer.reset(row * self._n + broken)
-            self._jitter(row * self._n + broken, generator)
-            log_weights[row, broken] = log_weights[row, donors]
-        count = int((~healthy).sum())
-        logger.warning("%d of %d particles had a loss that is not finite: redrawn", count, len(healthy))
-        self.log_weights = log_weights.reshape(self.log_weights.shape)
-        return count
-
-    @torch.no_grad()
-    def _jitter(self, which: Tensor, generator: torch.Generator, amount: float = 0.1) -> None:
-        for value in self.ensemble.parameters.values():
-            noise = torch.randn((len(which), *value.shape[1:]), generator=generator).to(value)
-            spread = value.std(0, correction=0)
-            value[which] += amount * spread * noise
-
-    @torch.no_grad()
-    def _pull_together(self) -> None:
-        mine = self.weights
-        for value in self.ensemble.parameters.values():
-            stack = self._shaped(value)
-            weight = mine.to(value.dtype).reshape(*mine.shape, *(1,) * (value.dim() - 1))
-            axis = len(self._lead)
-            mean = self.group.sum((weight * stack).sum(axis, keepdim=True))
-            stack.lerp_(mean.expand_as(stack), self.pull)
-
-    @torch.no_grad()
-    def _resample(self) -> Tensor:
-        assert self.resampling is not None
-        everyone = self.group.gather(self.log_weights)
-        size = weights.effective_sample_size(self._tempered(everyone))
-        due = size < self.resampling.threshold * self.n_particles
-        if not bool(due.any()):
-            return due
-        drawn = systematic(weights.normalise(everyone).exp(), self._generator)
-        same = torch.arange(self.n_particles, device=self.device).expand_as(drawn)
-        ancestors = torch.where(due[..., None], drawn, same).reshape(-1, self.n_particles)
-        share = self.group.share(self.n_particles)
-        replica = torch.arange(len(ancestors), device=self.device)[:, None]
-        moved = due.reshape(-1, 1)
-
-        def survivors(value: Tensor) -> Tensor:
-            stack = self.group.gather(value.reshape(len(ancestors), self._n, *value.shape[1:]), 1)
-            return stack[replica, ancestors]
-
-        for value in self.ensemble.parameters.values():
-            chosen = survivors(value)
-            spread = chosen.std(1, keepdim=True, correction=0)
-            noise = torch.randn(chosen.shape, generator=self._generator).to(chosen)
-            amount = self.resampling.jitter * moved.reshape(-1, *(1,) * (chosen.dim() - 1))
-            value.copy_((chosen + amount * spread * noise)[:, share.start : share.stop].reshape(value.shape))
-        for value in self.ensemble.buffers.values():
-            value.copy_(survivors(value)[:, share.start : share.stop].reshape(value.shape))
-        self.optimizer.rearrange(lambda value: survivors(value)[:, share.start : share.stop].reshape(value.shape))
-        flat = torch.zeros_like(self.log_weights) - torch.log(torch.tensor(float(self.n_particles)))
-        self.log_weights = torch.where(due[..., None], flat, self.log_weights)
-        return due
 
     def fit(self, loader: Iterable[Any], epochs: int = 1, progress: bool = True) -> WeightedParticleFilter:
         """Run :meth:`update` over a data loader of (inputs, targets) and return the filter.
