@@ -58,7 +58,7 @@ def run(job: Job) -> dict[str, Any]:
     chosen = {"rate": 0.0, "strength": 0.0}
     sweep = []
     for rate, strength in grid:
-        # All orders of a seed share the initial networks and the order of samples within a place.
+        # All orders of a seed share the initial networks and each task's batches.
         seeds = [job.seed] * len(orders)
         setting = Setting(build, seeds, own["particles"], rate, strength, chunk_size=own["chunk"], seed=job.seed)
         try:

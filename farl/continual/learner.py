@@ -15,6 +15,7 @@ from torch import Tensor
 
 from farl.continual.strategies import Strategy
 from farl.continual.tasks import TaskSequence
+from farl.particles.initialisation import particle_seed
 from farl.particles.weighted import WeightedParticleFilter
 
 
@@ -138,8 +139,8 @@ def run_sequence(
 ) -> Run:
     """Lead every replica of a learner through the tasks in an order of its own.
 
-    All replicas move in step, so in every place of the order tasks are cut to the smallest one's number of whole
-    batches.
+    All replicas move in step, so tasks are cut to the smallest one's number of whole batches. A task's batches depend on
+    the seed alone, not on its place: replicas of one seed differ in the order of their tasks and in nothing else.
 
     Args:
         learner: The learner.
@@ -147,7 +148,7 @@ def run_sequence(
         orders: A permutation of the tasks for each replica.
         batch_size: Samples of a batch.
         epochs: Passes over each task.
-        seeds: Seed of each replica's order of samples; its number by default.
+        seeds: Seed of each replica's batches; its number by default.
         after_task: Called with the number of tasks learnt, after each.
 
     Raises:
@@ -160,7 +161,7 @@ def run_sequence(
     if not 1 <= batch_size <= smallest:
         raise ValueError(f"batch_size must lie in 1 ... {smallest} (the smallest task), got {batch_size}")
     size = smallest // batch_size * batch_size
-    generators = [torch.Generator().manual_seed(s) for s in (seeds if seeds is not None else range(len(orders)))]
+    seeds = range(len(orders)) if seeds is None else seeds
     inputs, labels, cuts = _joined([task.test for task in sequence.tasks])
     accuracy = np.zeros((len(orders), count + 1, count))
     sizes = np.zeros((len(orders), count))
@@ -168,11 +169,10 @@ def run_sequence(
     accuracy[:, 0] = _by_task(predictions, labels, cuts, orders)
     start = time.perf_counter()
     for place in range(count):
-        chosen = [sequence.tasks[order[place]].train for order in orders]
+        numbers = [order[place] for order in orders]
         for epoch in range(epochs):
-            drawn = [torch.randperm(len(y), generator=g)[:size] for (_, y), g in zip(chosen, generators, strict=True)]
-            xs = torch.stack([x[d] for (x, _), d in zip(chosen, drawn, strict=True)])
-            ys = torch.stack([y[d] for (_, y), d in zip(chosen, drawn, strict=True)])
+            drawn = [_drawn(sequence.tasks[t].train, size, s, t, epoch) for t, s in zip(numbers, seeds, strict=True)]
+            xs, ys = (torch.stack(part) for part in zip(*drawn, strict=True))
             for at in range(0, size, batch_size):
                 learner.observe(xs[:, at : at + batch_size], ys[:, at : at + batch_size], size * epochs)
             if epoch == epochs - 1:
@@ -186,6 +186,13 @@ def run_sequence(
     held, truth, edges = _joined([task.validation for task in sequence.tasks])
     validated = _by_task(learner.predict(held), truth, edges, orders).mean(1)
     return Run(accuracy, validated, predictions.double().numpy(), sizes, seconds, learner.state_bytes())
+
+
+def _drawn(data: tuple[Tensor, Tensor], size: int, seed: int, task: int, epoch: int) -> tuple[Tensor, Tensor]:
+    """Return ``size`` samples in random order, the same wherever the task stands in the order of tasks."""
+    generator = torch.Generator().manual_seed(particle_seed(seed, task, epoch))
+    chosen = torch.randperm(len(data[1]), generator=generator)[:size]
+    return data[0][chosen], data[1][chosen]
 
 
 def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, npt.NDArray[np.int64]]:
