@@ -139,8 +139,8 @@ def run_sequence(
 ) -> Run:
     """Lead every replica of a learner through the tasks in an order of its own.
 
-    All replicas move in step, so tasks are cut to the smallest one's number of whole batches. A task's batches depend on
-    the seed alone, not on its place: replicas of one seed differ in the order of their tasks and in nothing else.
+    All replicas move in step, so tasks are cut to the smallest one's number of whole batches. A task's batches depend
+    on the seed alone, not on its place: replicas of one seed differ in the order of their tasks and in nothing else.
 
     Args:
         learner: The learner.
