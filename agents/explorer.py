@@ -23,6 +23,8 @@ from farl.maps.planner import Scratch
 Observation = Mapping[str, npt.NDArray[Any]]
 Self = TypeVar("Self", bound="MapExplorer")
 
+ROLLOUT = 1_000
+"""Steps of all environments that callbacks and the log count as one rollout."""
 LONGEST_PLAN = 1024
 """Steps that are planned ahead; of a longer path the first ones are walked, then it is planned again."""
 
@@ -35,9 +37,9 @@ class Explorers(ABC):
     :param seed: of their random choices
     """
 
-    n_fragments = 0
+    fragments = 0
     """Fragments that were opened by a fracture so far, in all environments."""
-    n_recalls = 0
+    recalls = 0
     """Recalls so far, in all environments."""
 
     def __init__(self, n_envs: int, view_size: int, seed: int) -> None:
@@ -161,8 +163,8 @@ class MapExplorer(BaseAlgorithm):
     A subclass says in `_make_explorers` how its explorers are made. The environment is one or many map worlds
     (`farl.envs.map_world`): its observations are dictionaries with `view` and `odometry`.
 
-    What is logged, every ``log_interval`` steps of all environments: `explore/coverage`, `explore/active_memory`
-    (cells, mean over environments), `explore/fragments`, `explore/recalls`, and the usual `rollout/` and `time/`.
+    What is logged at the end of rollouts: `explore/coverage` and `explore/active_memory` (cells), means over worlds,
+    `explore/fragments`, `explore/recalls`, and the usual `rollout/` and `time/`.
 
     :param policy: "MapPolicy"; there is no network
     :param env: the worlds to explore
@@ -203,6 +205,11 @@ class MapExplorer(BaseAlgorithm):
         """Make the explorers of ``n_envs`` worlds."""
 
     @property
+    def curiosity(self) -> Any:
+        """What `farl.sb3.exploration` draws: surprisal, events and the memory's graph. None without fragments."""
+        return self.explorers if hasattr(self.explorers, "controller") else None
+
+    @property
     def view_size(self) -> int:
         """V, cells a side of the view.
 
@@ -226,14 +233,14 @@ class MapExplorer(BaseAlgorithm):
         self: Self,
         total_timesteps: int,
         callback: MaybeCallback = None,
-        log_interval: int = 1_000,
+        log_interval: int = 1,
         tb_log_name: str = "explore",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
         """Explore for ``total_timesteps`` steps, all environments together.
 
-        :param log_interval: steps of all environments between two log entries
+        :param log_interval: rollouts, of `ROLLOUT` steps of all environments each, between two log entries
         """
         if reset_num_timesteps or self._last_obs is None:
             self._last_episode_starts = None
@@ -242,9 +249,10 @@ class MapExplorer(BaseAlgorithm):
         if self._last_episode_starts is None:
             self._last_episode_starts = np.ones(self.n_envs, bool)
         callback.on_training_start(locals(), globals())
-        callback.on_rollout_start()
         iteration = 0
         while self.num_timesteps < total:
+            if iteration % ROLLOUT == 0:
+                callback.on_rollout_start()
             assert isinstance(self._last_obs, dict)
             actions = self.explorers.act(*_unpack(self._last_obs), self._last_episode_starts)
             observation, rewards, dones, infos = self.env.step(actions)
@@ -256,9 +264,10 @@ class MapExplorer(BaseAlgorithm):
             if not callback.on_step():
                 break
             iteration += 1
-            if log_interval and iteration % log_interval == 0:
-                self._dump_logs(infos)
-        callback.on_rollout_end()
+            if iteration % ROLLOUT == 0:
+                callback.on_rollout_end()
+                if log_interval and iteration // ROLLOUT % log_interval == 0:
+                    self._dump_logs(infos)
         callback.on_training_end()
         return self
 
@@ -304,8 +313,8 @@ class MapExplorer(BaseAlgorithm):
         if infos and "coverage" in infos[0]:
             record("explore/coverage", float(np.mean([info["coverage"] for info in infos])))
         record("explore/active_memory", float(self.explorers.active_memory.mean()))
-        record("explore/fragments", self.explorers.n_fragments)
-        record("explore/recalls", self.explorers.n_recalls)
+        record("explore/fragments", self.explorers.fragments)
+        record("explore/recalls", self.explorers.recalls)
         self.dump_logs()
 
     def dump_logs(self, iteration: int = 0) -> None:

@@ -1,7 +1,7 @@
 """What FARMap and FARMapPlus share: maps that move between the canvas and the long-term memory."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,17 @@ from farl.maps.borders import Places
 from farl.maps.geometry import Int32Array, IntArray
 from farl.maps.local_map import LocalMap
 from farl.memory import LongTermMemory
+
+
+class Step(NamedTuple):
+    """What one observation did.
+
+    :ivar surprisal: float64[E]
+    :ivar events: of the controller
+    """
+
+    surprisal: npt.NDArray[np.float64]
+    events: Events
 
 
 class FragmentedPlanners(Planners):
@@ -46,14 +57,16 @@ class FragmentedPlanners(Planners):
         )
         self.surprisal: npt.NDArray[np.float64] = np.zeros(n_envs)
         """float64[E], of the last observation."""
+        self.last: Step | None = None
+        """What the last observation did."""
 
     @property
-    def n_fragments(self) -> int:  # type: ignore[override]
+    def fragments(self) -> int:  # type: ignore[override]
         """Fractures so far, in all environments."""
         return self.controller.fractures
 
     @property
-    def n_recalls(self) -> int:  # type: ignore[override]
+    def recalls(self) -> int:  # type: ignore[override]
         """Recalls so far, in all environments."""
         return self.controller.recalls
 
@@ -82,6 +95,7 @@ class FragmentedPlanners(Planners):
                 self.maps.copy_in(int(env), self.memory[int(events.active[env])])
             else:
                 self.maps.forget(int(env))
+        self.last = Step(self.surprisal, events)
         if len(changed):
             self._arrive(codes, odometry, events)
             self._entered(changed)

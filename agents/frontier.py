@@ -123,7 +123,12 @@ class FrontierExplorer(MapExplorer):
         goal: Goal = "frontier-heading",
         min_cluster: int = 3,
         reluctance: float = 15.0,
-        **kwargs: Any,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "cpu",
+        _init_setup_model: bool = True,
     ) -> None:
         if goal not in _GOALS:
             raise ValueError(f"goal must be one of {', '.join(_GOALS)}; got {goal!r}")
@@ -132,7 +137,7 @@ class FrontierExplorer(MapExplorer):
                 f"min_cluster must be at least 1 and reluctance at least 0; got {min_cluster} and {reluctance}"
             )
         self.goal, self.min_cluster, self.reluctance = goal, min_cluster, reluctance
-        super().__init__(policy, env, **kwargs)
+        super().__init__(policy, env, stats_window_size, tensorboard_log, verbose, seed, device, _init_setup_model)
 
     def _make_explorers(self, n_envs: int, seed: int) -> Explorers:
         return OneMapPlanners(n_envs, self.view_size, seed, self.goal, self.min_cluster, self.reluctance)

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from farl.envs.map_world.generator import SIZES, generate_world
 from farl.envs.map_world.loaders import check_map, load_maps
 from farl.envs.map_world.render import Window, draw_world
-from farl.envs.map_world.worlds import MapSource, MapWorlds
+from farl.envs.map_world.worlds import MapWorlds
 from farl.errors import ConfigError, did_you_mean
 from farl.maps.geometry import BoolArray, ByteArray, decode
 
@@ -94,6 +94,8 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
         self.observation_space = observation_space(view_size)  # type: ignore[assignment]
         self.action_space = spaces.Discrete(4)
         self.until_covered, self.max_steps, self.render_mode = until_covered, max_steps, render_mode
+        self.world_changes = len(source) != 1
+        """Whether an episode can be in another world than the one before."""
         self._elapsed = 0
         self._window: Window | None = None
 
@@ -162,7 +164,9 @@ def observation_space(view_size: int) -> spaces.Dict:
     )
 
 
-def map_sources(size: str, maps: Maps | None, map_name: str | None, scale: int, n_envs: int) -> list[MapSource]:
+def map_sources(
+    size: str, maps: Maps | None, map_name: str | None, scale: int, n_envs: int
+) -> Sequence["_Generated | _InTurn"]:
     """One source of maps per world: generated ones, or the given ones in turn, world e beginning with map e.
 
     :raises ConfigError: if a map is malformed, or there is no such size or name
@@ -186,6 +190,9 @@ class _Generated:
     def __call__(self, rng: np.random.Generator) -> BoolArray:
         return generate_world(rng, self.size)
 
+    def __len__(self) -> int:
+        return 0  # there is no end to them
+
 
 class _InTurn:
     """World ``first`` of ``stride`` takes the maps first, first + stride, ..., round and round."""
@@ -197,6 +204,9 @@ class _InTurn:
         chosen = self.maps[self.next % len(self.maps)]
         self.next += self.stride
         return chosen
+
+    def __len__(self) -> int:
+        return len(self.maps)
 
 
 def _checked(maps: Maps, scale: int) -> dict[str, BoolArray]:

@@ -44,10 +44,11 @@ class MapWorldVecEnv(VecEnv):
     ) -> None:
         if n_envs < 1 or max_steps < 1:
             raise ValueError(f"n_envs and max_steps must be at least 1; got {n_envs} and {max_steps}")
-        self.worlds = MapWorlds(
-            map_sources(size, maps, map_name, scale, n_envs), scale, view_size, cone_ratio, recolour, obstacles
-        )
+        sources = map_sources(size, maps, map_name, scale, n_envs)
+        self.worlds = MapWorlds(sources, scale, view_size, cone_ratio, recolour, obstacles)
         self.until_covered, self.max_steps = until_covered, max_steps
+        self.world_changes = maps is None or any(len(source) != 1 for source in sources)
+        """Whether an episode can be in another world than the one before."""
         self.render_mode = render_mode
         super().__init__(n_envs, observation_space(view_size), spaces.Discrete(4))
         self._rngs = [np.random.default_rng() for _ in range(n_envs)]

@@ -22,6 +22,9 @@ from farl.experiment.schedules import parse_schedule
 ALGORITHMS = {
     **dict.fromkeys(("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG"), "stable_baselines3"),
     **dict.fromkeys(("TRPO", "RecurrentPPO", "QRDQN", "TQC", "CrossQ"), "sb3_contrib"),
+    "FARMap": "farl.agents.farmap",
+    "FARMapPlus": "farl.agents.farmap_plus",
+    "FrontierExplorer": "farl.agents.frontier",
 }
 """Name of an algorithm -> the package it comes from."""
 
@@ -229,7 +232,7 @@ def _takes_schedule(parameter: inspect.Parameter) -> bool:
 
 
 def _takes_text(parameter: inspect.Parameter) -> bool:
-    return "str" in str(parameter.annotation)
+    return any(word in str(parameter.annotation) for word in ("str", "Literal"))
 
 
 def _wants_integer(parameter: inspect.Parameter) -> bool:

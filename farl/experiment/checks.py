@@ -177,6 +177,8 @@ def _memory_problems(
     settings = {**default_hyperparameters(found), **algorithm.hyperparameters}
     off_policy = is_off_policy(found)
     name = "buffer_size" if off_policy else "n_steps"
+    if name not in settings:
+        return  # it stores no observations
     rows = int(settings[name]) * (1 if off_policy else environment.n_envs)
     copies = 2 if off_policy and not settings.get("optimize_memory_usage") else 1
     needed = rows * copies * _bytes(observation)

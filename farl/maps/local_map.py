@@ -134,7 +134,8 @@ class LocalMaps:
         """Return an agent's map for storage, cropped to what is known, its confidence as of now."""
         r0, r1, c0, c1 = (int(edge) for edge in self.box[env])
         span = np.s_[env, r0 : r1 + 1, c0 : c1 + 1]
-        age = np.minimum(self.clock[env] - self.touched[span], _DECAYED - 1)
+        # Cells that are unknown may have been touched in an episode before: their age means nothing, their value is 0.
+        age = np.clip(self.clock[env] - self.touched[span], 0, _DECAYED - 1)
         return {
             "label": torch.from_numpy(self.label[span].copy()),
             "value": torch.from_numpy(self.value[span] * self._powers[age]),

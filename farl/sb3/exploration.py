@@ -285,8 +285,8 @@ class ExplorationCallback(BaseCallback):
     def _on_training_start(self) -> None:
         self._last_image = self.num_timesteps
         env = self.training_env
-        if not env.has_attr("reachable"):
-            return
+        if not env.has_attr("reachable") or (env.has_attr("world_changes") and any(env.get_attr("world_changes"))):
+            return  # no positions, or no one map to draw them on
         reachable = np.asarray(env.get_attr("reachable"), bool).any(axis=0)
         if self.visits is None:
             self.visits = VisitCounts(reachable)

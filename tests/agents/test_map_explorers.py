@@ -81,7 +81,7 @@ def test_a_saved_explorer_continues_exactly(name, worlds, tmp_path):
     loaded = type(model).load(tmp_path / "agent", env=twin_env, force_reset=False)
     continued, _ = trace(loaded, 200, reset_num_timesteps=False)
     np.testing.assert_array_equal(continued, expected)
-    assert loaded.explorers.n_fragments == model.explorers.n_fragments
+    assert loaded.explorers.fragments == model.explorers.fragments
 
 
 def test_explorers_do_in_a_batch_what_they_do_alone(worlds):
@@ -101,8 +101,8 @@ def test_farmap_fragments_and_recalls_with_a_small_active_memory(worlds):
     one_map = FrontierExplorer(env=make_env(worlds), seed=0)
     trace(model, 2000)
     trace(one_map, 2000)
-    assert model.explorers.n_fragments > len(worlds)
-    assert model.explorers.n_recalls > 0
+    assert model.explorers.fragments > len(worlds)
+    assert model.explorers.recalls > 0
     assert model.explorers.active_memory.sum() < one_map.explorers.active_memory.sum()
 
 
@@ -115,7 +115,7 @@ def test_without_a_criterion_farmap_is_the_frontier_explorer(worlds):
 def test_a_capacity_bounds_the_stored_fragments(worlds):
     model = FARMap(env=make_env(worlds), criterion="uniform", every=20, capacity=5, seed=0)
     trace(model, 1500)
-    assert model.explorers.n_fragments > 100
+    assert model.explorers.fragments > 100
     assert len(model.explorers.memory) <= 5 * len(worlds)
 
 
@@ -134,7 +134,7 @@ def test_predict_keeps_a_memory_of_its_own_and_evaluates(worlds):
     assert mean > 0.8
     again, _ = evaluate_policy(model, make_env(worlds, max_steps=400), n_eval_episodes=4, warn=False)
     assert again == pytest.approx(mean, abs=0.1)
-    assert model.explorers.n_fragments == 0
+    assert model.explorers.fragments == 0
 
 
 def test_predict_takes_a_single_observation(worlds):
@@ -152,19 +152,19 @@ def test_predict_takes_a_single_observation(worlds):
 def test_callbacks_and_logger_work_as_with_any_algorithm(worlds, tmp_path):
     model = FARMap(env=make_env(worlds, max_steps=50), seed=0, tensorboard_log=str(tmp_path / "tb"))
     callbacks = [
-        CheckpointCallback(50, str(tmp_path / "checkpoints")),
+        CheckpointCallback(500, str(tmp_path / "checkpoints")),
         EvalCallback(
             DummyVecEnv([lambda: MapWorldEnv(maps=worlds[0], max_steps=50)]),
-            eval_freq=60,
+            eval_freq=600,
             n_eval_episodes=1,
             warn=False,
             verbose=0,
         ),
     ]
-    model.learn(120 * model.n_envs, callback=callbacks, log_interval=30)
+    model.learn(1200 * model.n_envs, callback=callbacks, log_interval=1)
     assert len(list((tmp_path / "checkpoints").glob("*.zip"))) == 2
     assert list((tmp_path / "tb").rglob("events*"))
-    assert model.num_timesteps == 120 * model.n_envs
+    assert model.num_timesteps == 1200 * model.n_envs
     assert callbacks[1].last_mean_reward > 0
 
 
@@ -209,7 +209,7 @@ def test_farmap_plus_covers_as_the_global_explorer_does_with_a_fraction_of_its_m
 def test_farmap_plus_never_turns_back_and_forth_between_fragments(medium_worlds):
     plus = FARMapPlus(env=make_env(medium_worlds), largest=500, smallest=250, seed=0)
     trace(plus, 2_000)
-    assert plus.explorers.n_recalls < 3 * plus.explorers.n_fragments
+    assert plus.explorers.recalls < 3 * plus.explorers.fragments
 
 
 def test_farmap_plus_goes_on_when_its_capacity_makes_it_forget(medium_worlds):

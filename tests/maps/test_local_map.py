@@ -97,6 +97,20 @@ def test_a_stored_map_comes_back_as_it_was():
     np.testing.assert_allclose(again["value"], stored["value"])
 
 
+def test_a_map_can_be_stored_early_in_an_episode_that_follows_a_long_one():
+    rng = np.random.default_rng(3)
+    maps = LocalMaps(1, SIZE)
+    for _ in range(2):
+        for codes, odometry in walk(rng, np.full((7, 7), FREE), 700):
+            maps.observe(codes, odometry)
+        maps.clear([0])
+    for codes, odometry in walk(rng, np.full((7, 7), FREE), 30):
+        maps.observe(codes, odometry)
+    stored = maps.copy_out(0)
+    assert (stored["value"].numpy() <= 1.0).all()
+    assert (stored["value"].numpy()[stored["label"].numpy() == UNKNOWN] == 0.0).all()
+
+
 def test_each_agent_has_a_map_of_its_own():
     maps = LocalMaps(2, SIZE)
     codes = np.zeros((2, SIZE, SIZE), np.int32)
