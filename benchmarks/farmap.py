@@ -35,7 +35,7 @@ from farl.maps.geometry import BoolArray
 SCALE = 3
 GROUPS = {"S": (0, 3_000), "M": (3_001, 7_000), "L": (7_001, 10**9)}
 MILESTONES = (100, 200, 500, 1_000, 2_500, 5_000)
-BATCH = 50  # worlds stepped at once
+BATCH = 100  # worlds stepped at once
 
 METHODS: dict[str, tuple[type[MapExplorer], dict[str, Any]]] = {
     "farmap": (FARMap, {}),
@@ -108,8 +108,8 @@ def measure(coverage: Any, memory: Any, agents: Sequence[MapExplorer], seconds: 
         "memory_exploring": ((memory * exploring).sum(axis=0) / exploring.sum(axis=0)).mean(),
         "memory_peak": memory.max(axis=0).mean(),
         "ltm_kib": sum(explorers.memory_bytes for explorers in total) / n_worlds / 1024,
-        "fragments": sum(explorers.n_fragments for explorers in total) / n_worlds,
-        "recalls": sum(explorers.n_recalls for explorers in total) / n_worlds,
+        "fragments": sum(explorers.fragments for explorers in total) / n_worlds,
+        "recalls": sum(explorers.recalls for explorers in total) / n_worlds,
         "steps_per_cpu_second": coverage.size / seconds,
         "curves": {"coverage": {"x": points + 1, "y": coverage[points].mean(axis=1)}},
         "worlds": {"auc": coverage.mean(axis=0).round(5), "memory_mean": memory.mean(axis=0).round(1)},
@@ -146,21 +146,32 @@ def worlds_of(condition: str, parameters: Mapping[str, Any]) -> tuple[list[BoolA
     return [generate_world(rng, size) for _ in range(int(parameters["worlds"]))], steps
 
 
-def pool(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that follow from others: all groups together, and paired differences over worlds."""
+def derive(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """All groups together, and paired differences over worlds."""
+    pooled = pool_groups(rows)
+    return [*pooled, *paired([*rows, *pooled], PAIRS)]
+
+
+def pool_groups(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per method and seed over the worlds of all groups, where all of them were run."""
     done = [row for row in rows if row.get("n_worlds")]
     pooled = []
     for (method, seed), found in _grouped(done, "method", "seed").items():
         groups = [row for row in found if row["condition"] in GROUPS]
         if {row["condition"] for row in groups} == set(GROUPS):
             pooled.append({"method": method, "condition": "all", "seed": seed, **_weighted(groups)})
+    return pooled
+
+
+def paired(rows: Sequence[Mapping[str, Any]], pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """One row per world for the difference between two methods there, averaged over the seeds that both have."""
     differences = []
-    for (condition,), found in _grouped([*done, *pooled], "condition").items():
+    for (condition,), found in _grouped([row for row in rows if row.get("n_worlds")], "condition").items():
         by_method = _grouped(found, "method")
-        for first, second in PAIRS:
+        for first, second in pairs:
             if (first,) in by_method and (second,) in by_method:
                 differences += _differences(condition, first, second, by_method[first,], by_method[second,])
-    return [*pooled, *differences]
+    return differences
 
 
 def _weighted(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -223,14 +234,14 @@ def plot(document: Mapping[str, Any]) -> dict[str, Figure]:
     shown = {**document, "rows": methods}
     if not methods:
         return {}
-    return {"coverage": curves(shown, "coverage"), "memory": _trade(shown), **_bars(shown)}
+    return {"coverage": curves(shown, "coverage"), "memory": trade(shown), **_bars(shown)}
 
 
 def _bars(document: Mapping[str, Any]) -> dict[str, Figure]:
     return {name: figure for name, figure in default_plots(document).items() if name == "auc"}
 
 
-def _trade(document: Mapping[str, Any]) -> Figure:
+def trade(document: Mapping[str, Any]) -> Figure:
     """One panel per condition: each method's area under the curve at its mean active memory."""
     conditions = list(dict.fromkeys(row["condition"] for row in document["rows"]))
     figure = Figure(figsize=(4.5 * len(conditions), 4.0), layout="constrained")
@@ -306,7 +317,7 @@ BENCHMARK = Benchmark(
     plot=plot,
     add_arguments=add_arguments,
     parameters=parameters,
-    derive=pool,
+    derive=derive,
 )
 
 if __name__ == "__main__":
