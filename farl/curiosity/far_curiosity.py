@@ -1,7 +1,7 @@
 """FARCuriosity: fragmentation and recall over curiosity modules, independent of any RL library."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,8 @@ class FARCuriosity:
         does.
         Around a fracture point both are recognised in turn; without this, an agent that lingers there is thrown to
         and fro
+    :param new_module: a new fragment starts as a ``"copy"`` of the one it follows, so that what that one knew does not
+        become novel again while its own memory stays as it is; or ``"fresh"``, as published
     :param learning_rate: of the predictors
     :param gamma: discount of the intrinsic return, for the reward norm
     :param warmup: number of samples before the first reward
@@ -69,6 +71,7 @@ class FARCuriosity:
         recall: Recall,
         n_envs: int,
         confirm_recall: bool = True,
+        new_module: Literal["copy", "fresh"] = "copy",
         learning_rate: float = 1e-4,
         gamma: float = 0.99,
         warmup: int = 1000,
@@ -81,6 +84,7 @@ class FARCuriosity:
         self.memory = memory
         self.bank = ModuleBank(module, learning_rate)
         self.reward_norm = RewardNorm(n_envs, gamma)
+        self.new_module = new_module
         self.warmup = warmup
         self.train_fraction = train_fraction
         self.epochs = epochs
@@ -211,7 +215,11 @@ class FARCuriosity:
         self._pending = [(Transitions(*batch), ids.cpu().numpy()) for batch, ids in state["pending"]]
 
     def _open(self, parent: int | None) -> ModuleState:
-        return self.bank.initial_state()
+        fresh = self.bank.initial_state()
+        if parent is None or self.new_module == "fresh":
+            return fresh
+        known = self.bank.state(parent) if parent in self.bank else self.memory[parent]
+        return fresh | {"parameters": known["parameters"]}
 
     def _surprisal_in(
         self, fragment_ids: npt.NDArray[np.int64], envs: npt.NDArray[np.int64]

@@ -32,6 +32,7 @@ def build_curiosity(
         else KeyRecall(memory, threshold(config.recall.threshold)),
         n_envs,
         confirm_recall=config.recall is not None and config.recall.confirm,
+        new_module=config.new_module,
         learning_rate=config.learning_rate,
         gamma=config.gamma,
         warmup=config.warmup,

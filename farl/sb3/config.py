@@ -139,6 +139,9 @@ class FARConfig(StrictModel):
     without fragmentation."""
     recall: RecallConfig | None = RecallConfig()
     """When a stored fragment is taken up again; null never."""
+    new_module: Literal["copy", "fresh"] = "copy"
+    """A new fragment's module starts as a copy of the one it follows, so that what was known does not become novel
+    again; or fresh, as published."""
     memory: MemoryConfig = MemoryConfig()
     """Limits of the long-term memory."""
     intrinsic_coef: float = Field(1.0, ge=0.0)

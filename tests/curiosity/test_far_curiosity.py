@@ -184,3 +184,17 @@ def test_a_recall_happens_only_where_the_stored_module_predicts_better():
             curiosity._ensure_loaded(before[env : env + 1])
             assert step.surprisal[env] < curiosity.bank.surprisal(before[env : env + 1], own).item()
     assert 0 < recalls[True] < 0.5 * recalls[False]
+
+
+@pytest.mark.parametrize("new_module", ["copy", "fresh"])
+def test_a_new_fragment_starts_as_a_copy_of_the_one_it_follows_or_fresh(new_module):
+    curiosity, rng = make(Uniform(100), recall=False, new_module=new_module), np.random.default_rng(0)
+    fresh = curiosity.bank.initial_state()["parameters"]
+    while curiosity.fragments == 1:
+        stay(curiosity, 0, rng, 1)
+        curiosity.update()
+    learnt, opened = curiosity.bank.state(0) if 0 in curiosity.bank else curiosity.memory[0], curiosity.bank.state(1)
+    assert opened["steps"] == 0 < learnt["steps"]
+    expected = learnt["parameters"] if new_module == "copy" else fresh
+    for name, tensor in expected.items():
+        torch.testing.assert_close(opened["parameters"][name], tensor)
