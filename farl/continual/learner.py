@@ -60,6 +60,7 @@ class FilterLearner:
 
     def observe(self, inputs: Tensor, labels: Tensor, dataset_size: int) -> None:
         """Learn a batch."""
+        inputs, labels = inputs.to(self.filter.device), labels.to(self.filter.device)
         inputs, labels = inputs.repeat_interleave(self._n, 0), labels.repeat_interleave(self._n, 0)
         self.filter.ensemble.train()
         batch = self.strategy.prepare(inputs, labels)
@@ -76,6 +77,7 @@ class FilterLearner:
 
     def end_task(self, inputs: Tensor, labels: Tensor) -> None:
         """Let the strategy take note."""
+        inputs, labels = inputs.to(self.filter.device), labels.to(self.filter.device)
         self.strategy.end_task(inputs.repeat_interleave(self._n, 0), labels.repeat_interleave(self._n, 0))
 
     def predict(self, inputs: Tensor) -> Tensor:
@@ -165,7 +167,7 @@ def run_sequence(
     inputs, labels, cuts = _joined([task.test for task in sequence.tasks])
     accuracy = np.zeros((len(orders), count + 1, count))
     sizes = np.zeros((len(orders), count))
-    predictions = learner.predict(inputs)
+    predictions = learner.predict(inputs).cpu()
     accuracy[:, 0] = _by_task(predictions, labels, cuts, orders)
     start = time.perf_counter()
     for place in range(count):
@@ -177,14 +179,14 @@ def run_sequence(
                 learner.observe(xs[:, at : at + batch_size], ys[:, at : at + batch_size], size * epochs)
             if epoch == epochs - 1:
                 learner.end_task(xs, ys)
-        predictions = learner.predict(inputs)
+        predictions = learner.predict(inputs).cpu()
         accuracy[:, place + 1] = _by_task(predictions, labels, cuts, orders)
-        sizes[:, place] = learner.effective_sample_size().numpy()
+        sizes[:, place] = learner.effective_sample_size().cpu().numpy()
         if after_task is not None:
             after_task(place + 1)
     seconds = time.perf_counter() - start
     held, truth, edges = _joined([task.validation for task in sequence.tasks])
-    validated = _by_task(learner.predict(held), truth, edges, orders).mean(1)
+    validated = _by_task(learner.predict(held).cpu(), truth, edges, orders).mean(1)
     return Run(accuracy, validated, predictions.double().numpy(), sizes, seconds, learner.state_bytes())
 
 

@@ -94,12 +94,7 @@ class BatchedLayers(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if (
-            func is F.linear
-            and not kwargs
-            and args[0].dim() == 2
-            and not torch.is_autocast_enabled(args[0].device.type)
-        ):
+        if func is F.linear and not kwargs and args[0].dim() == 2:
             return _Linear.apply(*args, *(None,) * (3 - len(args)))  # type: ignore[no-untyped-call]
         if func is F.cross_entropy and _is_plain(args, kwargs or {}):
             return _CrossEntropy.apply(*args[:2])  # type: ignore[no-untyped-call]
@@ -117,3 +112,32 @@ def _is_plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         and args[1].dim() == 1
         and all(value == _PLAIN.get(name, 0.0) for name, value in kwargs.items())
     )
+
+
+_PRODUCTS = (F.linear, F.conv1d, F.conv2d, F.conv3d, torch.matmul, Tensor.matmul, torch.bmm, torch.baddbmm)
+_NORMALISATIONS = (F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm)
+
+
+class ReducedPrecision(TorchFunctionMode):
+    """While active, matrix products and convolutions run in ``dtype``, and normalisation in float32.
+
+    ``torch.autocast`` has no effect under vmap.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _PRODUCTS:
+            args = tuple(_cast(value, self.dtype) for value in args)
+            kwargs = {name: _cast(value, self.dtype) for name, value in (kwargs or {}).items()}
+        elif func in _NORMALISATIONS:
+            args = (_cast(args[0], torch.float32), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from farl.particles.batching import BatchedLayers
+from farl.particles.batching import BatchedLayers, ReducedPrecision
 from farl.particles.initialisation import Initialisation, draw_particles
 
 Backend = Literal["auto", "vmap", "chunked", "loop"]
@@ -62,7 +62,8 @@ class ParticleEnsemble:
         backend: ``"auto"``, ``"vmap"``, ``"chunked"`` or ``"loop"``.
         chunk_size: Particles per call of the chunked backend.
         device: Where the particles live; by default where the module is.
-        autocast: Reduced precision of the forward pass, such as ``torch.bfloat16`` on a GPU.
+        autocast: Reduced precision of the forward pass, such as ``torch.bfloat16`` on a GPU: of its matrix products and
+            convolutions; parameters, normalisation and outputs keep float32.
         particles: Numbers of the particles held here, if not ``range(n_particles)``: a process that shares the work
             with others holds only some.
         state: Stacked (parameters, buffers) to start from instead of drawing them.
@@ -185,26 +186,25 @@ class ParticleEnsemble:
             state = {**parameters, **buffers}
 
             def network(*inputs: Any) -> Any:
-                return functional_call(self.module, state, inputs)
+                outputs = functional_call(self.module, state, inputs)
+                if self.autocast is not None and isinstance(outputs, Tensor):
+                    return outputs.to(torch.float32)
+                return outputs
 
             return function(network, *batch), {name: state[name] for name in buffers}
 
-        precision = (
-            torch.autocast(self.device.type, self.autocast, cache_enabled=False)
-            if self.autocast is not None
-            else contextlib.nullcontext()
-        )
-        with precision:
-            if len(next(iter(parameters.values()))) == 1:
+        reduced = ReducedPrecision(self.autocast) if self.autocast is not None else contextlib.nullcontext()
+        if len(next(iter(parameters.values()))) == 1:
+            with reduced:
                 value, new = single(
                     {name: p.squeeze(0) for name, p in parameters.items()},
                     {name: b.squeeze(0) for name, b in buffers.items()},
                     *([b.squeeze(0) for b in batch] if per_particle else batch),
                 )
-                return value.unsqueeze(0), {name: b.unsqueeze(0) for name, b in new.items()}
-            where = (0, 0, *((0 if per_particle else None,) * len(batch)))
-            with BatchedLayers():
-                return vmap(single, in_dims=where, randomness="different")(parameters, buffers, *batch)
+            return value.unsqueeze(0), {name: b.unsqueeze(0) for name, b in new.items()}
+        where = (0, 0, *((0 if per_particle else None,) * len(batch)))
+        with BatchedLayers(), reduced:
+            return vmap(single, in_dims=where, randomness="different")(parameters, buffers, *batch)
 
     def resolve(self, objective: Objective, batch: Sequence[Tensor], per_particle: bool = False) -> None:
         """Let ``backend="auto"`` measure the backends on a batch; does nothing once they are chosen.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -90,9 +92,10 @@ class LastLayerFilter:
         ).train(False)
         size = last.in_features + 1
         self.n_classes = last.out_features
-        self.gram = torch.zeros(total, size, size, dtype=torch.float64)
-        self.moment = torch.zeros(total, size, self.n_classes, dtype=torch.float64)
-        self.square = torch.zeros(total, dtype=torch.float64)
+        zeros = partial(torch.zeros, dtype=torch.float64, device=self.ensemble.device)
+        self.gram = zeros(total, size, size)
+        self.moment = zeros(total, size, self.n_classes)
+        self.square = zeros(total)
         self.count = 0
         self._solution: tuple[Tensor, Tensor] | None = None
 
@@ -104,6 +107,7 @@ class LastLayerFilter:
     def update(self, inputs: Tensor, targets: Tensor) -> None:
         """Add a minibatch [batch, ...] (or [replicas, batch, ...]) with integer targets to the sums."""
         per_particle = bool(self._lead)
+        inputs, targets = inputs.to(self.ensemble.device), targets.to(self.ensemble.device)
         if per_particle:
             inputs, targets = (v.repeat_interleave(self.n_particles, 0) for v in (inputs, targets))
         phi = self._features(inputs, per_particle)
@@ -118,15 +122,15 @@ class LastLayerFilter:
     def _solve(self) -> tuple[Tensor, Tensor]:
         """Return the posterior means [n, size, classes] and the log-evidence [n]."""
         if self._solution is None:
-            identity = torch.eye(self.gram.shape[-1], dtype=torch.float64)
+            identity = torch.eye(self.gram.shape[-1], dtype=torch.float64, device=self.gram.device)
             precision = self.gram / self.noise + identity / self.prior
             factor = torch.linalg.cholesky(precision)
             mean = torch.cholesky_solve(self.moment / self.noise, factor)
             fitted = (self.moment * mean).sum((-1, -2)) / self.noise
             determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
             size = self.gram.shape[-1]
-            prior = size * torch.log(torch.tensor(self.prior, dtype=torch.float64))
-            noise = self.count * torch.log(torch.tensor(2 * torch.pi * self.noise, dtype=torch.float64))
+            prior = size * math.log(self.prior)
+            noise = self.count * math.log(2 * math.pi * self.noise)
             evidence = (fitted - self.square / self.noise - self.n_classes * (determinant + prior + noise)) / 2
             self._solution = mean, evidence
         return self._solution
@@ -156,7 +160,7 @@ class LastLayerFilter:
         weight = self.weights.reshape(-1, 1, 1)
         parts = []
         for part in torch.split(inputs, batch_size):
-            votes = weight * (self._features(part, False) @ mean)
+            votes = weight * (self._features(part.to(self.ensemble.device), False) @ mean)
             pooled = votes.reshape(*self._lead, self.n_particles, *votes.shape[1:]).sum(len(self._lead))
             parts.append((pooled / self.noise).softmax(-1))
         return torch.cat(parts, len(self._lead))

@@ -228,3 +228,31 @@ def test_a_loss_that_is_no_scalar_is_refused():
         particles.backward(
             0, lambda net, x, y: F.cross_entropy(net(x), y, reduction="none"), (torch.randn(BATCH, 3), batch()[1])
         )
+
+
+@pytest.mark.parametrize("backend", ["vmap", "loop"])
+def test_autocast_reduces_the_forward_pass_and_keeps_particles_and_normalisation_in_full_precision(backend):
+    seen = []
+
+    class Watching(nn.BatchNorm2d):
+        def forward(self, inputs):
+            outputs = super().forward(inputs)
+            seen.append((inputs.dtype, self.weight.dtype))
+            return outputs
+
+    module = Normalised()
+    module.norm = Watching(3)
+    full = ParticleEnsemble(module, 3, backend=backend)
+    reduced = ParticleEnsemble(module, 3, backend=backend, autocast=torch.bfloat16)
+    runs = []
+    for particles in (full, reduced):
+        seen.clear()
+        runs.append(torch.cat([particles.backward(c, objective, batch()) for c in range(len(particles.chunks))]))
+    assert set(seen) == {(torch.bfloat16, torch.float32)}
+    torch.testing.assert_close(runs[1], runs[0], atol=0.05, rtol=0.05)
+    assert not torch.equal(runs[0], runs[1])
+    assert reduced.leaves(0)["conv.weight"].grad.dtype == torch.float32
+    torch.testing.assert_close(
+        reduced.buffers["norm.running_mean"], full.buffers["norm.running_mean"], atol=0.02, rtol=0.05
+    )
+    assert reduced.buffers["norm.running_mean"].dtype == torch.float32
