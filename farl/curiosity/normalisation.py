@@ -54,19 +54,17 @@ class ObservationNorm(nn.Module):
 class RewardNorm:
     """Divides intrinsic rewards by the running standard deviation of their discounted return, one norm a fragment.
 
-    The return runs along the time of each environment, over the ends of episodes and over changes of fragment (Burda
-    et al., 2019,
-    section 2.4). A new fragment starts from its parent's statistics, as if it had seen a few samples of them: its very
-    first rewards would otherwise be divided by the spread of almost nothing.
+    The return runs along the time of each environment, over the ends of episodes and over changes of fragment (Burda et
+    al., 2019, section 2.4). A new fragment goes on from its parent's statistics: its first rewards would otherwise be
+    divided by the spread of almost nothing, and once it is well known, its small errors would be blown up to the size of
+    everyone else's.
 
     :param n_envs: number of environments
     :param gamma: discount of the return
-    :param inherited: at most so many samples of the parent count for a new fragment
     """
 
-    def __init__(self, n_envs: int, gamma: float = 0.99, inherited: int = 100) -> None:
+    def __init__(self, n_envs: int, gamma: float = 0.99) -> None:
         self.gamma = gamma
-        self.inherited = inherited
         self.statistics = SurprisalStatistics()
         self._returns = np.zeros(n_envs)
 
@@ -81,7 +79,7 @@ class RewardNorm:
 
     def open(self, fragment_id: int, parent: int) -> None:
         """Start the norm of a new fragment from its parent's."""
-        self.statistics.inherit(fragment_id, parent, self.inherited)
+        self.statistics.inherit(fragment_id, parent)
 
     def forget(self, fragment_id: int) -> None:
         """Drop the norm of an evicted fragment."""

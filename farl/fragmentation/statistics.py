@@ -118,18 +118,13 @@ class SurprisalStatistics:
         self.fragment_ids, self._count = self.fragment_ids[keep], self._count[keep]
         self._mean, self._spread = self._mean[keep], self._spread[keep]
 
-    def inherit(self, child: int, parent: int, max_count: int) -> None:
-        """Start the statistics of a fragment from its parent's, as if made of at most ``max_count`` samples.
-
-        Without parent statistics this does nothing.
-        """
-        count, mean, std = (field[0] for field in self.moments(np.array([parent])))
-        if count == 0:
-            return
-        count = min(int(count), max_count)
-        row = self._rows(np.array([child]))
-        self._count[row], self._mean[row] = count, mean
-        self._spread[row] = std**2 * (max(count - 1, 0) if self.alpha is None else 1.0)
+    def inherit(self, child: int, parent: int) -> None:
+        """Start the statistics of a fragment from its parent's; without parent statistics this does nothing."""
+        if parent in self.fragment_ids:
+            self._rows(np.array([child]))
+            into, source = np.searchsorted(self.fragment_ids, [child, parent])
+            for field in (self._count, self._mean, self._spread):
+                field[into] = field[source]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return everything that ``load_state_dict`` needs, as tensors."""

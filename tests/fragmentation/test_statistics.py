@@ -74,16 +74,15 @@ def test_forget_removes_only_the_named_fragments():
     assert len(statistics) == 2
 
 
-def test_inherit_copies_the_moments_with_at_most_the_given_count():
-    statistics = SurprisalStatistics()
+@pytest.mark.parametrize("alpha", [None, 0.1])
+def test_inherit_copies_the_parents_moments(alpha):
+    statistics = SurprisalStatistics(alpha)
     for sample in np.linspace(0, 1, 50):
-        statistics.update(np.array([0]), np.array([sample]))
-    statistics.inherit(child=4, parent=0, max_count=10)
-    parent, child = statistics.moments(np.array([0])), statistics.moments(np.array([4]))
-    assert child.count[0] == 10
-    assert child.mean[0] == pytest.approx(parent.mean[0])
-    assert child.std[0] == pytest.approx(parent.std[0])
-    statistics.inherit(child=5, parent=77, max_count=10)
+        statistics.update(np.array([3]), np.array([sample]))
+    for child in (1, 4):
+        statistics.inherit(child, parent=3)
+        assert statistics.moments(np.array([child])) == statistics.moments(np.array([3]))
+    statistics.inherit(5, parent=77)
     assert statistics.moments(np.array([5])).count[0] == 0
 
 
