@@ -82,7 +82,7 @@ def _scatter(curiosity: Any, fragments: int, seed: int) -> None:
     def confirm_anyway(envs: npt.NDArray[np.int64], fragments: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         return np.ones_like(confirm(envs, fragments))
 
-    curiosity.controller.recall = RandomMoves(memory, threshold=0.98)
+    curiosity.controller.recall = RandomMoves(memory, threshold=0.95)
     curiosity.controller.confirm = confirm_anyway
 
 

@@ -56,8 +56,8 @@ class RewardNorm:
 
     The return runs along the time of each environment, over the ends of episodes and over changes of fragment (Burda et
     al., 2019, section 2.4). A new fragment goes on from its parent's statistics: its first rewards would otherwise be
-    divided by the spread of almost nothing, and once it is well known, its small errors would be blown up to the size of
-    everyone else's.
+    divided by the spread of almost nothing, and once it is well known, its small errors would be blown up to the size
+    of everyone else's.
 
     :param n_envs: number of environments
     :param gamma: discount of the return

@@ -142,7 +142,7 @@ class LongTermMemory(Generic[Payload]):
         self._check_width(queries)
         norm = np.linalg.norm(queries, axis=1, keepdims=True)
         queries = queries / np.maximum(norm, np.finfo(np.float32).tiny)
-        # torch's product, not numpy's: it keeps to torch.set_num_threads, where numpy's BLAS would contend for all cores.
+        # torch's product, not numpy's: it keeps to torch.set_num_threads; numpy's BLAS would contend for all cores.
         similarity, best = (torch.from_numpy(queries) @ torch.from_numpy(self.keys).T).max(dim=1)
         return Match(self.key_owners[best.numpy()], similarity.clamp(-1.0, 1.0).numpy())
 

@@ -113,7 +113,7 @@ class RNDConfig(StrictModel):
 class RecallConfig(StrictModel):
     """Recall the fragment whose stored key resembles what is seen."""
 
-    threshold: float | QuantileConfig = 0.98
+    threshold: float | QuantileConfig = 0.95
     """Least cosine similarity, in [-1, 1], or a quantile of the best similarities seen."""
     confirm: bool = True
     """Recall only where the stored module predicts what is seen better than the active one; false recalls on the key

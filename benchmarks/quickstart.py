@@ -1,0 +1,53 @@
+"""The main job beside its two baselines: how much of the rooms is covered, how soon, and what the memory did.
+
+- ``far``: ``configs/quickstart.yaml``, PPO with fragmented curiosity
+- ``rnd``: ``configs/rnd_baseline.yaml``, the same with one curiosity module for the whole world
+- ``ppo``: ``configs/ppo_baseline.yaml``, the same without curiosity
+
+Conditions are layouts of the nine rooms: ``layout-0`` is the configuration's own, on which its settings were chosen; the
+others were never used to choose anything.
+"""
+
+import sys
+from typing import Any
+
+from benchmarks.harness import Benchmark, Job, Size, main
+
+CONFIGS = {"far": "quickstart", "rnd": "rnd_baseline", "ppo": "ppo_baseline"}
+
+
+def run(job: Job) -> dict[str, Any]:
+    from farl.experiment.loading import load_config
+    from farl.experiment.run import train
+
+    layout = job.condition.removeprefix("layout-")
+    overrides = [f"seed={job.seed}", f"environment.kwargs.layout_seed={layout}", "logging.tensorboard=false"]
+    if job.parameters["steps"] is not None:
+        overrides.append(f"total_timesteps={job.parameters['steps']}")
+    metrics = train(load_config(CONFIGS[job.method], overrides))
+    names = ("coverage", "coverage_90_timesteps", "fragments", "recalls")
+    known = {name: metrics[name] for name in names if metrics[name] is not None}
+    return known | {"seconds": metrics["wall_seconds"]}
+
+
+BENCHMARK = Benchmark(
+    name="quickstart",
+    methods=tuple(CONFIGS),
+    conditions=("layout-0", "layout-1"),
+    metrics={
+        "coverage": "share of the reachable cells visited over training",
+        "coverage_90_timesteps": "environment steps until nine tenths were visited, over the runs that got there",
+        "fragments": "fragments opened",
+        "recalls": "fragments recalled",
+        "seconds": "wall-clock time of the run, in s",
+    },
+    run=run,
+    sizes={
+        "quick": Size(seeds=1, parameters={"steps": 4_096}, note="one seed, 4 096 steps", conditions=("layout-0",)),
+        "default": Size(seeds=5, parameters={"steps": None}),
+        "full": Size(seeds=10, parameters={"steps": None}),
+    },
+)
+
+if __name__ == "__main__":
+    sys.exit(main(BENCHMARK))
