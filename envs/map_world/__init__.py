@@ -3,19 +3,24 @@
 from farl.envs.map_world.env import MapWorldEnv
 from farl.envs.map_world.generator import SIZES, WorldParameters, WorldSize, generate_world, generate_worlds
 from farl.envs.map_world.loaders import check_map, largest_part, load_map, load_maps
+from farl.envs.map_world.plans import PLANS, Plan, compartments, hairpin
 from farl.envs.map_world.vec_env import MapWorldVecEnv
 from farl.envs.map_world.worlds import MapWorlds
 
 __all__ = [
+    "PLANS",
     "SIZES",
     "MapWorldEnv",
     "MapWorldVecEnv",
     "MapWorlds",
+    "Plan",
     "WorldParameters",
     "WorldSize",
     "check_map",
+    "compartments",
     "generate_world",
     "generate_worlds",
+    "hairpin",
     "largest_part",
     "load_map",
     "load_maps",

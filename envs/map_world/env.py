@@ -11,13 +11,14 @@ from gymnasium import spaces
 
 from farl.envs.map_world.generator import SIZES, generate_world
 from farl.envs.map_world.loaders import check_map, load_maps
+from farl.envs.map_world.plans import PLANS
 from farl.envs.map_world.render import Window, draw_world
 from farl.envs.map_world.worlds import MapWorlds
 from farl.errors import ConfigError, did_you_mean
 from farl.maps.geometry import BoolArray, ByteArray, decode
 
 Maps = str | Path | npt.ArrayLike | Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]
-"""A file of maps, one map, or several."""
+"""A file of maps, the name of a plan, one map, or several."""
 
 FURTHEST = 1_000_000
 """Bound of the odometry's rows and columns."""
@@ -58,7 +59,8 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
     - `farl/MapWorld-Huge-v0`: 600 x 600 cells
 
     :param size: which generated worlds: small, medium, large or huge; a new one at every reset
-    :param maps: a file of maps or arrays to explore instead (True is wall), in turn; takes precedence over `size`
+    :param maps: a file of maps or arrays to explore instead (True is wall), in turn, or the name of a drawn plan
+        (hairpin, compartments); takes precedence over `size`
     :param map_name: explore only this map of the file
     :param scale: the factor by which maps are enlarged; 1 for maps that are drawn at their full size
     :param view_size: V, odd
@@ -210,6 +212,8 @@ class _InTurn:
 
 
 def _checked(maps: Maps, scale: int) -> dict[str, BoolArray]:
+    if isinstance(maps, str) and maps in PLANS:
+        return {maps: PLANS[maps]().walls}
     if isinstance(maps, str | Path):
         return load_maps(maps, scale)
     if isinstance(maps, Mapping):

@@ -6,7 +6,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import farl.envs  # noqa: F401 - registers the environments
-from farl.envs.map_world import MapWorldEnv, MapWorldVecEnv, generate_world, generate_worlds
+from farl.envs.map_world import PLANS, MapWorldEnv, MapWorldVecEnv, generate_world, generate_worlds, hairpin
 from farl.maps.geometry import FREE, UNKNOWN, decode, encode
 
 SIZES = ("Small", "Medium", "Large", "Huge")
@@ -157,6 +157,23 @@ def test_given_maps_are_explored_in_turn():
     many = MapWorldVecEnv(3, maps=maps, scale=1)
     many.reset()
     assert [free.sum() for free in many.get_attr("reachable")] == [10, 20, 30]
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_drawn_plans_are_worlds_whose_landmarks_can_be_walked_on(name):
+    plan = PLANS[name]()
+    assert plan.landmarks.any()
+    assert not (plan.landmarks & plan.walls).any()
+    env = MapWorldEnv(maps=name)
+    env.reset(seed=0)
+    np.testing.assert_array_equal(env.reachable[::3, ::3], ~plan.walls)
+
+
+def test_a_hairpin_has_one_way_through():
+    free = ~hairpin(4, 5).walls
+    neighbours = sum(np.roll(free, shift, axis) for shift in (1, -1) for axis in (0, 1))
+    assert ((neighbours == 1) & free).sum() == 2
+    assert (neighbours[free] <= 2).all()
 
 
 def test_colour_codes_and_pictures_are_two_writings_of_one_thing():
