@@ -11,6 +11,34 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
+class GradientPool:
+    """Memory of gradients that have been used, for the next ones of the same shape.
+
+    Gradients of many particles are large enough for the allocator to return them to the system, and to be given zeroed
+    pages anew for every one: that costs more than computing them.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[tuple[int, ...], list[Tensor]] = {}
+        self._lent: dict[tuple[int, ...], int] = {}
+
+    def give(self, gradient: Tensor) -> None:
+        """Take over a gradient that nobody else refers to any more; never more of them than were handed out."""
+        shape = tuple(gradient.shape)
+        if self._lent.get(shape, 0) > 0 and gradient.is_contiguous():
+            self._lent[shape] -= 1
+            self._free.setdefault(shape, []).append(gradient)
+
+    def product(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return ``torch.bmm(left, right)`` in memory from the pool, if there is some of that shape."""
+        shape = (left.shape[0], left.shape[1], right.shape[2])
+        self._lent[shape] = self._lent.get(shape, 0) + 1
+        held = self._free.get(shape)
+        if held and held[-1].dtype == left.dtype and held[-1].device == left.device:
+            return torch.bmm(left, right, out=held.pop())
+        return torch.bmm(left, right)
+
+
 class _StackedLinear(torch.autograd.Function):
     """``inputs [batch, in] or [n, batch, in]`` times ``weight [n, out, in]`` transposed, plus ``bias [n, out]``.
 
@@ -19,15 +47,16 @@ class _StackedLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, pool: GradientPool) -> Tensor:
         ctx.save_for_backward(inputs, weight)
+        ctx.pool = pool
         stacked = inputs if inputs.dim() == 3 else inputs.expand(len(weight), *inputs.shape)
         if bias is None:
             return torch.bmm(stacked, weight.mT)
         return torch.baddbmm(bias[:, None], stacked, weight.mT)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         inputs, weight = ctx.saved_tensors
         stacked = inputs if inputs.dim() == 3 else inputs.expand(len(weight), *inputs.shape)
         of_inputs = of_weight = None
@@ -35,15 +64,15 @@ class _StackedLinear(torch.autograd.Function):
             of_inputs = torch.bmm(gradient, weight)
             of_inputs = of_inputs if inputs.dim() == 3 else of_inputs.sum(0)
         if ctx.needs_input_grad[1]:
-            of_weight = torch.bmm(gradient.mT, stacked)
-        return of_inputs, of_weight, gradient.sum(1) if ctx.needs_input_grad[2] else None
+            of_weight = ctx.pool.product(gradient.mT, stacked)
+        return of_inputs, of_weight, gradient.sum(1) if ctx.needs_input_grad[2] else None, None
 
 
 class _Linear(torch.autograd.Function):
     """``F.linear`` that becomes :class:`_StackedLinear` under vmap over stacked weights."""
 
     @staticmethod
-    def forward(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(inputs: Tensor, weight: Tensor, bias: Tensor | None, pool: GradientPool) -> Tensor:
         return F.linear(inputs, weight, bias)
 
     @staticmethod
@@ -53,12 +82,18 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], inputs: Tensor, weight: Tensor, bias: Tensor | None
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        pool: GradientPool,
     ) -> tuple[Tensor, int]:
         product = _StackedLinear.apply(  # type: ignore[no-untyped-call]
             inputs if in_dims[0] is None else _stacked(inputs, in_dims[0], info),
             _stacked(weight, in_dims[1], info),
             None if bias is None else _stacked(bias, in_dims[2], info),
+            pool,
         )
         return product, 0
 
@@ -91,11 +126,15 @@ class BatchedLayers(TorchFunctionMode):
     For use with gradients taken outside of vmap, as the ensemble does.
     """
 
+    def __init__(self, pool: GradientPool) -> None:
+        super().__init__()
+        self.pool = pool
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is F.linear and not kwargs and args[0].dim() == 2:
-            return _Linear.apply(*args, *(None,) * (3 - len(args)))  # type: ignore[no-untyped-call]
+            return _Linear.apply(*args, *(None,) * (3 - len(args)), self.pool)  # type: ignore[no-untyped-call]
         if func is F.cross_entropy and _is_plain(args, kwargs or {}):
             return _CrossEntropy.apply(*args[:2])  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from farl.particles.batching import BatchedLayers, ReducedPrecision
+from farl.particles.batching import BatchedLayers, GradientPool, ReducedPrecision
 from farl.particles.initialisation import Initialisation, draw_particles
 
 Backend = Literal["auto", "vmap", "chunked", "loop"]
@@ -117,6 +117,7 @@ class ParticleEnsemble:
         self.n_particles = n_particles
         self._trainable = [name for name, value in self.module.named_parameters() if value.requires_grad]
         self._checked = False
+        self._pool = GradientPool()
         self._chunks: list[slice] = []
         self._leaves: list[dict[str, Tensor]] = []
         if backend == "vmap":
@@ -159,6 +160,13 @@ class ParticleEnsemble:
     def leaves(self, chunk: int) -> dict[str, Tensor]:
         """Return the trainable parameters of one chunk, as leaf tensors that share the ensemble's memory."""
         return self._leaves[chunk]
+
+    def clear_gradients(self, chunk: int) -> None:
+        """Drop the gradients of one chunk, whose memory is used again; nobody may hold them any longer."""
+        for leaf in self._leaves[chunk].values():
+            if leaf.grad is not None:
+                self._pool.give(leaf.grad)
+            leaf.grad = None
 
     def train(self, mode: bool = True) -> ParticleEnsemble:
         """Set training or evaluation mode, as ``nn.Module.train`` does."""
@@ -203,7 +211,7 @@ class ParticleEnsemble:
                 )
             return value.unsqueeze(0), {name: b.unsqueeze(0) for name, b in new.items()}
         where = (0, 0, *((0 if per_particle else None,) * len(batch)))
-        with BatchedLayers(), reduced:
+        with BatchedLayers(self._pool), reduced:
             return vmap(single, in_dims=where, randomness="different")(parameters, buffers, *batch)
 
     def resolve(self, objective: Objective, batch: Sequence[Tensor], per_particle: bool = False) -> None:

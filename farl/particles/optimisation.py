@@ -59,8 +59,7 @@ class ParticleOptimizer:
                 if leaf.grad is not None:
                     leaf.grad[~healthy] = 0
         self.each[chunk].step()
-        for leaf in leaves.values():
-            leaf.grad = None
+        self.ensemble.clear_gradients(chunk)
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimiser's state: ``name|key`` to a tensor [n_particles, ...] or a scalar."""

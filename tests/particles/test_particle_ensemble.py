@@ -1,5 +1,6 @@
 import copy
 import logging
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -256,3 +257,35 @@ def test_autocast_reduces_the_forward_pass_and_keeps_particles_and_normalisation
         reduced.buffers["norm.running_mean"], full.buffers["norm.running_mean"], atol=0.02, rtol=0.05
     )
     assert reduced.buffers["norm.running_mean"].dtype == torch.float32
+
+
+def test_the_memory_of_gradients_is_used_again_and_does_not_pile_up():
+    class Scaled(nn.Module):
+        """Holds a matrix that is no linear layer's, of the same shape as one that is."""
+
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 4)
+            self.scale = nn.Parameter(torch.ones(4, 3))
+
+        def forward(self, inputs):
+            return self.linear(inputs) + (inputs[:, None] * self.scale).sum(-1)
+
+    inputs = (torch.randn(BATCH, 3), batch()[1])
+
+    def gradients(module):
+        particles = ParticleEnsemble(module, 4, backend="chunked", chunk_size=2)
+        for _ in range(5):
+            for chunk in range(2):
+                particles.backward(chunk, objective, inputs)
+                gradient = particles.leaves(chunk)["linear.weight"].grad
+                seen.append((gradient.data_ptr(), gradient.clone()))
+                del gradient
+                particles.clear_gradients(chunk)
+        return particles._pool._free
+
+    seen = []
+    gradients(nn.Sequential(OrderedDict(linear=nn.Linear(3, 4))))
+    assert len({address for address, _ in seen}) == 1
+    torch.testing.assert_close(seen[0][1], seen[8][1])
+    assert [len(held) for held in gradients(Scaled()).values()] == [1]
