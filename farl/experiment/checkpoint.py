@@ -73,7 +73,7 @@ def save_checkpoint(folder: Path, model: BaseAlgorithm, algorithm: str, extra: M
             "format": _FORMAT,
             "timesteps": int(model.num_timesteps),
             "algorithm": algorithm,
-            "far": getattr(model, "curiosity", None) is not None,
+            "far": getattr(model, "far", None) is not None,
             "files": {file.name: _fingerprint(file) for file in sorted(unfinished.iterdir())},
         }
         (unfinished / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
