@@ -75,7 +75,7 @@ class LoggingConfig(StrictModel):
     interval: Annotated[int, Field(ge=1, le=10**6), _Whole] = 1
     """Rollouts (PPO and its like) or episodes (DQN and its like) between two log entries."""
     image_freq: Annotated[int, Field(ge=0, le=MAX_TIMESTEPS), _Whole] = 50_000
-    """Timesteps between two exploration pictures in TensorBoard; 0 draws them at the end only."""
+    """Timesteps between two exploration pictures in TensorBoard, with one more at the end; 0 logs none."""
 
 
 class EvaluationConfig(StrictModel):

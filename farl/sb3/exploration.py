@@ -215,7 +215,7 @@ class ExplorationCallback(BaseCallback):
     training starts; where environments differ, a cell counts if it can be reached in any of them.
 
     :param out_dir: folder for the pictures, made if missing; None writes none
-    :param image_freq: timesteps between two pictures in TensorBoard; 0 logs none
+    :param image_freq: timesteps between two pictures in TensorBoard, with one more at the end; 0 logs none
     :raises ValueError: if `image_freq` is negative
     """
 
@@ -331,6 +331,10 @@ class ExplorationCallback(BaseCallback):
     def _on_training_end(self) -> None:
         if self.out_dir is not None:
             self.write(self.out_dir)
+        if self.image_freq and self._last_image != self.num_timesteps:
+            self._last_image = self.num_timesteps
+            self._log_images()
+            self.logger.dump(self.num_timesteps)  # nobody else will, after the last rollout
 
     def _log_images(self) -> None:
         if not any(isinstance(output, TensorBoardOutputFormat) for output in self.logger.output_formats):

@@ -200,6 +200,13 @@ def test_pictures_and_numbers_go_to_tensorboard_and_not_to_the_text_formats(tmp_
     assert "exploration/coverage" in (tmp_path / "progress.csv").read_text()
 
 
+def test_a_run_shorter_than_image_freq_still_logs_its_pictures_at_the_end(tmp_path: Path) -> None:
+    model = make_ppo(make_env())
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    model.learn(40, ExplorationCallback(image_freq=10_000))
+    assert "exploration/visitation" in EventAccumulator(str(tmp_path)).Reload().Tags()["images"]
+
+
 def test_no_pictures_are_drawn_with_an_image_freq_of_zero(tmp_path: Path) -> None:
     model = make_ppo(make_env())
     model.set_logger(configure(str(tmp_path), ["tensorboard"]))
