@@ -120,11 +120,15 @@ def mirror(
         "energy_distance": float(energy_distance(filter_.particles, weights, exact).mean()),
         "lesser_mode": float(torch.minimum(positive, 1 - positive).mean()),
     }
-    if seed == 0:  # for the figure
-        row["particles"] = filter_.particles[0].tolist()
-        row["particle_weights"] = weights[0].tolist()
-        row["posterior"] = exact[0, :500].tolist()
+    if seed == 0 and particles == 100:  # for the figure
+        row["particles"] = rounded(filter_.particles[0])
+        row["particle_weights"] = rounded(weights[0])
+        row["posterior"] = rounded(exact[0, :500])
     return row
+
+
+def rounded(value: Tensor) -> Any:
+    return value.mul(1000).round().div(1000).tolist()
 
 
 def mirror_posterior(values: Tensor, draws: int, generator: torch.Generator) -> Tensor:
