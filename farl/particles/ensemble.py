@@ -27,6 +27,7 @@ DEFAULT_CHUNK = 10
 # Stacks beyond this many bytes leave every cache and gain nothing more from being one call.
 _PROBE_BYTES = 512 * 2**20
 _CACHE_BYTES = 2 * 2**20
+_PROBES = 5
 
 logger = logging.getLogger(__name__)
 
@@ -226,14 +227,21 @@ class ParticleEnsemble:
             sizes = {1, self._auto_chunk}
         elif self.n_particles * self.bytes_per_particle <= _PROBE_BYTES:
             sizes.add(self.n_particles)
-        cost = {}
-        for size in sorted({min(s, self.n_particles) for s in sizes}):
-            try:
-                cost[size] = self._probe(objective, batch, per_particle, size)
-            except RuntimeError as error:  # torch.func's way of refusing an operation it cannot batch
-                if size == 1:
-                    raise
-                logger.warning("this module cannot be batched over particles, using the loop: %s", error)
+        cost = {min(size, self.n_particles): float("inf") for size in sorted(sizes)}
+        # In turns, and the best of each: a machine that is busy for a moment is so for all of them.
+        for turn in range(_PROBES):
+            for size in list(cost):
+                try:
+                    seconds = self._probe(objective, batch, per_particle, size)
+                except RuntimeError as error:  # torch.func's way of refusing an operation it cannot batch
+                    if size == 1:
+                        raise
+                    logger.warning("this module cannot be batched over particles, using the loop: %s", error)
+                    cost = {1: 0.0}
+                    break
+                if turn:  # the first warms up
+                    cost[size] = min(cost[size], seconds)
+            if len(cost) == 1:
                 break
         best = min(cost, key=cost.__getitem__)
         logger.info("backend auto: %s seconds a particle, taking %d at a time", cost, best)
@@ -241,19 +249,16 @@ class ParticleEnsemble:
 
     def _probe(self, objective: Objective, batch: Sequence[Tensor], per_particle: bool, size: int) -> float:
         devices = [self.device] if self.device.type == "cuda" else []
-        seconds = []
         with torch.random.fork_rng(devices=devices):
-            for _ in range(3):
-                some = {n: p[:size].detach().requires_grad_(n in self._trainable) for n, p in self.parameters.items()}
-                buffers = {n: b[:size].clone() for n, b in self.buffers.items()}
-                part = [b[:size] for b in batch] if per_particle else batch
-                self._synchronise()
-                start = time.perf_counter()
-                losses, _ = self._run(some, buffers, objective, part, per_particle)
-                losses.sum().backward()
-                self._synchronise()
-                seconds.append(time.perf_counter() - start)
-        return min(seconds[1:]) / size
+            some = {n: p[:size].detach().requires_grad_(n in self._trainable) for n, p in self.parameters.items()}
+            buffers = {n: b[:size].clone() for n, b in self.buffers.items()}
+            part = [b[:size] for b in batch] if per_particle else batch
+            self._synchronise()
+            start = time.perf_counter()
+            losses, _ = self._run(some, buffers, objective, part, per_particle)
+            losses.sum().backward()
+            self._synchronise()
+            return (time.perf_counter() - start) / size
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
