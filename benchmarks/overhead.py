@@ -4,9 +4,8 @@
 - ``rnd``: PPO with one RND module, nothing fragments
 - ``far-N``: PPO with fragmentation and recall over N live fragments. The N modules are there from the start, each with
   as many keys as a fragment may have; the real criterion, the real comparison of keys and the real confirmation run
-  at every step, but their verdict is replaced: in each step one environment in fifty moves to a fragment drawn at
-  random, several times as often as in the quickstart. So all N modules are in use all the time, however the world
-  looks.
+  at every step, but their verdict is replaced: in each step one environment in fifty, about as many as in the
+  quickstart, moves to a fragment drawn at random. So all N modules are in use all the time, however the world looks.
 
 The methods are run in turn, one at a time, and that as many times as there are seeds: a machine that slows down does so
 for all of them.

@@ -4,8 +4,8 @@
 - ``rnd``: ``configs/rnd_baseline.yaml``, the same with one curiosity module for the whole world
 - ``ppo``: ``configs/ppo_baseline.yaml``, the same without curiosity
 
-Conditions are layouts of the nine rooms: ``layout-0`` is the configuration's own, on which its settings were chosen; the
-others were never used to choose anything.
+Conditions are layouts of the nine rooms: ``layout-0`` is the configuration's own, on which its settings were chosen;
+the others were never used to choose anything.
 """
 
 import sys

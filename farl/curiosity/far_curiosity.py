@@ -99,10 +99,9 @@ class FARCuriosity:
         memory.on_evict.append(self._forget)
         confirm = self._predicts_better if confirm_recall else None
         self.controller = FragmentationAndRecall(criterion, memory, recall, n_envs, self._open, confirm)
-        self._seen: tuple[Prepared, npt.NDArray[np.float64]] = (
-            {},
-            np.zeros(n_envs),
-        )  # samples and surprisal of this step
+        # Of this step: samples and surprisal; the fragments asked about, and the surprisal there.
+        self._seen: tuple[Prepared, npt.NDArray[np.float64]] = {}, np.zeros(n_envs)
+        self._confirmed, self._surprisal_elsewhere = np.full(n_envs, -1), np.zeros(n_envs)
 
     @property
     def fragments(self) -> int:
@@ -145,12 +144,16 @@ class FARCuriosity:
             self.last = CuriosityStep(surprisal, np.zeros(len(active)), events)
             return self.last
 
-        self._seen = prepared, surprisal
+        self._seen, self._confirmed = (prepared, surprisal), np.full(len(active), -1)
         keys = prepared["features"].flatten(1).cpu().numpy()
         events = self.controller.step(surprisal, keys, starts, where)
         moved = np.flatnonzero(events.active != events.previous)
         if len(moved):
-            surprisal[moved] = self._surprisal_in(events.active[moved], moved)
+            # Where a recall was just confirmed, its surprisal is already known.
+            other = moved[self._confirmed[moved] != events.active[moved]]
+            if len(other):
+                self._surprisal_elsewhere[other] = self._surprisal_in(events.active[other], other)
+            surprisal[moved] = self._surprisal_elsewhere[moved]
         for env in np.flatnonzero(events.fragmented):
             self.reward_norm.open(int(events.active[env]), int(events.previous[env]))
         reward = self.reward_norm(surprisal, events.active)
@@ -232,7 +235,9 @@ class FARCuriosity:
     def _predicts_better(
         self, envs: npt.NDArray[np.int64], fragment_ids: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.bool_]:
-        return self._surprisal_in(fragment_ids, envs) < self._seen[1][envs]
+        self._confirmed[envs] = fragment_ids
+        self._surprisal_elsewhere[envs] = self._surprisal_in(fragment_ids, envs)
+        return self._surprisal_elsewhere[envs] < self._seen[1][envs]
 
     def _forget(self, fragment_id: int) -> None:
         if fragment_id in self.bank:

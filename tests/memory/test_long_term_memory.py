@@ -23,7 +23,9 @@ class AnySequenceOfOperations(RuleBasedStateMachine):
     def add(self, n_keys):
         keep = self.memory.ids[:1]
         self.ever.append(
-            self.memory.add({"x": torch.tensor([len(self.ever)])}, self.rng.normal(size=(n_keys, 3)) if n_keys else None, keep)
+            self.memory.add(
+                {"x": torch.tensor([len(self.ever)])}, self.rng.normal(size=(n_keys, 3)) if n_keys else None, keep
+            )
         )
         assert set(keep) <= set(self.memory.ids)
 
@@ -80,7 +82,9 @@ def test_saving_to_a_file_and_loading_is_the_identity(tmp_path):
     memory = LongTermMemory(capacity=5)
     shared = torch.randn(3)
     for index in range(7):
-        memory.add({"own": torch.full((2,), index), "shared": shared, "name": str(index), "none": None}, np.eye(4)[:2] + index)
+        memory.add(
+            {"own": torch.full((2,), index), "shared": shared, "name": str(index), "none": None}, np.eye(4)[:2] + index
+        )
         memory.connect(memory.ids[0], memory.ids[-1], {"position": [index, 1], "kind": "fracture"})
     memory.save(tmp_path / "memory.safetensors")
     copy = LongTermMemory(capacity=5)
@@ -147,7 +151,12 @@ def test_bad_keys_are_refused_before_anything_is_stored(keys):
 
 def test_a_fragment_that_is_not_held_is_named_in_the_error():
     memory = LongTermMemory()
-    for call in (lambda: memory[3], lambda: memory.evict(3), lambda: memory.touch([3]), lambda: memory.connect(3, 3, {})):
+    for call in (
+        lambda: memory[3],
+        lambda: memory.evict(3),
+        lambda: memory.touch([3]),
+        lambda: memory.connect(3, 3, {}),
+    ):
         with pytest.raises(KeyError, match="no fragment 3"):
             call()
 
@@ -185,7 +194,11 @@ def test_files_that_are_truncated_foreign_or_missing_give_clear_errors(tmp_path)
 
 
 def test_a_state_survives_with_its_types_and_without_pickle(tmp_path):
-    state = {"a": [1, 2.5, "x", None, True], 7: {"t": torch.arange(3), "empty": torch.empty(0, 2)}, "t2": torch.eye(2).T}
+    state = {
+        "a": [1, 2.5, "x", None, True],
+        7: {"t": torch.arange(3), "empty": torch.empty(0, 2)},
+        "t2": torch.eye(2).T,
+    }
     save_state(state, tmp_path / "s")
     copy = load_state(tmp_path / "s")
     assert str(copy) == str(state)
