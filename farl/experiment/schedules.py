@@ -33,7 +33,9 @@ class Schedule:
     end: float
 
     def __call__(self, progress_remaining: float) -> float:
-        """The value at ``progress_remaining`` in [0, 1]."""
+        """The value at ``progress_remaining`` in [0, 1]; below 0, that at the end."""
+        # The last rollout may go beyond the total: a linear rate would turn negative, and the last update unlearn.
+        progress_remaining = max(progress_remaining, 0.0)
         if self.kind == "cosine":
             progress_remaining = (1 - math.cos(math.pi * progress_remaining)) / 2
         if self.kind == "exponential":

@@ -100,10 +100,10 @@ def test_all_mistakes_of_all_sections_are_reported_at_once_with_their_lines(tmp_
         ("algorithm.hyperparameters.rollout_buffer_class=x", "cannot be set from YAML"),
         ("evaluation={freq: 0}", "evaluation.freq: must be at least 1"),
         ("checkpoints.keep=0", "checkpoints.keep: must be at least 1"),
-        ("far.modul={}", "far.modul: unknown key; did you mean module?"),
+        ("far.modul={}", "far.modul: unknown key; did you mean module"),
         ("far.gamma=2", "far.gamma: must be"),
         ("far.epochs='3'", "far.epochs: expected a number"),
-        ("far.criterion={threshold: 3}", "say which one by its name"),
+        ("far.criterion={name: zscroe}", "zscore"),
         ("far.criterion={name: ratio, thresold: 3}", "did you mean threshold"),
         ("seed=", "there is no value"),
         ("seed", "key=value"),
@@ -176,3 +176,11 @@ def test_missing_extra_names_the_pip_command(tmp_path: Path, monkeypatch: pytest
         "pip install 'farl[contrib]'" in problem for problem in problems(tmp_path, CARTPOLE, "algorithm={name: TRPO}")
     )
     algorithm_class.cache_clear()
+
+
+def test_a_criterion_without_a_name_is_a_zscore(tmp_path: Path) -> None:
+    (tmp_path / "far.yaml").write_text(CARTPOLE + "far: {}\n", encoding="utf-8")
+    config = load_config(tmp_path / "far.yaml", ["far.criterion.threshold=4"])
+    assert config.far is not None
+    assert config.far.model_dump()["criterion"]["name"] == "zscore"
+    assert config.far.model_dump()["criterion"]["threshold"] == 4

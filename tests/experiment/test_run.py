@@ -139,9 +139,13 @@ def test_resumed_learning_rate_does_not_jump(tmp_path: Path, make_config: MakeCo
     resume(path)
     events = EventAccumulator(str(path / "tensorboard")).Reload().Scalars("train/learning_rate")
     after = [event for event in events if event.step > 300]
-    assert after
-    for event in after:  # logged one rollout of 64 steps after it was set
+    *during, last = after
+    assert during
+    for event in during:  # logged one rollout of 64 steps after it was set
         assert event.value == pytest.approx(1e-3 * (1 - (event.step - 64) / 640))
+    # The last rollout of a run may go beyond its total: the rate must not become negative, which would unlearn.
+    assert last.step > 640
+    assert last.value == 0.0
 
 
 def test_resume_restores_generators_normalisation_replay_buffer_and_heat_map(
