@@ -385,7 +385,7 @@ class WeightedParticleFilter:
             **arguments: The constructor's other arguments, where they were not the defaults; ``n_particles`` and
                 ``mixture`` are in the file.
         """
-        _, header = load_tensors(Path(path), "farl.WeightedParticleFilter", tensors=False)
+        _, header = load_tensors(Path(path), "farl.WeightedParticleFilter")
         stored = {"n_particles": header["n_particles"], "mixture": header["mixture"]}
         return cls(module, **(stored | arguments)).restore(path)
 
