@@ -23,7 +23,7 @@ from farl.experiment.algorithms import (
     is_off_policy,
 )
 from farl.experiment.config import AlgorithmConfig, EnvironmentConfig
-from farl.experiment.environments import find_wrapper, id_problem, make_one
+from farl.experiment.environments import BATCHED_KINDS, find_wrapper, id_problem, make_probe
 from farl.experiment.yaml_source import KeyPath
 
 Problem = tuple[KeyPath, str]
@@ -55,6 +55,10 @@ def environment_problems(environment: EnvironmentConfig) -> Iterator[Problem]:
     problem = id_problem(environment)
     if problem is not None:
         yield ("environment", "id"), problem
+    if environment.kind in BATCHED_KINDS and environment.wrappers:
+        yield ("environment", "wrappers"), f"kind {environment.kind} steps all copies in one call and takes no wrappers"
+    if environment.kind in BATCHED_KINDS and environment.vector_backend != "dummy":
+        yield ("environment", "vector_backend"), f"kind {environment.kind} has threads or batches of its own; remove it"
     for index, wrapper in enumerate(environment.wrappers):
         try:
             find_wrapper(wrapper)
@@ -80,7 +84,7 @@ def device_problem(device: str) -> str | None:
 def combination_problems(environment: EnvironmentConfig, algorithm: AlgorithmConfig) -> Iterator[Problem]:
     """What does not fit together. Makes one copy of the environment to learn its spaces, and closes it again."""
     try:
-        probe = make_one(environment)
+        probe = make_probe(environment)
     except ConfigError as error:
         yield ("environment",), str(error)
         return

@@ -36,9 +36,10 @@ class EnvironmentConfig(StrictModel):
 
     id: str
     """Gymnasium id; farl list envs prints those that are known."""
-    kind: Literal["gymnasium", "minigrid", "atari"] = "gymnasium"
+    kind: Literal["gymnasium", "minigrid", "atari", "procgen", "control"] = "gymnasium"
     """gymnasium: as it is. minigrid: partial view as observation, positions for the exploration pictures.
-    atari: the usual preprocessing (84x84 gray, frame skip 4, 4 frames stacked)."""
+    atari: the usual preprocessing (84x84 gray, frame skip 4, 4 frames stacked). procgen: a ProcGen game by its name,
+    such as starpilot. control: CartPole, Acrobot or LunarLander in batches, with an offset for each level."""
     observation: Literal["one_hot", "symbolic", "rgb"] | None = None
     """For kind minigrid only: the partial view as a one-hot vector (null means this one), as its raw symbols, or as
     an RGB picture."""
@@ -47,7 +48,7 @@ class EnvironmentConfig(StrictModel):
     vector_backend: Literal["dummy", "subproc"] = "dummy"
     """dummy: one after another in this process, fastest for cheap environments. subproc: one process each."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of gymnasium.make."""
+    """Arguments of gymnasium.make; of ProcgenVecEnv or ControlVecEnv for the kinds procgen and control."""
     wrappers: list[Annotated[WrapperConfig, BeforeValidator(_wrapper)]] = Field(default_factory=list)
     """Wrappers, innermost first: a name, or {name: ..., kwargs: {...}}."""
     normalize_observations: StrictBool = False

@@ -20,6 +20,8 @@ from stable_baselines3.common.vec_env import (
 )
 
 import farl.envs
+from farl.envs.control import TASKS, ControlVecEnv
+from farl.envs.procgen import GAMES, ProcgenVecEnv
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.config import EnvironmentConfig, WrapperConfig
 
@@ -27,6 +29,9 @@ AnyEnv = gym.Env[Any, Any]
 
 _EXTRAS = {"ale_py": "atari", "cv2": "atari", "envpool": "envpool", "gym3": "procgen", "procgen": "procgen"}
 _FRAME_STACK = {"atari": 4}
+
+BATCHED_KINDS = {"procgen": (ProcgenVecEnv, GAMES), "control": (ControlVecEnv, tuple(TASKS))}
+"""Kind -> the VecEnv that steps all copies in one call, and the ids that it takes."""
 
 
 @cache
@@ -40,6 +45,10 @@ def known_environments() -> dict[str, str]:
 
 def id_problem(environment: EnvironmentConfig) -> str | None:
     """Why the id cannot be made, or None."""
+    if environment.kind in BATCHED_KINDS:
+        ids = BATCHED_KINDS[environment.kind][1]
+        hint = did_you_mean(environment.id, ids, limit=16)
+        return None if environment.id in ids else f"unknown {environment.kind} environment {environment.id!r}{hint}"
     known = known_environments()
     name = environment.id
     module, _, rest = name.partition(":")
@@ -113,6 +122,15 @@ def make_one(environment: EnvironmentConfig, render_mode: str | None = None) -> 
     return env
 
 
+def make_probe(environment: EnvironmentConfig) -> AnyEnv | VecEnv:
+    """One copy, to learn its spaces and metadata from.
+
+    Raises:
+        ConfigError: as ``make_one``.
+    """
+    return _make_batched(environment, 1, None) if environment.kind in BATCHED_KINDS else make_one(environment)
+
+
 def make_vec_env(
     environment: EnvironmentConfig, seed: int, n_envs: int | None = None, render_mode: str | None = None
 ) -> VecEnv:
@@ -128,7 +146,9 @@ def make_vec_env(
         return make_one(environment, render_mode)
 
     venv: VecEnv
-    if environment.vector_backend == "subproc" and count > 1:
+    if environment.kind in BATCHED_KINDS:
+        venv = _make_batched(environment, count, render_mode)
+    elif environment.vector_backend == "subproc" and count > 1:
         venv = SubprocVecEnv([make_in_worker] * count)
     else:
         venv = DummyVecEnv([make_here] * count)
@@ -140,6 +160,18 @@ def make_vec_env(
             venv, norm_obs=environment.normalize_observations, norm_reward=environment.normalize_rewards
         )
     return venv
+
+
+def _make_batched(environment: EnvironmentConfig, count: int, render_mode: str | None) -> VecEnv:
+    maker = BATCHED_KINDS[environment.kind][0]
+    known = set(inspect.signature(maker).parameters) - {"game", "task", "num_envs", "seed", "render_mode"}
+    for key in environment.kwargs:
+        if key not in known:
+            raise ConfigError(f"kwargs: {environment.kind} has no argument {key!r}{did_you_mean(key, known)}")
+    try:
+        return maker(environment.id, count, render_mode=render_mode, **environment.kwargs)
+    except TypeError as error:
+        raise ConfigError(f"{environment.id} cannot be made with these kwargs: {error}") from None
 
 
 def _prepare(env: AnyEnv, environment: EnvironmentConfig) -> AnyEnv:
@@ -199,6 +231,6 @@ def _missing_package(environment_id: str, error: ImportError) -> str:
 def describe_environments() -> dict[str, str]:
     """Every id -> its kind, and for FARL's own what they are; FARL's first."""
     own = farl.envs.list_envs()
-    known = known_environments()
+    known = known_environments() | {name: kind for kind, (_, ids) in BATCHED_KINDS.items() for name in ids}
     ordered = [*own, *sorted(set(known) - set(own))]
     return {name: "  ".join(filter(None, [f"kind: {known[name]}", own.get(name)])) for name in ordered}

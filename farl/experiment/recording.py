@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from farl.errors import ConfigError
 from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
-from farl.experiment.environments import make_one, make_vec_env
+from farl.experiment.environments import make_probe, make_vec_env
 from farl.experiment.learner import load_learner
 from farl.experiment.run_directory import RunDirectory
 
@@ -34,7 +34,7 @@ def record(run: RunDirectory, out: Path, episodes: int, deterministic: bool, see
     """
     check_output(out)
     config = run.read_config()
-    probe = make_one(config.environment)
+    probe = make_probe(config.environment)
     modes, rate = probe.metadata.get("render_modes") or [], int(probe.metadata.get("render_fps") or 30)
     probe.close()
     if _RENDER_MODE not in modes:

@@ -1,0 +1,59 @@
+"""What VecEnvs share whose environments are stepped by one call, and not one by one."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
+
+
+class BatchedVecEnv(VecEnv):
+    """E environments that share their attributes, have no wrappers, and keep a monitor's record of their episodes."""
+
+    def __init__(self, num_envs: int, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+        super().__init__(num_envs, observation_space, action_space)
+        self.lengths = np.zeros(num_envs, np.int64)
+        """int64[E], steps of the present episodes."""
+        self.returns = np.zeros(num_envs)
+        """float64[E], of the present episodes: the raw rewards' sum."""
+
+    def finish(self, env: int, terminal_observation: npt.NDArray[Any], truncated: bool) -> dict[str, Any]:
+        """Return the info of an episode that has ended, as ``Monitor`` and SB3's own VecEnvs write it; begin anew."""
+        info = {
+            "terminal_observation": terminal_observation,
+            "TimeLimit.truncated": truncated,
+            "episode": {"r": round(float(self.returns[env]), 6), "l": int(self.lengths[env]), "t": 0.0},
+        }
+        self.lengths[env], self.returns[env] = 0, 0.0
+        return info
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Return an attribute once per environment."""
+        value = getattr(self, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of all environments.
+
+        :raises ValueError: if only some of them are named: they share their attributes
+        """
+        if len(list(self._get_indices(indices))) != self.num_envs:
+            raise ValueError("the environments share their attributes: leave `indices` out")
+        setattr(self, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        """Call a method of the environments: there are none.
+
+        :raises AttributeError: always
+        """
+        raise AttributeError(f"the environments of a {type(self).__name__} have no method {method_name!r}")
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
+        """The environments have no wrappers, but keep a monitor's record."""
+        return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]

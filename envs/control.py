@@ -1,0 +1,245 @@
+"""Classic control in batches, with an offset of the observation for each level: TRAC's control experiments."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from farl.envs.batched import BatchedVecEnv
+from farl.errors import ConfigError, did_you_mean
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+class Dynamics(Protocol):
+    """Copies of one task, stepped together. What ends by itself has to be reset before it is stepped again."""
+
+    size: int
+    n_actions: int
+
+    def reset(self, envs: Ints, rngs: Sequence[np.random.Generator]) -> None:
+        """Begin an episode in the environments ``envs``, drawn from their generators."""
+
+    def step(self, actions: Ints, envs: Ints) -> tuple[Floats, Bools]:
+        """Step the environments ``envs`` and return rewards and whether they have terminated, one for each."""
+
+    def observe(self) -> npt.NDArray[np.float32]:
+        """Observations of all, [E, size]."""
+
+
+class CartPole:
+    """Gymnasium's CartPole-v1 (Barto, Sutton and Anderson 1983): a reward of 1 a step until the pole falls."""
+
+    size, n_actions = 4, 2
+
+    def __init__(self, num_envs: int) -> None:
+        self.state = np.zeros((num_envs, 4))
+
+    def reset(self, envs: Ints, rngs: Sequence[np.random.Generator]) -> None:
+        """Begin near the upright position."""
+        self.state[envs] = [rngs[env].uniform(-0.05, 0.05, 4) for env in envs]
+
+    def step(self, actions: Ints, envs: Ints) -> tuple[Floats, Bools]:
+        """Push left (0) or right (1) with 10 N for 0.02 s."""
+        x, x_dot, theta, theta_dot = self.state[envs].T
+        cos, sin = np.cos(theta), np.sin(theta)
+        push = (np.where(actions == 1, 10.0, -10.0) + 0.05 * theta_dot**2 * sin) / 1.1
+        theta_acc = (9.8 * sin - cos * push) / (0.5 * (4.0 / 3.0 - 0.1 * cos**2 / 1.1))
+        x_acc = push - 0.05 * theta_acc * cos / 1.1
+        x, theta = x + 0.02 * x_dot, theta + 0.02 * theta_dot
+        self.state[envs] = np.stack([x, x_dot + 0.02 * x_acc, theta, theta_dot + 0.02 * theta_acc], 1)
+        fallen = (np.abs(x) > 2.4) | (np.abs(theta) > 12 * math.pi / 180)
+        return np.ones(len(envs)), fallen
+
+    def observe(self) -> npt.NDArray[np.float32]:
+        """Position and velocity of the cart, angle and velocity of the pole."""
+        return self.state.astype(np.float32)
+
+
+class Acrobot:
+    """Gymnasium's Acrobot-v1 (Sutton 1996): a reward of -1 a step until the tip swings above the bar."""
+
+    size, n_actions = 6, 3
+
+    def __init__(self, num_envs: int) -> None:
+        self.state = np.zeros((num_envs, 4))
+
+    def reset(self, envs: Ints, rngs: Sequence[np.random.Generator]) -> None:
+        """Begin hanging down."""
+        self.state[envs] = [rngs[env].uniform(-0.1, 0.1, 4) for env in envs]
+
+    def step(self, actions: Ints, envs: Ints) -> tuple[Floats, Bools]:
+        """Apply a torque of -1, 0 or 1 to the joint for 0.2 s."""
+        torque = actions - 1.0
+        y = self.state[envs]
+        # One step of the classic Runge-Kutta method.
+        k1 = self._change(y, torque)
+        k2 = self._change(y + 0.1 * k1, torque)
+        k3 = self._change(y + 0.1 * k2, torque)
+        k4 = self._change(y + 0.2 * k3, torque)
+        y = y + 0.2 / 6.0 * (k1 + 2 * k2 + 2 * k3 + k4)
+        y[:, :2] = (y[:, :2] + math.pi) % (2 * math.pi) - math.pi
+        y[:, 2:] = np.clip(y[:, 2:], [-4 * math.pi, -9 * math.pi], [4 * math.pi, 9 * math.pi])
+        self.state[envs] = y
+        above = -np.cos(y[:, 0]) - np.cos(y[:, 0] + y[:, 1]) > 1.0
+        return np.where(above, 0.0, -1.0), above
+
+    @staticmethod
+    def _change(state: Floats, torque: Floats) -> Floats:
+        """The equations of the book: links of length and mass 1, centres of mass at 0.5, moments of inertia 1."""
+        theta1, theta2, dtheta1, dtheta2 = state.T
+        cos2, sin2 = np.cos(theta2), np.sin(theta2)
+        d1 = 3.5 + cos2
+        d2 = 1.25 + 0.5 * cos2
+        phi2 = 4.9 * np.cos(theta1 + theta2 - math.pi / 2)
+        phi1 = (-0.5 * dtheta2 - dtheta1) * dtheta2 * sin2 + 14.7 * np.cos(theta1 - math.pi / 2) + phi2
+        ddtheta2 = (torque + d2 / d1 * phi1 - 0.5 * dtheta1**2 * sin2 - phi2) / (1.25 - d2**2 / d1)
+        return np.stack([dtheta1, dtheta2, -(d2 * ddtheta2 + phi1) / d1, ddtheta2], 1)
+
+    def observe(self) -> npt.NDArray[np.float32]:
+        """Cosines and sines of the two angles, and their velocities."""
+        angles = self.state[:, :2, None]
+        turned = np.concatenate([np.cos(angles), np.sin(angles)], 2).reshape(len(self.state), 4)
+        return np.concatenate([turned, self.state[:, 2:]], 1).astype(np.float32)
+
+
+class LunarLander:
+    """Gymnasium's LunarLander-v3, one after another: Box2D has no batches.
+
+    :raises ConfigError: if Box2D is not installed
+    """
+
+    size, n_actions = 8, 4
+
+    def __init__(self, num_envs: int) -> None:
+        try:
+            self.envs = [gym.make("LunarLander-v3").unwrapped for _ in range(num_envs)]
+        except (ImportError, gym.error.DependencyNotInstalled):
+            raise ConfigError("LunarLander needs Box2D: pip install 'farl[control]'") from None
+        self.seen = np.zeros((num_envs, 8), np.float32)
+
+    def reset(self, envs: Ints, rngs: Sequence[np.random.Generator]) -> None:
+        """Begin above the moon."""
+        for env in envs:
+            self.seen[env] = self.envs[env].reset(seed=int(rngs[env].integers(2**31)))[0]
+
+    def step(self, actions: Ints, envs: Ints) -> tuple[Floats, Bools]:
+        """Fire no engine, the left, the main or the right one."""
+        rewards, landed = np.zeros(len(envs)), np.zeros(len(envs), bool)
+        for row, env in enumerate(envs):
+            self.seen[env], rewards[row], landed[row], _, _ = self.envs[env].step(int(actions[row]))
+        return rewards, landed
+
+    def observe(self) -> npt.NDArray[np.float32]:
+        """Position, velocity, angle, its velocity, and whether each leg touches the ground."""
+        return self.seen.copy()
+
+
+TASKS: dict[str, type[CartPole] | type[Acrobot] | type[LunarLander]] = {
+    "CartPole": CartPole,
+    "Acrobot": Acrobot,
+    "LunarLander": LunarLander,
+}
+
+
+def level_offset(size: int, level: int, seed: int, scale: float = 2.0) -> npt.NDArray[np.float32]:
+    """Return what is added to the observations in a level: N(0, scale^2) for each number, nothing in level 0."""
+    if level == 0:
+        return np.zeros(size, np.float32)
+    return np.random.default_rng([seed, level]).normal(0.0, scale, size).astype(np.float32)
+
+
+class ControlVecEnv(BatchedVecEnv):
+    """E copies of a control task whose observations are shifted, by an offset of the level's own.
+
+    Description
+        CartPole-v1, Acrobot-v1 and LunarLander-v3 of Gymnasium as tasks of a sequence (Muppidi et al. 2024, TRAC): the
+        dynamics stay, what is observed moves by N(0, scale^2) from level to level.
+    Observation Space
+        The task's numbers plus the offset, without bounds.
+    Episodes
+        Truncated after ``max_steps``; infos as a ``Monitor`` writes them.
+
+    :param task: ``"CartPole"``, ``"Acrobot"`` or ``"LunarLander"``
+    :param num_envs: number of environments E
+    :param level: number of the level, from 0
+    :param sequence_seed: of the offsets; the same for all levels of a sequence
+    :param scale: standard deviation of the offsets
+    :param max_steps: length at which episodes are cut off
+    :param seed: of the episodes; None draws one
+    :raises ConfigError: for an unknown task, a number out of range, or a package that is missing
+    """
+
+    def __init__(
+        self,
+        task: str,
+        num_envs: int,
+        level: int = 0,
+        sequence_seed: int = 0,
+        scale: float = 2.0,
+        max_steps: int = 400,
+        seed: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if task not in TASKS:
+            raise ConfigError(f"unknown control task {task!r}{did_you_mean(task, TASKS)}")
+        if level < 0 or sequence_seed < 0 or scale < 0:
+            raise ConfigError(
+                f"level, sequence_seed and scale must be at least 0; got {level}, {sequence_seed}, {scale}"
+            )
+        if num_envs < 1 or max_steps < 1:
+            raise ConfigError(f"num_envs and max_steps must be at least 1; got {num_envs} and {max_steps}")
+        self.render_mode = render_mode
+        self.dynamics: Dynamics = TASKS[task](num_envs)
+        self.max_steps = max_steps
+        self.offset = level_offset(self.dynamics.size, level, sequence_seed, scale)
+        super().__init__(
+            num_envs,
+            spaces.Box(-np.inf, np.inf, (self.dynamics.size,), np.float32),
+            spaces.Discrete(self.dynamics.n_actions),
+        )
+        self._all = np.arange(num_envs)
+        self._rngs = [np.random.default_rng(None if seed is None else [seed, env]) for env in range(num_envs)]
+        self._actions = np.zeros(num_envs, np.int64)
+
+    def reset(self) -> VecEnvObs:
+        """Begin an episode in every environment."""
+        for env, seed in enumerate(self._seeds):
+            if seed is not None:
+                self._rngs[env] = np.random.default_rng(seed)
+        self.dynamics.reset(self._all, self._rngs)
+        self.lengths[:], self.returns[:] = 0, 0.0
+        self._reset_seeds()
+        self._reset_options()
+        return self.dynamics.observe() + self.offset
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """Take the actions, int[E]."""
+        self._actions = np.asarray(actions, np.int64)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every environment."""
+        rewards, terminated = self.dynamics.step(self._actions, self._all)
+        self.lengths += 1
+        self.returns += rewards
+        dones = terminated | (self.lengths >= self.max_steps)
+        observations = self.dynamics.observe() + self.offset
+        infos: list[dict[str, Any]] = [{} for _ in self._all]
+        ended = np.flatnonzero(dones)
+        if len(ended):
+            for env in ended:
+                infos[env] = self.finish(env, observations[env].copy(), bool(not terminated[env]))
+            self.dynamics.reset(ended, self._rngs)
+            observations = self.dynamics.observe() + self.offset
+        return observations, rewards.astype(np.float32), dones, infos
+
+    def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
+        """There are no pictures."""
+        return [None for _ in self._all]

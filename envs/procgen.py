@@ -1,0 +1,313 @@
+"""The 16 ProcGen games as a Stable-Baselines3 VecEnv, straight on a C++ backend."""
+
+import contextlib
+import importlib
+import io
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from farl.envs.batched import BatchedVecEnv
+from farl.errors import ConfigError, did_you_mean
+
+Backend = Literal["procgen", "envpool"]
+Pixels = npt.NDArray[np.uint8]
+
+EXPLORATION = ("caveflyer", "climber", "coinrun", "heist", "jumper", "leaper", "maze", "ninja")
+MEMORY = ("caveflyer", "dodgeball", "heist", "jumper", "maze", "miner")
+EXTREME = ("chaser", "dodgeball", "leaper", "starpilot")
+
+TIMEOUTS = {
+    **dict.fromkeys(("caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot", "heist", "jumper"), 1_000),
+    **dict.fromkeys(("miner", "ninja", "starpilot"), 1_000),
+    **dict.fromkeys(("leaper", "maze"), 500),
+    **dict.fromkeys(("bossfight", "plunder"), 4_000),
+    "bigfish": 6_000,
+}
+"""Game -> steps after which an episode is cut off."""
+
+GAMES = tuple(sorted(TIMEOUTS))
+MODES = {"easy": GAMES, "hard": GAMES, "extreme": EXTREME, "memory": MEMORY, "exploration": EXPLORATION}
+"""Distribution mode -> the games that have it."""
+
+N_ACTIONS = 15
+_LEVELS = 2**31 - 1  # level seeds are int32
+
+
+class _Result(NamedTuple):
+    """What one step gave, for all environments.
+
+    :ivar observations: uint8[E, 3, 64, 64], of the new episode where one ended
+    :ivar terminal: of the episodes that ended, uint8[ended, 3, 64, 64]
+    """
+
+    observations: Pixels
+    rewards: npt.NDArray[np.float32]
+    dones: npt.NDArray[np.bool_]
+    terminal: Pixels
+    truncated: npt.NDArray[np.bool_]
+    """bool[E]"""
+
+
+class _Games(Protocol):
+    """A backend."""
+
+    def reset(self) -> Pixels:
+        """Begin an episode in every environment."""
+
+    def step(self, actions: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64]) -> _Result:
+        """Step every environment; ``lengths`` counts this step."""
+
+    def level_seeds(self) -> npt.NDArray[np.int64]:
+        """int64[E], levels of the present episodes."""
+
+    def images(self) -> list[Pixels]:
+        """A picture of each environment."""
+
+    def close(self) -> None:
+        """Free what is held."""
+
+
+class _Gym3Games:
+    """ProcGen's own library: it begins the next episode within the step that ends one, and says no more of the end."""
+
+    def __init__(self, game: str, num_envs: int, options: dict[str, Any], seed: int, picture: bool) -> None:
+        procgen = _import("procgen", "procgen")
+        if options["distribution_mode"] == "exploration":  # it is one level of its own
+            options = {key: value for key, value in options.items() if key not in ("num_levels", "start_level")}
+        self.env = procgen.ProcgenGym3Env(
+            num=num_envs, env_name=game, rand_seed=seed, render_mode="rgb_array" if picture else None, **options
+        )
+        self.timeout = TIMEOUTS[game]
+        self.picture = picture
+        self._fresh = True
+        self._last = self._observe()[1]
+
+    def _observe(self) -> tuple[npt.NDArray[np.float32], Pixels, npt.NDArray[np.bool_]]:
+        rewards, observation, first = self.env.observe()
+        # A view: arrays of the library's own copies, whose channels lie last in memory.
+        return rewards, observation["rgb"].transpose(0, 3, 1, 2), first
+
+    def reset(self) -> Pixels:
+        if not self._fresh:
+            self.env.act(np.full(self.env.num, -1))  # ends every episode
+            self._last = self._observe()[1]
+        self._fresh = True
+        return self._last
+
+    def step(self, actions: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64]) -> _Result:
+        self._fresh = False
+        before = self._last
+        self.env.act(actions)
+        rewards, self._last, dones = self._observe()
+        truncated = dones & (lengths >= self.timeout)
+        if truncated.any():
+            solved = self.env.get_info()
+            truncated &= np.array([not info["prev_level_complete"] for info in solved])
+        return _Result(self._last, rewards, dones, before[dones], truncated)
+
+    def level_seeds(self) -> npt.NDArray[np.int64]:
+        return np.array([info["level_seed"] for info in self.env.get_info()], np.int64)
+
+    def images(self) -> list[Pixels]:
+        if self.picture:
+            return [info["rgb"] for info in self.env.get_info()]
+        return list(self._last.transpose(0, 2, 3, 1))
+
+    def close(self) -> None:
+        self.env.close()
+
+
+class _EnvPoolGames:
+    """EnvPool: it shows the last observation of an episode, and begins the next one when asked."""
+
+    def __init__(self, game: str, num_envs: int, options: dict[str, Any], seed: int, picture: bool) -> None:
+        envpool = _import("envpool", "envpool")
+        mode = options["distribution_mode"]
+        threads = {"num_threads": options["num_threads"]} if "num_threads" in options else {}
+        levels = {} if mode == "exploration" else {key: options[key] for key in ("num_levels", "start_level")}
+        try:
+            self.env = envpool.make_gymnasium(
+                f"{game.capitalize()}{mode.capitalize()}-v0", num_envs=num_envs, seed=seed, **levels, **threads
+            )
+        except ImportError as error:
+            raise ConfigError(f"ProcGen in EnvPool cannot be loaded: {error}") from None
+        self._last: Pixels = np.zeros((num_envs, 3, 64, 64), np.uint8)
+        self._levels = np.zeros(num_envs, np.int64)
+
+    def reset(self) -> Pixels:
+        observations, info = self.env.reset()
+        self._last, self._levels = np.array(observations), np.array(info["level_seed"], np.int64)
+        return self._last
+
+    def step(self, actions: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64]) -> _Result:
+        observations, rewards, terminated, truncated, _ = self.env.step(actions)
+        dones = terminated | truncated
+        # A copy: resetting writes the next episodes into the memory of these observations.
+        self._last = np.array(observations)
+        terminal = self._last[dones]
+        if dones.any():
+            begun, info = self.env.reset(np.flatnonzero(dones))
+            self._last[dones], self._levels[dones] = begun, info["level_seed"]
+        return _Result(self._last, np.asarray(rewards, np.float32), dones, terminal, truncated & ~terminated)
+
+    def level_seeds(self) -> npt.NDArray[np.int64]:
+        return self._levels
+
+    def images(self) -> list[Pixels]:
+        return list(self._last.transpose(0, 2, 3, 1))
+
+    def close(self) -> None:
+        self.env.close()
+
+
+_BACKENDS: dict[str, type[_Gym3Games] | type[_EnvPoolGames]] = {"procgen": _Gym3Games, "envpool": _EnvPoolGames}
+
+
+class ProcgenVecEnv(BatchedVecEnv):
+    """E copies of one ProcGen game (Cobbe et al. 2020), stepped by the backend's C++ threads.
+
+    Description
+        Sixteen games whose levels are generated from seeds. Levels ``start_level`` to ``start_level + num_levels - 1``
+        are drawn from, all from ``start_level`` on if ``num_levels`` is 0; a sequence of tasks is a sequence of
+        ``start_level`` with ``num_levels=1``.
+    Observation Space
+        ``Box(0, 255, (3, 64, 64), uint8)``, channels first.
+    Action Space
+        ``Discrete(15)``: nine directions and six keys, of which each game uses some.
+    Rewards
+        The game's own, unchanged.
+    Episodes
+        The infos of an episode that ends hold ``episode`` (raw return ``r``, length ``l``), as a ``VecMonitor`` writes
+        it, ``level_seed`` and ``TimeLimit.truncated``. ``"envpool"`` gives the true ``terminal_observation``. The
+        library ``"procgen"`` draws the next episode within the step that ends one, and flags no truncation: there,
+        ``terminal_observation`` is the observation *before* the last step, and an episode counts as truncated when it
+        has the length of the game's timeout and its level is not solved. (A game lost in exactly that step is taken
+        for truncated.) A bootstrapped value is thus one step old.
+    Determinism
+        The same seed and backend give the same episodes, whatever the number of threads.
+
+    :param game: one of ``GAMES``
+    :param num_envs: number of environments E
+    :param distribution_mode: ``"easy"``, ``"hard"``; ``"extreme"``, ``"memory"``, ``"exploration"`` for some games
+    :param num_levels: number of levels, 0 for no limit
+    :param start_level: seed of the first level
+    :param seed: of which level comes when; None draws one
+    :param backend: ``"procgen"``, or ``"envpool"`` where that is installed
+    :param num_threads: threads of the backend; by default one for each core, up to one for each environment
+    :param render_mode: ``"rgb_array"`` draws pictures of 512 x 512 pixels (``"procgen"``), which costs time
+    :raises ConfigError: for an unknown game or mode, levels that do not exist, or a package that is missing
+    """
+
+    def __init__(
+        self,
+        game: str,
+        num_envs: int,
+        distribution_mode: str = "hard",
+        num_levels: int = 0,
+        start_level: int = 0,
+        seed: int | None = None,
+        backend: Backend = "procgen",
+        num_threads: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        _check(game, num_envs, distribution_mode, num_levels, start_level, backend, num_threads)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.game, self.backend, self.render_mode = game, backend, render_mode
+        self._settings = {
+            "distribution_mode": distribution_mode,
+            "num_levels": num_levels,
+            "start_level": start_level,
+            "num_threads": min(cores, num_envs) if num_threads is None else num_threads,
+        }
+        super().__init__(num_envs, spaces.Box(0, 255, (3, 64, 64), np.uint8), spaces.Discrete(N_ACTIONS))
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 15}
+        drawn = int(np.random.default_rng().integers(_LEVELS)) if seed is None else seed
+        self._games = self._make(drawn)
+        self._actions = np.zeros(num_envs, np.int32)
+        self._levels = np.zeros(num_envs, np.int64)
+
+    def _make(self, seed: int) -> _Games:
+        picture = self.render_mode == "rgb_array"
+        return _BACKENDS[self.backend](self.game, self.num_envs, self._settings, seed % _LEVELS, picture)
+
+    def reset(self) -> VecEnvObs:
+        """Begin an episode in every environment; after ``seed``, from a backend made anew with that seed."""
+        if self._seeds[0] is not None:
+            self._games.close()
+            self._games = self._make(self._seeds[0])
+        observations = self._games.reset()
+        self.lengths[:], self.returns[:] = 0, 0.0
+        self._levels = self._games.level_seeds().copy()
+        self.reset_infos = [{"level_seed": int(level)} for level in self._levels]
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """Take the actions, int[E]."""
+        self._actions = np.asarray(actions, np.int32)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every environment."""
+        self.lengths += 1
+        result = self._games.step(self._actions, self.lengths)
+        self.returns += result.rewards
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        ended = np.flatnonzero(result.dones)
+        if len(ended):
+            for row, env in enumerate(ended):
+                infos[env] = self.finish(env, result.terminal[row], bool(result.truncated[env]))
+                infos[env]["level_seed"] = int(self._levels[env])
+            self._levels = self._games.level_seeds().copy()
+        return result.observations, result.rewards, result.dones, infos
+
+    def get_images(self) -> Sequence[Pixels | None]:
+        """Pictures, uint8[512, 512, 3] each with ``render_mode="rgb_array"``, otherwise the observations."""
+        return self._games.images()
+
+    def close(self) -> None:
+        """Free the backend."""
+        self._games.close()
+
+
+def _check(
+    game: str, num_envs: int, mode: str, num_levels: int, start_level: int, backend: str, num_threads: int | None
+) -> None:
+    # The library ends the whole process over some of these.
+    if game not in GAMES:
+        raise ConfigError(f"unknown ProcGen game {game!r}{did_you_mean(game, GAMES, limit=16)}")
+    if mode not in MODES:
+        raise ConfigError(f"unknown distribution_mode {mode!r}{did_you_mean(mode, MODES)}")
+    if game not in MODES[mode]:
+        raise ConfigError(f"{game} has no distribution_mode {mode!r}; these have: {', '.join(MODES[mode])}")
+    if backend not in _BACKENDS:
+        raise ConfigError(f"unknown ProcGen backend {backend!r}{did_you_mean(backend, _BACKENDS)}")
+    numbers = {"num_envs": num_envs, "num_levels": num_levels, "start_level": start_level}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ConfigError(f"{name} must be a whole number, found {value!r}")
+    if num_envs < 1 or (num_threads is not None and num_threads < 1):
+        raise ConfigError("num_envs and num_threads must be at least 1")
+    if num_levels < 0 or start_level < 0 or start_level + num_levels > _LEVELS or start_level >= _LEVELS:
+        raise ConfigError(
+            f"levels {start_level} to {start_level + num_levels - 1} do not exist: start_level and num_levels must be "
+            f"at least 0, and together at most {_LEVELS}"
+        )
+    if mode == "exploration" and (num_levels or start_level):
+        raise ConfigError(
+            "distribution_mode 'exploration' is one level of its own: leave num_levels and start_level out"
+        )
+
+
+def _import(package: str, extra: str) -> Any:
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # procgen brings the old gym, which complains of its age
+            return importlib.import_module(package)
+    except ImportError:
+        raise ConfigError(f"ProcGen's backend {package!r} is not installed: pip install 'farl[{extra}]'") from None
