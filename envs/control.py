@@ -107,7 +107,8 @@ class Acrobot:
         """Cosines and sines of the two angles, and their velocities."""
         angles = self.state[:, :2, None]
         turned = np.concatenate([np.cos(angles), np.sin(angles)], 2).reshape(len(self.state), 4)
-        return np.concatenate([turned, self.state[:, 2:]], 1).astype(np.float32)
+        seen: npt.NDArray[np.float32] = np.concatenate([turned, self.state[:, 2:]], 1).astype(np.float32)
+        return seen
 
 
 class LunarLander:

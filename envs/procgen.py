@@ -226,7 +226,7 @@ class ProcgenVecEnv(BatchedVecEnv):
             "num_threads": min(cores, num_envs) if num_threads is None else num_threads,
         }
         super().__init__(num_envs, spaces.Box(0, 255, (3, 64, 64), np.uint8), spaces.Discrete(N_ACTIONS))
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 15}
+        self.metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}
         drawn = int(np.random.default_rng().integers(_LEVELS)) if seed is None else seed
         self._games = self._make(drawn)
         self._actions = np.zeros(num_envs, np.int32)

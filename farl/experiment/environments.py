@@ -163,7 +163,7 @@ def make_vec_env(
 
 
 def _make_batched(environment: EnvironmentConfig, count: int, render_mode: str | None) -> VecEnv:
-    maker = BATCHED_KINDS[environment.kind][0]
+    maker: Callable[..., VecEnv] = BATCHED_KINDS[environment.kind][0]
     known = set(inspect.signature(maker).parameters) - {"game", "task", "num_envs", "seed", "render_mode"}
     for key in environment.kwargs:
         if key not in known:

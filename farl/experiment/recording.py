@@ -35,7 +35,8 @@ def record(run: RunDirectory, out: Path, episodes: int, deterministic: bool, see
     check_output(out)
     config = run.read_config()
     probe = make_probe(config.environment)
-    modes, rate = probe.metadata.get("render_modes") or [], int(probe.metadata.get("render_fps") or 30)
+    metadata: dict[str, Any] = probe.metadata
+    modes, rate = metadata.get("render_modes") or [], int(metadata.get("render_fps") or 30)
     probe.close()
     if _RENDER_MODE not in modes:
         raise ConfigError(
