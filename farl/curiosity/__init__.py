@@ -2,10 +2,24 @@
 
 from farl.curiosity.bank import ModuleBank
 from farl.curiosity.far_curiosity import CuriosityStep, FARCuriosity
-from farl.curiosity.module import CuriosityModule, Transitions
+from farl.curiosity.icm import ICM
+from farl.curiosity.module import ActionSpec, CuriosityModule, ModuleConfig, Transitions
+from farl.curiosity.noveld import NovelD
+from farl.curiosity.pseudo_count import PseudoCount
+from farl.curiosity.registry import MODULES
 from farl.curiosity.rnd import RND
 
-MODULES: dict[str, type[CuriosityModule]] = {"rnd": RND}
-"""The curiosity modules by the name that a config gives them."""
-
-__all__ = ["MODULES", "RND", "CuriosityModule", "CuriosityStep", "FARCuriosity", "ModuleBank", "Transitions"]
+__all__ = [
+    "ICM",
+    "MODULES",
+    "RND",
+    "ActionSpec",
+    "CuriosityModule",
+    "CuriosityStep",
+    "FARCuriosity",
+    "ModuleBank",
+    "ModuleConfig",
+    "NovelD",
+    "PseudoCount",
+    "Transitions",
+]

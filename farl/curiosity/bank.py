@@ -1,6 +1,6 @@
 """Many predictors at once: the modules in use, stacked, evaluated and trained in single batched calls."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from farl.curiosity.module import CuriosityModule, Prepared
+from farl.curiosity.module import CuriosityModule, Predictor, Prepared
 from farl.fragmentation.statistics import rank_in_fragment
 
 IntArray = npt.NDArray[np.int64]
@@ -138,16 +138,24 @@ class ModuleBank:
         }
         return state | {"steps": int(self._steps[slot])}
 
-    @torch.no_grad()
     def surprisal(self, fragment_ids: IntArray, prepared: Prepared) -> Tensor:
         """Return the surprisal of each sample under its own fragment's predictor, float32[B].
 
         :param fragment_ids: int64[B], B > 0; all of them loaded
         :param prepared: what ``CuriosityModule.prepare`` returned for the B samples
         """
+        return self.evaluate(fragment_ids, prepared)["surprisal"]
+
+    @torch.no_grad()
+    def evaluate(self, fragment_ids: IntArray, prepared: Prepared) -> Prepared:
+        """Return what ``CuriosityModule.evaluate`` makes of each sample under its own fragment's predictor, [B, ...].
+
+        :param fragment_ids: int64[B], B > 0; all of them loaded
+        :param prepared: what ``CuriosityModule.prepare`` returned for the B samples
+        """
         tiles, parameters = self._gather(tile(self._slots_of(fragment_ids)))
-        errors = self._per_row("surprisal", parameters, tiles, prepared)
-        return errors[tiles.row, tiles.column]
+        outputs = self._per_row(self.module.evaluate, parameters, tiles, prepared)
+        return {name: rows[tiles.row, tiles.column] for name, rows in outputs.items()}
 
     def train(self, fragment_ids: IntArray, prepared: Prepared) -> Tensor:
         """Take one Adam step in each fragment named, on the mean loss of its samples, and return the losses,
@@ -156,12 +164,14 @@ class ModuleBank:
         :param fragment_ids: int64[B], B > 0; all of them loaded
         :param prepared: what ``CuriosityModule.prepare`` returned for the B samples
         """
+        if not self._initial:
+            return torch.zeros(len(fragment_ids))  # a module without a network has nothing to learn
         slots, member = np.unique(self._slots_of(fragment_ids), return_inverse=True)
         tiles = tile(member)
         rows = torch.from_numpy(slots)
         parameters = {name: _take(stack, rows).requires_grad_() for name, stack in self._parameters.items()}
         tiled = {name: _take(tensor, tiles.slots) for name, tensor in parameters.items()}
-        losses = self._per_row("loss", tiled, tiles, prepared)[tiles.row, tiles.column]
+        losses = self._per_row(self._loss, tiled, tiles, prepared)["loss"][tiles.row, tiles.column]
         share = torch.from_numpy(1.0 / np.bincount(member))[torch.from_numpy(member)].to(losses)
         gradients = torch.autograd.grad((losses * share).sum(), list(parameters.values()))
         self._adam(rows, dict(zip(parameters, gradients, strict=True)))
@@ -203,20 +213,30 @@ class ModuleBank:
         if self._gathered is not None:
             self._gathered[0][np.isin(self._gathered[0], slots)] = -1
 
-    def _per_row(self, method: str, parameters: dict[str, Tensor], tiles: Tiles, prepared: Prepared) -> Tensor:
-        """Evaluate a method of the module for each row of tiles with its own parameters, float32[T, W]."""
+    def _loss(self, predictor: Predictor, prepared: Prepared) -> Prepared:
+        return {"loss": self.module.loss(predictor, prepared)}
 
-        def one_row(parameters: dict[str, Tensor], prepared: Prepared) -> Tensor:
-            def predictor(*inputs: Tensor) -> Tensor:
-                return functional_call(self.module.predictor, parameters, inputs)  # type: ignore[no-any-return]
+    def _per_row(
+        self,
+        function: Callable[[Predictor, Prepared], Prepared],
+        parameters: dict[str, Tensor],
+        tiles: Tiles,
+        prepared: Prepared,
+    ) -> Prepared:
+        """Evaluate a function of predictor and samples for each row of tiles with its own parameters, [T, W, ...]."""
 
-            return getattr(self.module, method)(predictor, prepared)  # type: ignore[no-any-return]
+        def one_row(parameters: dict[str, Tensor], prepared: Prepared) -> Prepared:
+            def predictor(*inputs: Any) -> Any:
+                return functional_call(self.module.predictor, parameters, inputs)
+
+            return function(predictor, prepared)
 
         if len(tiles.slots) == 1:  # one module needs no batching over modules: about three times less overhead
             only = {name: tensor[0] for name, tensor in parameters.items()}
-            return one_row(only, {name: tensor[tiles.samples[0]] for name, tensor in prepared.items()})[None]
+            outputs = one_row(only, {name: tensor[tiles.samples[0]] for name, tensor in prepared.items()})
+            return {name: tensor[None] for name, tensor in outputs.items()}
         rows = {name: tensor[tiles.samples] for name, tensor in prepared.items()}
-        return vmap(one_row, randomness="different")(parameters, rows)
+        return vmap(one_row, randomness="different")(parameters, rows)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _adam(self, rows: Tensor, gradients: dict[str, Tensor]) -> None:

@@ -21,7 +21,7 @@ class CuriosityStep(NamedTuple):
     """What one step of E environments gave.
 
     :ivar surprisal: float64[E], raw prediction error under the fragment that is active after the step
-    :ivar intrinsic_reward: float64[E], the surprisal divided by its fragment's reward norm; 0 during the warm-up
+    :ivar intrinsic_reward: float64[E], the module's bonus divided by the fragment's reward norm; 0 during the warm-up
     :ivar events: fragments before and after
     """
 
@@ -38,12 +38,11 @@ class FARCuriosity:
     in curiosity" (arXiv 2310.17537). Each step is routed by environment: the surprisal is measured in the active
     fragment, the
     controller decides where the environment is, and reward and training sample go to the fragment it ends up in.
-    Modules
-    learn in ``update``; those no longer in use then return to long-term memory.
+    Modules learn in ``update``; those no longer in use then return to long-term memory.
 
     During the first ``warmup`` samples the observation norm adapts, nothing is rewarded and nothing is fragmented.
 
-    :param module: the kind of curiosity
+    :param module: the kind of curiosity; what it remembers of each environment is saved and restored with it
     :param memory: long-term memory of module states, empty
     :param criterion: ends a fragment; None never does (one module, as without FAR)
     :param recall: recognises stored fragments
@@ -99,9 +98,10 @@ class FARCuriosity:
         memory.on_evict.append(self._forget)
         confirm = self._predicts_better if confirm_recall else None
         self.controller = FragmentationAndRecall(criterion, memory, recall, n_envs, self._open, confirm)
-        # Of this step: samples and surprisal; the fragments asked about, and the surprisal there.
-        self._seen: tuple[Prepared, npt.NDArray[np.float64]] = {}, np.zeros(n_envs)
-        self._confirmed, self._surprisal_elsewhere = np.full(n_envs, -1), np.zeros(n_envs)
+        # Of this step: samples and surprisal; the fragments asked about, and the outputs of their modules.
+        self._prepared: Prepared = {}
+        self._surprisal, self._confirmed = np.zeros(n_envs), np.full(n_envs, -1)
+        self._elsewhere: Prepared = {}
 
     @property
     def fragments(self) -> int:
@@ -135,28 +135,32 @@ class FARCuriosity:
             self.module.warm_up(transitions)
         prepared = self.module.prepare(transitions)
         self._ensure_loaded(active)
-        surprisal = self.bank.surprisal(active, prepared).cpu().numpy().astype(np.float64)
+        outputs = self.bank.evaluate(active, prepared)
+        surprisal = _to_numpy(outputs["surprisal"])
         if warming_up:
             # The rewards are withheld, but their norm already learns how large they are.
-            self.reward_norm(surprisal, active)
+            self.reward_norm(self._bonus(outputs, prepared, starts), active)
             stay = np.zeros(len(active), bool)
             events = Events(active, active, stay, stay)
             self.last = CuriosityStep(surprisal, np.zeros(len(active)), events)
             return self.last
 
-        self._seen, self._confirmed = (prepared, surprisal), np.full(len(active), -1)
-        keys = prepared["features"].flatten(1).cpu().numpy()
+        self._prepared, self._surprisal, self._confirmed = prepared, surprisal, np.full(len(active), -1)
+        keys = prepared["features"].flatten(1).cpu().numpy() if "features" in prepared else None
         events = self.controller.step(surprisal, keys, starts, where)
         moved = np.flatnonzero(events.active != events.previous)
         if len(moved):
-            # Where a recall was just confirmed, its surprisal is already known.
+            # Where a recall was just confirmed, its module's outputs are already known.
             other = moved[self._confirmed[moved] != events.active[moved]]
             if len(other):
-                self._surprisal_elsewhere[other] = self._surprisal_in(events.active[other], other)
-            surprisal[moved] = self._surprisal_elsewhere[moved]
+                self._look_elsewhere(events.active[other], other)
+            rows = torch.from_numpy(moved)
+            for name, tensor in outputs.items():
+                tensor[rows] = self._elsewhere[name][rows]
+            surprisal = _to_numpy(outputs["surprisal"])
         for env in np.flatnonzero(events.fragmented):
             self.reward_norm.open(int(events.active[env]), int(events.previous[env]))
-        reward = self.reward_norm(surprisal, events.active)
+        reward = self.reward_norm(self._bonus(outputs, prepared, starts), events.active)
         self._remember(transitions, events.active)
         self.last = CuriosityStep(surprisal, reward, events)
         return self.last
@@ -182,6 +186,7 @@ class FARCuriosity:
                     self._ensure_loaded(ids[chosen])
                     prepared = self.module.prepare(samples.select(torch.from_numpy(chosen)))
                     losses.append(self.bank.train(ids[chosen], prepared).mean())
+                    self.module.learn_shared(prepared)
             waits = held & ~ready
             self._pending = [(samples.select(torch.from_numpy(waits)), ids[waits])] if waits.any() else []
         self.samples_since_update = 0
@@ -224,20 +229,28 @@ class FARCuriosity:
         known = self.bank.state(parent) if parent in self.bank else self.memory[parent]
         return fresh | {"parameters": known["parameters"]}
 
-    def _surprisal_in(
+    def _bonus(self, outputs: Prepared, prepared: Prepared, starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        first = torch.from_numpy(starts).to(outputs["surprisal"].device)
+        return _to_numpy(self.module.bonus(outputs, prepared, first))
+
+    def _look_elsewhere(
         self, fragment_ids: npt.NDArray[np.int64], envs: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
-        """Return the surprisal of what ``envs`` see now under other fragments than their active ones."""
+        """Evaluate what ``envs`` see now under other fragments than their active ones; return the surprisal there."""
         self._ensure_loaded(fragment_ids)
-        samples = {name: tensor[torch.from_numpy(envs)] for name, tensor in self._seen[0].items()}
-        return self.bank.surprisal(fragment_ids, samples).cpu().numpy().astype(np.float64)
+        rows = torch.from_numpy(envs)
+        outputs = self.bank.evaluate(fragment_ids, {name: tensor[rows] for name, tensor in self._prepared.items()})
+        for name, tensor in outputs.items():
+            if name not in self._elsewhere:
+                self._elsewhere[name] = tensor.new_zeros((len(self._confirmed), *tensor.shape[1:]))
+            self._elsewhere[name][rows] = tensor
+        return _to_numpy(outputs["surprisal"])
 
     def _predicts_better(
         self, envs: npt.NDArray[np.int64], fragment_ids: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.bool_]:
         self._confirmed[envs] = fragment_ids
-        self._surprisal_elsewhere[envs] = self._surprisal_in(fragment_ids, envs)
-        return self._surprisal_elsewhere[envs] < self._seen[1][envs]
+        return self._look_elsewhere(fragment_ids, envs) < self._surprisal[envs]
 
     def _forget(self, fragment_id: int) -> None:
         if fragment_id in self.bank:
@@ -261,6 +274,10 @@ class FARCuriosity:
             kept = torch.rand(len(fragment_ids), generator=self._generator) < self.train_fraction
             transitions, fragment_ids = transitions.select(kept), fragment_ids[kept.numpy()]
         self._pending.append((transitions, fragment_ids.copy()))
+
+
+def _to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.float64]:
+    return tensor.cpu().numpy().astype(np.float64)
 
 
 def _fills_minibatches(fragment_ids: npt.NDArray[np.int64], batch_size: int) -> npt.NDArray[np.bool_]:

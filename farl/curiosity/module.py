@@ -2,13 +2,32 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-Predictor = Callable[..., Tensor]
+from farl.settings import StrictModel
+
+Predictor = Callable[..., Any]
 Prepared = dict[str, Tensor]
 """Tensors with one row per sample: what predictors of all fragments read and predict."""
+
+
+class ActionSpec(NamedTuple):
+    """The form of one action.
+
+    :ivar size: number of discrete actions, or length of an action vector
+    :ivar discrete: whether actions are numbers 0 ... size - 1
+    """
+
+    size: int
+    discrete: bool
+
+    def encode(self, actions: Tensor) -> Tensor:
+        """Return B actions as networks read them, float32[B, size]: one-hot, or the vectors themselves."""
+        if self.discrete:
+            return nn.functional.one_hot(actions.long().flatten(), self.size).float()
+        return actions.float().flatten(1)
 
 
 class Transitions(NamedTuple):
@@ -29,12 +48,18 @@ class Transitions(NamedTuple):
 
 
 class CuriosityModule(nn.Module, ABC):
-    """A source of prediction error, split so that many fragments can share all that need not be their own.
+    """A source of prediction error and of an intrinsic reward, split so that many fragments can share all that need
+    not be their own.
 
-    Shared by all fragments: the module's own parameters and buffers (a target network, an observation norm), used in
-    ``prepare``. Owned by each fragment: a copy of ``predictor``, which a ``ModuleBank`` holds and trains. To add a
-    method, write
-    these members and name it in ``MODULES``.
+    - Shared by all fragments: the module's own parameters and buffers (a target network, an observation norm), used in
+      ``prepare``.
+    - Owned by each fragment: a copy of ``predictor``, which a ``ModuleBank`` holds, evaluates and trains.
+    - Of each environment: what ``bonus`` remembers of its episode, if anything (see ``EpisodicMemory``).
+
+    Each step runs ``prepare`` and ``evaluate`` on one transition per environment, routes by the surprisal, and rewards
+    with ``bonus``. A module of the plainest kind, such as RND, writes ``warm_up``, ``prepare`` and ``surprisal`` alone:
+    it is rewarded with its surprisal. To add a method, write these members and a ``ModuleConfig`` in a file, and name
+    it in ``farl/curiosity/registry.py``.
     """
 
     predictor: nn.Module
@@ -46,12 +71,56 @@ class CuriosityModule(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, transitions: Transitions) -> Prepared:
-        """Compute the shared part for B samples. The entry ``features``, float32[B, d], serves as recall key."""
+        """Compute the shared part for B samples.
+
+        The entry ``features``, float32[B, d], serves as recall key; modules that cannot be fragmented may leave it out.
+        """
 
     @abstractmethod
     def surprisal(self, predictor: Predictor, prepared: Prepared) -> Tensor:
-        """Return the raw prediction error of one fragment's predictor, float32[B]."""
+        """Return the raw prediction error of one fragment's predictor, float32[B]. Fragments are routed by it."""
+
+    def evaluate(self, predictor: Predictor, prepared: Prepared) -> Prepared:
+        """Return all that the bonus needs of one fragment's predictor, with the surprisal as entry ``surprisal``."""
+        return {"surprisal": self.surprisal(predictor, prepared)}
 
     def loss(self, predictor: Predictor, prepared: Prepared) -> Tensor:
         """Return what the fragment's predictor is trained to reduce, float32[B]: the surprisal, unless overridden."""
         return self.surprisal(predictor, prepared)
+
+    def bonus(self, outputs: Prepared, prepared: Prepared, starts: Tensor) -> Tensor:
+        """Return the raw intrinsic reward, float32[E]: the surprisal, unless overridden.
+
+        Called once per step with one row per environment, always in the same order: here a module keeps what belongs
+        to an environment or an episode.
+
+        :param outputs: what ``evaluate`` returned for the fragments that are active after the step
+        :param starts: bool[E], where this is the first transition of an episode
+        """
+        return outputs["surprisal"]
+
+    def learn_shared(self, prepared: Prepared) -> None:
+        """Train what all fragments share and what goes on learning, on one minibatch: nothing, unless overridden."""
+
+
+class ModuleConfig(StrictModel):
+    """Settings of a curiosity module. Subclasses narrow ``name`` to a literal."""
+
+    name: str
+
+    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> CuriosityModule:
+        """Make the module.
+
+        :param shape: of one observation; [channels, height, width] for an image
+        :param actions: the form of one action
+        :param seed: of all random weights; the global random state is left alone
+        """
+        raise NotImplementedError
+
+    def arguments(self) -> dict[str, Any]:
+        """Return all settings but the name, as keyword arguments."""
+        return {name: value for name, value in self if name != "name"}
+
+    def why_not_fragmentable(self) -> str | None:
+        """Say why one module per fragment makes no sense, or None where it does."""
+        return None

@@ -1,20 +1,23 @@
 """Random network distillation."""
 
+from typing import Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from farl.curiosity.encoders import image_to_float, initialise, make_encoder
-from farl.curiosity.module import CuriosityModule, Predictor, Prepared, Transitions
-from farl.curiosity.normalisation import ObservationNorm
+from farl.curiosity.encoders import make_encoder
+from farl.curiosity.features import RandomFeatures, fixed_seed
+from farl.curiosity.module import ActionSpec, ModuleConfig, Predictor, Prepared, Transitions
 
 
-class RND(CuriosityModule):
+class RND(RandomFeatures):
     """Surprisal is the error in predicting the features that a fixed random network gives to the next observation.
 
-    Burda, Edwards, Storkey, Klimov, "Exploration by random network distillation" (ICLR 2019). The target network and
-    the observation
-    norm are one for all fragments, so that features can serve as recall keys; a fragment owns its predictor. On 84 x 84
-    images with 512 features the target has 1.68 and the predictor 2.20 million parameters.
+    Burda, Edwards, Storkey, Klimov, "Exploration by random network distillation" (ICLR 2019), section 2.2. The target
+    network and the observation norm are one for all fragments, so that features can serve as recall keys; a fragment
+    owns its predictor. On 84 x 84 images with 512 features the target has 1.68 and the predictor 2.20 million
+    parameters.
 
     :param shape: of one observation; [channels, height, width] for an image
     :param features: width of the predicted features
@@ -34,17 +37,9 @@ class RND(CuriosityModule):
         clip: float = 5.0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if shape[0] % frame_stack:
-            raise ValueError(f"{shape[0]} channels are not a stack of {frame_stack} frames; correct frame_stack")
-        self.channels = shape[0] // frame_stack
-        shape = (self.channels, *shape[1:])
-        self.norm = ObservationNorm(shape, clip)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            trunk, width = make_encoder(shape, hidden)
-            self.target = nn.Sequential(trunk, nn.Linear(width, features))
-            trunk, width = make_encoder(shape, hidden)
+        with fixed_seed(seed):
+            super().__init__(shape, features, hidden, frame_stack, clip)
+            trunk, width = make_encoder(self.shape, hidden)
             self.predictor = nn.Sequential(
                 trunk,
                 nn.Linear(width, hidden),
@@ -53,23 +48,33 @@ class RND(CuriosityModule):
                 nn.ReLU(),
                 nn.Linear(hidden, features),
             )
-            initialise(self.target)
-            initialise(self.predictor)
-        self.requires_grad_(False)
-
-    def warm_up(self, transitions: Transitions) -> None:
-        """Update the observation norm."""
-        self.norm.update(self._newest_frame(transitions.next_observations))
+            self._finish()
 
     @torch.no_grad()
     def prepare(self, transitions: Transitions) -> Prepared:
         """Return the whitened next observations as ``inputs`` and the target's ``features`` of them."""
-        inputs = self.norm(self._newest_frame(transitions.next_observations))
+        inputs = self.whiten(transitions.next_observations)
         return {"inputs": inputs, "features": self.target(inputs)}
 
     def surprisal(self, predictor: Predictor, prepared: Prepared) -> Tensor:
         """Return the mean squared error over the features, float32[B]."""
-        return (predictor(prepared["inputs"]) - prepared["features"]).square().mean(dim=-1)
+        error: Tensor = (predictor(prepared["inputs"]) - prepared["features"]).square().mean(dim=-1)
+        return error
 
-    def _newest_frame(self, observations: Tensor) -> Tensor:
-        return image_to_float(observations[:, -self.channels :])
+
+class RNDConfig(ModuleConfig):
+    """Random network distillation (Burda et al., 2019)."""
+
+    name: Literal["rnd"] = "rnd"
+    features: int = Field(64, ge=1)
+    """Width of the predicted random features, which are the recall keys too (512 for Atari)."""
+    hidden: int = Field(128, ge=1)
+    """Width of the predictor's upper layers (512 for Atari)."""
+    frame_stack: int = Field(1, ge=1)
+    """The observation is a stack of so many frames along the channels, of which the newest is used."""
+    clip: float = Field(5.0, gt=0.0)
+    """Whitened observations are clipped to +- this."""
+
+    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> RND:
+        """Make the module."""
+        return RND(shape, **self.arguments(), seed=seed)

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool
 
-from farl.sb3.config import FARConfig, StrictModel
+from farl.sb3.config import FARConfig
+from farl.settings import StrictModel
 
 MAX_TIMESTEPS = 10**12
 

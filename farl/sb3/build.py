@@ -2,7 +2,7 @@
 
 import torch
 
-from farl.curiosity import RND, FARCuriosity
+from farl.curiosity import ActionSpec, FARCuriosity
 from farl.curiosity.bank import ModuleState
 from farl.fragmentation import KeyRecall, NoRecall
 from farl.memory import LongTermMemory
@@ -10,17 +10,22 @@ from farl.sb3.config import FARConfig, threshold
 
 
 def build_curiosity(
-    config: FARConfig, shape: tuple[int, ...], n_envs: int, device: torch.device | str, seed: int
+    config: FARConfig,
+    shape: tuple[int, ...],
+    actions: ActionSpec,
+    n_envs: int,
+    device: torch.device | str,
+    seed: int,
 ) -> FARCuriosity:
     """Build what a config describes.
 
     :param shape: of one observation, as ``ObservationAdapter`` gives it
+    :param actions: the form of one action, as ``action_spec`` gives it
     :param n_envs: number of environments
     :param seed: of random weights, random criteria, and the choice of training samples
     :raises ValueError: if the config does not fit the observations or the number of environments
     """
-    spec = config.module
-    module = RND(shape, spec.features, spec.hidden, spec.frame_stack, spec.clip, seed).to(device)
+    module = config.module.build(shape, actions, seed).to(device)
     memory = LongTermMemory[ModuleState](config.memory.capacity, config.memory.keys_per_fragment)
     return FARCuriosity(
         module,

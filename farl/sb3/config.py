@@ -1,17 +1,15 @@
 """The settings of ``FAR(Algorithm)(..., far=...)``, as typed and validated as the YAML that may hold them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from farl.curiosity.module import ModuleConfig
+from farl.curiosity.registry import MODULES
+from farl.curiosity.rnd import RNDConfig
 from farl.fragmentation import Criterion, Quantile, Random, Ratio, Uniform, ZScore
-
-
-class StrictModel(BaseModel):
-    """Base of all settings: unknown keys are errors, and numbers must be finite."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True)
+from farl.settings import StrictModel
 
 
 class QuantileConfig(StrictModel):
@@ -96,18 +94,10 @@ class UniformConfig(StrictModel):
 CriterionConfig = Annotated[ZScoreConfig | RatioConfig | RandomConfig | UniformConfig, Field(discriminator="name")]
 
 
-class RNDConfig(StrictModel):
-    """Random network distillation (Burda et al., 2019)."""
-
-    name: Literal["rnd"] = "rnd"
-    features: int = Field(64, ge=1)
-    """Width of the predicted random features, which are the recall keys too (512 for Atari)."""
-    hidden: int = Field(128, ge=1)
-    """Width of the predictor's upper layers (512 for Atari)."""
-    frame_stack: int = Field(1, ge=1)
-    """The observation is a stack of so many frames along the channels, of which the newest is used."""
-    clip: float = Field(5.0, gt=0.0)
-    """Whitened observations are clipped to +- this."""
+if TYPE_CHECKING:
+    AnyModuleConfig = ModuleConfig
+else:  # the registry decides what a config can name
+    AnyModuleConfig = Annotated[Union[tuple(MODULES.values())], Field(discriminator="name")]  # noqa: UP007
 
 
 class RecallConfig(StrictModel):
@@ -129,14 +119,19 @@ class MemoryConfig(StrictModel):
     """Most keys of one fragment; beyond it the oldest go."""
 
 
+def _default_criterion(settings: dict[str, Any]) -> ZScoreConfig | None:
+    module = settings.get("module")  # missing if it was refused
+    return ZScoreConfig() if module is None or module.why_not_fragmentable() is None else None
+
+
 class FARConfig(StrictModel):
     """Fragmentation and recall over curiosity modules. ``FARConfig()`` is the default, ``far={}``."""
 
-    module: RNDConfig = RNDConfig()
-    """The kind of curiosity."""
-    criterion: CriterionConfig | None = ZScoreConfig()
+    module: AnyModuleConfig = RNDConfig()
+    """The kind of curiosity (rnd, if not named otherwise)."""
+    criterion: CriterionConfig | None = Field(default_factory=_default_criterion)
     """When a fragment ends (a zscore criterion, if not named otherwise); null never ends one, which is curiosity
-    without fragmentation."""
+    without fragmentation, and the default of modules that cannot be fragmented."""
     recall: RecallConfig | None = RecallConfig()
     """When a stored fragment is taken up again; null never."""
     new_module: Literal["copy", "fresh"] = "copy"
@@ -167,10 +162,22 @@ class FARConfig(StrictModel):
     critic_learning_rate: float = Field(3e-4, gt=0.0)
     """Of the intrinsic critic (Adam; on-policy only)."""
 
+    @field_validator("module", mode="before")
+    @classmethod
+    def _name_module(cls, module: Any) -> Any:
+        return {"name": "rnd", **module} if isinstance(module, dict) else module
+
     @field_validator("criterion", mode="before")
     @classmethod
-    def _default_criterion(cls, criterion: Any) -> Any:
+    def _name_criterion(cls, criterion: Any) -> Any:
         return {"name": "zscore", **criterion} if isinstance(criterion, dict) else criterion
+
+    @model_validator(mode="after")
+    def _fragments_what_can_be(self) -> "FARConfig":
+        reason = self.module.why_not_fragmentable()
+        if reason is not None and self.criterion is not None:
+            raise ValueError(f"module {self.module.name} cannot be fragmented: {reason}; set criterion: null")
+        return self
 
     @classmethod
     def parse(cls, far: "FARConfig | Mapping[str, Any] | None") -> "FARConfig | None":

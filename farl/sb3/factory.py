@@ -15,7 +15,14 @@ from farl.curiosity import FARCuriosity, Transitions
 from farl.sb3.build import build_curiosity
 from farl.sb3.config import FARConfig
 from farl.sb3.intrinsic_critic import IntrinsicCritic
-from farl.sb3.observations import Array, Observation, ObservationAdapter, original_observations, true_next_observations
+from farl.sb3.observations import (
+    Array,
+    Observation,
+    ObservationAdapter,
+    action_spec,
+    original_observations,
+    true_next_observations,
+)
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
 
@@ -94,8 +101,9 @@ class _FARAlgorithm(BaseAlgorithm):
             self._adapter = ObservationAdapter(self.observation_space)
             # No draw from the global random state: switching curiosity on changes nothing but the rewards.
             self._far_seed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
+            actions = action_spec(self.action_space)
             self.curiosity = build_curiosity(
-                self._config, self._adapter.shape, self.n_envs, self.device, self._far_seed
+                self._config, self._adapter.shape, actions, self.n_envs, self.device, self._far_seed
             )
             self._starts = np.ones(self.n_envs, bool)
 

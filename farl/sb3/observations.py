@@ -1,4 +1,4 @@
-"""From the observations that SB3 hands around to those that a curiosity module takes."""
+"""From the observations and actions that SB3 hands around to those that a curiosity module takes."""
 
 from copy import deepcopy
 from typing import Any
@@ -7,9 +7,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
+from stable_baselines3.common.preprocessing import (
+    get_action_dim,
+    get_flattened_obs_dim,
+    is_image_space,
+    preprocess_obs,
+)
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage, unwrap_vec_wrapper
 from torch import Tensor
+
+from farl.curiosity.module import ActionSpec
 
 Array = npt.NDArray[Any]
 Observation = Array | dict[str, Array]
@@ -44,6 +51,13 @@ class ObservationAdapter:
         parts = preprocess_obs(tensors, self.space, normalize_images=False)
         flat = parts.values() if isinstance(parts, dict) else [parts]
         return torch.cat([part.flatten(1).float() for part in flat], dim=1)
+
+
+def action_spec(space: spaces.Space[Any]) -> ActionSpec:
+    """Describe the actions of a space; several discrete actions at once count as a vector of numbers."""
+    if isinstance(space, spaces.Discrete):
+        return ActionSpec(int(space.n), discrete=True)
+    return ActionSpec(get_action_dim(space), discrete=False)
 
 
 def true_next_observations(

@@ -1,0 +1,69 @@
+"""NovelD: the difference in novelty."""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from farl.curiosity.episodic import EpisodicCounts
+from farl.curiosity.hashing import ExactHash
+from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
+from farl.curiosity.rnd import RND, RNDConfig
+
+
+class NovelD(RND):
+    """Rewards crossing from the known to the new: ``max(b(s') - alpha b(s), 0)`` at the first visit of an episode.
+
+    Zhang, Xu, Wang, Wu, Keutzer, Gonzalez, Tian, "NovelD: a simple yet effective exploration criterion" (NeurIPS 2021),
+    equation 3. The novelty b is the distance of RND's prediction from its target, here as root mean square over the
+    features, under the fragment that is active after the step. Surprisal, loss and recall keys are RND's.
+
+    :param alpha: how much of the novelty left behind is taken off
+    :param arguments: of ``RND``
+    """
+
+    def __init__(self, shape: tuple[int, ...], alpha: float = 0.5, seed: int = 0, **arguments: float) -> None:
+        super().__init__(shape, seed=seed, **arguments)
+        self.alpha = alpha
+        self.hash = ExactHash(math.prod(self.shape), torch.Generator().manual_seed(seed))
+        self.counts = EpisodicCounts()
+
+    @torch.no_grad()
+    def prepare(self, transitions: Transitions) -> Prepared:
+        """Return what RND needs of both observations, and their codes."""
+        before = self.whiten(transitions.observations)
+        return {
+            **super().prepare(transitions),
+            "inputs_before": before,
+            "features_before": self.target(before),
+            "code_before": self.hash(transitions.observations[:, -self.channels :]),
+            "code": self.hash(transitions.next_observations[:, -self.channels :]),
+        }
+
+    def evaluate(self, predictor: Predictor, prepared: Prepared) -> Prepared:
+        """Return the surprisal of both observations."""
+        before = {"inputs": prepared["inputs_before"], "features": prepared["features_before"]}
+        return {
+            "surprisal": self.surprisal(predictor, prepared),
+            "surprisal_before": self.surprisal(predictor, before),
+        }
+
+    def bonus(self, outputs: Prepared, prepared: Prepared, starts: Tensor) -> Tensor:
+        """Return the rise in novelty where the episode has not been before, float32[E]."""
+        visits = self.counts.visit(prepared["code_before"], prepared["code"], starts)
+        rise = outputs["surprisal"].sqrt() - self.alpha * outputs["surprisal_before"].sqrt()
+        return rise.clamp(min=0.0) * (visits == 1)
+
+
+class NovelDConfig(RNDConfig):
+    """The rise in RND's novelty from one observation to the next, once an episode (Zhang et al., 2021)."""
+
+    name: Literal["noveld"] = "noveld"  # type: ignore[assignment]
+    alpha: float = Field(0.5, ge=0.0)
+    """Share of the novelty left behind that is taken off; 0 rewards novelty itself, at first visits."""
+
+    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> NovelD:
+        """Make the module."""
+        return NovelD(shape, seed=seed, **self.arguments())

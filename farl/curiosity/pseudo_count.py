@@ -1,0 +1,126 @@
+"""Count-based exploration."""
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from farl.curiosity.encoders import image_to_float
+from farl.curiosity.episodic import EpisodicCounts
+from farl.curiosity.hashing import ExactHash, SimHash
+from farl.curiosity.module import ActionSpec, CuriosityModule, ModuleConfig, Predictor, Prepared, Transitions
+from farl.curiosity.normalisation import ObservationNorm
+from farl.fragmentation.statistics import rank_in_fragment
+
+
+class PseudoCount(CuriosityModule):
+    """Rewards ``1 / sqrt(n)``, n being how often the code of what is seen has been seen, this time included.
+
+    Tang et al., "#Exploration: a study of count-based exploration for deep reinforcement learning" (NeurIPS 2017),
+    section 2: codes are signs of random projections, so that n is a pseudo-count of what looks alike; or exact, for
+    worlds with few observations. Episodic counts begin anew with every episode, lifelong ones never, and all
+    environments share them.
+
+    :param shape: of one observation; [channels, height, width] for an image
+    :param scope: ``"episodic"`` or ``"lifelong"``
+    :param bits: of a code; None for exact codes
+    :param frame_stack: observations are stacks of so many frames along the channels; only the newest is used
+    :param seed: of the codes
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        scope: Literal["episodic", "lifelong"] = "episodic",
+        bits: int | None = None,
+        frame_stack: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.channels = shape[0] // frame_stack
+        shape = (self.channels, *shape[1:])
+        generator = torch.Generator().manual_seed(seed)
+        size = math.prod(shape)
+        self.norm = None if bits is None else ObservationNorm(shape)
+        self.hash = ExactHash(size, generator) if bits is None else SimHash(size, bits, generator)
+        self.predictor = nn.Identity()
+        self.counts = EpisodicCounts() if scope == "episodic" else _LifelongCounts()
+
+    def warm_up(self, transitions: Transitions) -> None:
+        """Update the observation norm, on which codes of what looks alike depend."""
+        if self.norm is not None:
+            self.norm.update(image_to_float(transitions.next_observations[:, -self.channels :]))
+
+    @torch.no_grad()
+    def prepare(self, transitions: Transitions) -> Prepared:
+        """Return the codes before and after."""
+        return {"code_before": self._code(transitions.observations), "code": self._code(transitions.next_observations)}
+
+    def surprisal(self, predictor: Predictor, prepared: Prepared) -> Tensor:
+        """Return zeros: counts predict nothing."""
+        return torch.zeros(len(prepared["code"]), device=prepared["code"].device)
+
+    def bonus(self, outputs: Prepared, prepared: Prepared, starts: Tensor) -> Tensor:
+        """Return one over the root of the count, float32[E]."""
+        visits: Tensor = self.counts.visit(prepared["code_before"], prepared["code"], starts)
+        return visits.float().rsqrt()
+
+    def _code(self, observations: Tensor) -> Tensor:
+        newest = observations[:, -self.channels :]
+        code: Tensor = self.hash(newest if self.norm is None else self.norm(image_to_float(newest)))
+        return code
+
+
+class _LifelongCounts(nn.Module):
+    """How often all environments together have been somewhere. Codes are kept sorted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._codes = np.empty(0, np.int64)
+        self._visits = np.empty(0, np.int64)
+
+    def visit(self, before: Tensor, codes: Tensor, starts: Tensor) -> Tensor:
+        """Count E visits, of equal codes one after the other, and return the count of each, int64[E]."""
+        seen = codes.cpu().numpy()
+        distinct, inverse, times = np.unique(seen, return_inverse=True, return_counts=True)
+        new = ~np.isin(distinct, self._codes, assume_unique=True)
+        if new.any():
+            place = np.searchsorted(self._codes, distinct[new])
+            self._codes = np.insert(self._codes, place, distinct[new])
+            self._visits = np.insert(self._visits, place, 0)
+        rows = np.searchsorted(self._codes, distinct)
+        visits = self._visits[rows][inverse] + rank_in_fragment(seen) + 1
+        self._visits[rows] += times
+        return torch.from_numpy(visits).to(codes.device)
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """Return codes and counts, for ``state_dict``."""
+        return {"codes": torch.from_numpy(self._codes.copy()), "visits": torch.from_numpy(self._visits.copy())}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Restore what ``get_extra_state`` returned."""
+        self._codes = state["codes"].cpu().numpy().copy()
+        self._visits = state["visits"].cpu().numpy().copy()
+
+
+class PseudoCountConfig(ModuleConfig):
+    """One over the root of how often what is seen was seen: in the episode, or ever (Tang et al., 2017)."""
+
+    name: Literal["pseudo_count"] = "pseudo_count"
+    scope: Literal["episodic", "lifelong"] = "episodic"
+    """episodic: counts begin anew with every episode. lifelong: they never do, and all environments share them."""
+    bits: int | None = Field(None, ge=1, le=62)
+    """Length of codes that lump together what looks alike, fewer bits lump more; null counts exact observations."""
+    frame_stack: int = Field(1, ge=1)
+    """The observation is a stack of so many frames along the channels, of which the newest is used."""
+
+    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> PseudoCount:
+        """Make the module."""
+        return PseudoCount(shape, seed=seed, **self.arguments())
+
+    def why_not_fragmentable(self) -> str:
+        """Counts do not forget."""
+        return "counts predict nothing that could surprise, and forget nothing that a fragment could keep"
