@@ -236,7 +236,7 @@ class ModuleBank:
             outputs = one_row(only, {name: tensor[tiles.samples[0]] for name, tensor in prepared.items()})
             return {name: tensor[None] for name, tensor in outputs.items()}
         rows = {name: tensor[tiles.samples] for name, tensor in prepared.items()}
-        return vmap(one_row, randomness="different")(parameters, rows)  # type: ignore[no-any-return]
+        return vmap(one_row, randomness="different")(parameters, rows)
 
     @torch.no_grad()
     def _adam(self, rows: Tensor, gradients: dict[str, Tensor]) -> None:

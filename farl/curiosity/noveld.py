@@ -1,7 +1,7 @@
 """NovelD: the difference in novelty."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -24,7 +24,7 @@ class NovelD(RND):
     :param arguments: of ``RND``
     """
 
-    def __init__(self, shape: tuple[int, ...], alpha: float = 0.5, seed: int = 0, **arguments: float) -> None:
+    def __init__(self, shape: tuple[int, ...], alpha: float = 0.5, seed: int = 0, **arguments: Any) -> None:
         super().__init__(shape, seed=seed, **arguments)
         self.alpha = alpha
         self.hash = ExactHash(math.prod(self.shape), torch.Generator().manual_seed(seed))
