@@ -57,7 +57,22 @@ MAP_WORLDS = (
     EnvSpec("farl/MapWorld-Huge-v0", _MAP_WORLD, "an unknown map of 600 x 600 cells", {"size": "huge"}),
 )
 
-FAMILIES: tuple[tuple[EnvSpec, ...], ...] = (MINIGRID, MAP_WORLDS)
+_ROOM_CHAIN = "farl.envs.room_chain:RoomChainEnv"
+
+ROOM_CHAINS = (
+    EnvSpec("farl/RoomChain-v0", _ROOM_CHAIN, "six textured rooms in a row, no reward"),
+    EnvSpec("farl/RoomChain-12-v0", _ROOM_CHAIN, "twelve textured rooms in a row, no reward", {"cols": 12}),
+    EnvSpec("farl/RoomChain-3x3-v0", _ROOM_CHAIN, "nine textured rooms in a grid, no reward", {"rows": 3, "cols": 3}),
+    EnvSpec("farl/RoomChain-Goal-v0", _ROOM_CHAIN, "six textured rooms, a goal in the last one", {"goal": True}),
+    EnvSpec(
+        "farl/RoomChain-12-Goal-v0",
+        _ROOM_CHAIN,
+        "twelve textured rooms, a goal in the last one",
+        {"cols": 12, "goal": True},
+    ),
+)
+
+FAMILIES: tuple[tuple[EnvSpec, ...], ...] = (MINIGRID, ROOM_CHAINS, MAP_WORLDS)
 
 
 def register(specs: Iterable[EnvSpec]) -> None:

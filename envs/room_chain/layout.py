@@ -1,0 +1,152 @@
+"""A world of rooms as tables: where each action leads from each pose, and what is seen there."""
+
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from farl.envs.partial_views import FORWARD, IntArray, partial_views
+
+Look = Literal["alike", "color", "texture"]
+
+UNSEEN, WALL, FLOOR, GOAL = range(4)
+"""Kinds of cells as views show them."""
+COLORS = 7
+"""Number of colours: 0 is bare (grey walls, plain floor), 1 to 6 are paints."""
+VIEW_SIZE = 7
+"""Side of the square view in cells."""
+LEFT, RIGHT, AHEAD = range(3)
+"""Actions: turn left, turn right, move forward."""
+
+_PER_CELL = GOAL + 1 + COLORS
+VIEW_WIDTH = VIEW_SIZE**2 * _PER_CELL
+"""Length of an observation: of each cell in view its kind and its colour, one-hot."""
+
+
+class RoomChain:
+    """Square rooms in a row or a grid. Neighbours are joined by a doorway of one cell in the middle of their wall.
+
+    A *pose* is a free cell with a direction, numbered ``4 * cell + direction`` (0 right, 1 down, 2 left, 3 up), so that
+    a step of any number of agents is one look-up in ``following``, and what they see one in ``views``.
+
+    - ``alike``: grey walls, bare floors
+    - ``color``: each room has walls of one colour and a floor of another; pairs differ among the first 30 rooms
+    - ``texture``: as ``color``, and the floor is a random pattern of bare tiles and tiles in two colours
+
+    :param rows: rows of rooms
+    :param cols: columns of rooms
+    :param look: how rooms differ
+    :param layout_seed: of colours and patterns
+    :param goal: whether there is a goal, in the middle of the last room
+    :param room_size: side of a room in cells, odd, walls not counted
+    :raises ValueError: if a parameter is out of range
+    """
+
+    def __init__(
+        self,
+        rows: int = 1,
+        cols: int = 6,
+        look: Look = "texture",
+        layout_seed: int = 0,
+        goal: bool = False,
+        room_size: int = 7,
+    ) -> None:
+        for name, value, least in (
+            ("rows", rows, 1),
+            ("cols", cols, 1),
+            ("layout_seed", layout_seed, 0),
+            ("room_size", room_size, 3),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if room_size % 2 == 0:
+            raise ValueError(f"room_size must be odd, so that a wall has a middle; got {room_size}")
+        if look not in get_args(Look):
+            raise ValueError(f"look must be one of {', '.join(map(repr, get_args(Look)))}, got {look!r}")
+        if goal and rows * cols == 1:
+            raise ValueError("goal=True needs at least two rooms: raise rows or cols")
+        self.rows, self.cols, self.room_size = int(rows), int(cols), int(room_size)
+        self.codes = self._paint(look, np.random.default_rng(layout_seed), goal)
+        """uint8[width, height, 2], kind and colour of each cell, indexed by x and y."""
+        free = self.codes[..., 0] != WALL
+        self.reachable: npt.NDArray[np.bool_] = np.ascontiguousarray(free.T)
+        """bool[height, width], the cells that can be stood on."""
+        cells = np.argwhere(free)
+        self.positions: IntArray = np.repeat(cells, 4, axis=0)
+        """int64[P, 2], x and y of each pose."""
+        self.directions: IntArray = np.tile(np.arange(4), len(cells))
+        """int64[P], direction of each pose."""
+        self.rooms: IntArray = np.repeat(self._room_of(cells), 4)
+        """int64[P], room of each pose, counted row by row; -1 in a doorway."""
+        self.following: IntArray = self._follow(free, cells)
+        """int64[P, 3], the pose that each action leads to."""
+        self.is_goal: npt.NDArray[np.bool_] = np.repeat(self.codes[free][:, 0] == GOAL, 4)
+        """bool[P], whether a pose is on the goal."""
+        self.start = self.pose_at(0, 0, direction=0)
+        """The middle of the first room, facing right."""
+        views = partial_views(
+            self.codes, free, self.positions, self.directions, VIEW_SIZE, outside=(WALL, 0), under=(FLOOR, 0)
+        )
+        first = np.arange(VIEW_SIZE**2)[:, None] * _PER_CELL + np.array([0, GOAL + 1])
+        # Where the ones are: a hundred times smaller than the one-hot vectors themselves.
+        self._ones = (views.reshape(len(views), -1, 2) + first).reshape(len(views), -1)
+
+    @property
+    def n_rooms(self) -> int:
+        """Number of rooms."""
+        return self.rows * self.cols
+
+    def pose_at(self, row: int, col: int, direction: int) -> int:
+        """Return the pose in the middle of a room."""
+        x, y = self._middle(col), self._middle(row)
+        return int(np.flatnonzero((self.positions == (x, y)).all(axis=1))[direction])
+
+    def views(self, poses: IntArray) -> npt.NDArray[np.float32]:
+        """Return what is seen from each pose, float32[N, VIEW_WIDTH] of zeros and ones."""
+        seen = np.zeros((len(poses), VIEW_WIDTH), np.float32)
+        np.put_along_axis(seen, self._ones[poses], 1.0, axis=1)
+        return seen
+
+    def _middle(self, index: int) -> int:
+        return index * (self.room_size + 1) + 1 + self.room_size // 2
+
+    def _paint(self, look: Look, rng: np.random.Generator, goal: bool) -> npt.NDArray[np.uint8]:
+        pitch = self.room_size + 1
+        codes = np.zeros((self.cols * pitch + 1, self.rows * pitch + 1, 2), np.uint8)
+        codes[..., 0] = WALL
+        paints = 1 + rng.permutation(COLORS - 1)
+        for room in range(self.n_rooms):
+            row, col = divmod(room, self.cols)
+            left, top = col * pitch, row * pitch
+            inside = codes[left + 1 : left + pitch, top + 1 : top + pitch]
+            inside[..., 0] = FLOOR
+            if look == "alike":
+                continue
+            # Six wall colours in turn; with every round the floor's colour moves on by one against them.
+            wall, floor, second = (paints[(room + shift) % 6] for shift in (0, 1 + room // 6 % 5, 3 + room // 6 % 5))
+            # Neighbours share a wall: it takes the colour of the later room on their left and upper side.
+            frame = codes[left : left + pitch + 1, top : top + pitch + 1]
+            frame[..., 1] = np.where(frame[..., 0] == WALL, wall, frame[..., 1])
+            inside[..., 1] = floor
+            if look == "texture":
+                inside[..., 1] = rng.choice([0, floor, second], size=inside.shape[:2])
+        for row, col in np.ndindex(self.rows, self.cols):
+            if col + 1 < self.cols:
+                codes[(col + 1) * pitch, self._middle(row)] = (FLOOR, 0)
+            if row + 1 < self.rows:
+                codes[self._middle(col), (row + 1) * pitch] = (FLOOR, 0)
+        if goal:
+            codes[self._middle(self.cols - 1), self._middle(self.rows - 1)] = (GOAL, 0)
+        return codes
+
+    def _room_of(self, cells: IntArray) -> IntArray:
+        (col, row), (x, y) = np.divmod(cells.T, self.room_size + 1)
+        return np.where((x == 0) | (y == 0), -1, row * self.cols + col)
+
+    def _follow(self, free: npt.NDArray[np.bool_], cells: IntArray) -> IntArray:
+        number = np.full(free.shape, -1)
+        number[free] = np.arange(len(cells))
+        poses = np.arange(len(self.positions))
+        ahead = number[tuple((self.positions + FORWARD[self.directions]).T)]
+        turned = [4 * (poses // 4) + (self.directions + turn) % 4 for turn in (-1, 1)]
+        return np.stack([*turned, np.where(ahead < 0, poses, 4 * ahead + self.directions)], axis=1)

@@ -1,0 +1,120 @@
+import doctest
+from typing import Any
+
+import numpy as np
+import pytest
+from minigrid.core.grid import Grid
+from minigrid.core.world_object import Wall
+
+import farl.envs.room_chain.env
+from farl.envs.minigrid_views import all_partial_views
+from farl.envs.room_chain import Look, RoomChain, RoomChainEnv, RoomChainVecEnv
+from farl.envs.room_chain.layout import AHEAD, UNSEEN, WALL
+from farl.experiment.config import EnvironmentConfig
+from farl.experiment.environments import make_vec_env
+
+
+def test_examples_in_docstrings_run() -> None:
+    result = doctest.testmod(farl.envs.room_chain.env)
+    assert result.attempted
+    assert not result.failed
+
+
+def test_batched_agents_do_what_single_ones_do() -> None:
+    options: dict[str, Any] = {"rows": 2, "cols": 2, "goal": True, "max_steps": 60}
+    single, batched = RoomChainEnv(**options), RoomChainVecEnv(3, **options)
+    seen = batched.reset()
+    expected, _ = single.reset(seed=0)
+    assert (seen == expected).all()
+    for action in np.random.default_rng(0).choice(3, size=300, p=[0.2, 0.2, 0.6]):
+        seen, rewards, dones, infos = batched.step(np.full(3, action))
+        expected, reward, terminated, truncated, info = single.step(action)
+        assert all(each["position"] == info["position"] for each in infos)
+        assert (rewards == np.float32(reward)).all()
+        assert (dones == (terminated or truncated)).all()
+        if terminated or truncated:
+            assert (infos[0]["terminal_observation"] == expected).all()
+            assert infos[0]["TimeLimit.truncated"] == (not terminated)
+            expected, _ = single.reset()
+        assert (seen == expected).all()
+
+
+def test_views_are_those_of_minigrid_where_walls_hide_what_is_behind() -> None:
+    world = RoomChain(2, 2, "alike")
+    height, width = world.reachable.shape
+    grid = Grid(width, height)
+    for y, x in np.argwhere(~world.reachable):
+        grid.set(x, y, Wall())
+    kinds = all_partial_views(grid, 7)[..., 0]  # MiniGrid: 0 unseen, 1 empty, 2 wall
+    x, y = world.positions.T
+    theirs = kinds[x, y, world.directions].reshape(len(x), -1)
+    ours = world.views(np.arange(len(x))).reshape(len(x), 49, -1)[..., :4].argmax(axis=-1)
+    assert (np.array([UNSEEN, 2, WALL])[theirs] == ours).all()
+
+
+@pytest.mark.parametrize("look", ["color", "texture"])
+def test_rooms_differ_in_looks_and_alike_rooms_do_not(look: Look) -> None:
+    def middles(world: RoomChain) -> np.ndarray[Any, Any]:
+        return world.views(np.array([world.pose_at(0, col, 3) for col in range(1, world.cols - 1)]))
+
+    assert len(np.unique(middles(RoomChain(1, 14, look)), axis=0)) == 12
+    assert len(np.unique(middles(RoomChain(1, 14, "alike")), axis=0)) == 1
+
+
+def test_the_layout_seed_alone_decides_the_layout_and_the_episode_seed_the_start() -> None:
+    def start(seed: int, layout_seed: int) -> tuple[Any, Any]:
+        env = RoomChainEnv(layout_seed=layout_seed, start="random")
+        _, info = env.reset(seed=seed)
+        return env.world.codes.tobytes(), info["position"]
+
+    assert start(0, 1) == start(0, 1)
+    assert start(0, 1)[0] != start(0, 2)[0]
+    assert len({start(seed, 1)[1] for seed in range(20)}) > 5
+    assert len({start(seed, 1)[0] for seed in range(20)}) == 1
+
+
+def test_doorways_join_all_rooms() -> None:
+    world = RoomChain(2, 3)
+    reached = np.zeros(len(world.positions), bool)
+    reached[world.start] = True
+    for _ in range(200):
+        reached[world.following[reached].ravel()] = True
+    assert reached.all()
+    assert world.reachable.sum() == 6 * 49 + 7
+    assert (np.bincount(world.rooms[world.rooms >= 0]) == 4 * 49).all()
+
+
+def test_a_wall_stops_an_agent() -> None:
+    env = RoomChainEnv(rows=1, cols=1)
+    env.reset()
+    positions = [env.step(np.int64(AHEAD))[4]["position"] for _ in range(9)]
+    assert positions[-1] == (7, 4)
+
+
+def test_picture_shows_the_agent_where_it_is() -> None:
+    env = RoomChainEnv(render_mode="rgb_array", look="alike")
+    env.reset()
+    picture = env.render()
+    assert picture is not None
+    assert picture.shape == (9 * 8, 49 * 8, 3)
+    white = np.argwhere((picture == 255).all(axis=-1))
+    assert (white // 8 == 4).all()
+    assert len(white)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rows": 0}, {"look": "plain"}, {"goal": True, "cols": 1}, {"max_steps": 0}, {"start": "anywhere"}]
+)
+def test_wrong_arguments_are_named(wrong: dict[str, Any]) -> None:
+    name = next(iter(wrong))
+    with pytest.raises(ValueError, match=name):
+        RoomChainEnv(**wrong)
+    with pytest.raises(ValueError, match=name):
+        RoomChainVecEnv(2, **wrong)
+
+
+def test_a_configuration_can_name_it() -> None:
+    venv = make_vec_env(EnvironmentConfig(id="farl/RoomChain-v0", n_envs=2, kwargs={"cols": 3, "look": "color"}), 0)
+    assert venv.reset().shape == (2, 539)
+    assert venv.get_attr("reachable")[0].sum() == 3 * 49 + 2
+    venv.close()
