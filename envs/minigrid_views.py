@@ -1,4 +1,4 @@
-"""Every partial view of a MiniGrid world at once: replaces `MiniGridEnv.gen_obs`, which walks each view cell by cell."""
+"""Every partial view of a MiniGrid world at once: replaces `gen_obs`, which walks each view cell by cell."""
 
 import numpy as np
 import numpy.typing as npt

@@ -87,7 +87,7 @@ class RoomChainEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
         self.starts = start_poses(self.world, start)
         self.max_steps = checked_max_steps(max_steps)
         self.observation_space = spaces.Box(0.0, 1.0, (VIEW_WIDTH,), np.float32)
-        self.action_space = spaces.Discrete(3)  # type: ignore[assignment]
+        self.action_space = spaces.Discrete(3)
         self.render_mode = render_mode
         self._pose, self._elapsed = self.world.start, 0
 
@@ -117,7 +117,8 @@ class RoomChainEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
         return draw_rooms(self.world, self._pose) if self.render_mode == "rgb_array" else None
 
     def _observation(self) -> npt.NDArray[np.float32]:
-        return self.world.views(np.array([self._pose]))[0]
+        (view,) = self.world.views(np.array([self._pose]))
+        return view
 
     def _info(self) -> dict[str, Any]:
         x, y = self.world.positions[self._pose].tolist()

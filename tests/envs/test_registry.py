@@ -9,7 +9,7 @@ import farl.envs
 from farl.envs.registry import FAMILIES, MINIGRID, ROOM_CHAINS, EnvSpec, register
 
 
-@pytest.mark.parametrize("spec", (*MINIGRID, *ROOM_CHAINS), ids=lambda spec: spec.id)
+@pytest.mark.parametrize("spec", [*MINIGRID, *ROOM_CHAINS], ids=lambda spec: spec.id)
 @pytest.mark.filterwarnings("ignore:.*not have a render mode.*", "ignore:.*was not initialized with.*render_mode.*")
 def test_every_registered_configuration_passes_gymnasiums_checker(spec: EnvSpec) -> None:
     check_env(gym.make(spec.id).unwrapped, skip_render_check=True)
