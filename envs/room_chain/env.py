@@ -117,7 +117,7 @@ class RoomChainEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
         return draw_rooms(self.world, self._pose) if self.render_mode == "rgb_array" else None
 
     def _observation(self) -> npt.NDArray[np.float32]:
-        (view,) = self.world.views(np.array([self._pose]))
+        view: npt.NDArray[np.float32] = self.world.views(np.array([self._pose]))[0]
         return view
 
     def _info(self) -> dict[str, Any]:
