@@ -38,8 +38,8 @@ class NovelD(RND):
             **super().prepare(transitions),
             "inputs_before": before,
             "features_before": self.target(before),
-            "code_before": self.hash(transitions.observations[:, -self.channels :]),
-            "code": self.hash(transitions.next_observations[:, -self.channels :]),
+            "code_before": self.hash(self.newest(transitions.observations)),
+            "code": self.hash(self.newest(transitions.next_observations)),
         }
 
     def evaluate(self, predictor: Predictor, prepared: Prepared) -> Prepared:

@@ -8,15 +8,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from farl.curiosity.encoders import image_to_float
 from farl.curiosity.episodic import EpisodicCounts
+from farl.curiosity.features import Whitened
 from farl.curiosity.hashing import ExactHash, SimHash
-from farl.curiosity.module import ActionSpec, CuriosityModule, ModuleConfig, Predictor, Prepared, Transitions
-from farl.curiosity.normalisation import ObservationNorm
+from farl.curiosity.module import ActionSpec, ModuleConfig, Predictor, Prepared, Transitions
 from farl.fragmentation.statistics import rank_in_fragment
 
 
-class PseudoCount(CuriosityModule):
+class PseudoCount(Whitened):
     """Rewards ``1 / sqrt(n)``, n being how often the code of what is seen has been seen, this time included.
 
     Tang et al., "#Exploration: a study of count-based exploration for deep reinforcement learning" (NeurIPS 2017),
@@ -39,20 +38,12 @@ class PseudoCount(CuriosityModule):
         frame_stack: int = 1,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.channels = shape[0] // frame_stack
-        shape = (self.channels, *shape[1:])
+        super().__init__(shape, frame_stack)
         generator = torch.Generator().manual_seed(seed)
-        size = math.prod(shape)
-        self.norm = None if bits is None else ObservationNorm(shape)
+        size = math.prod(self.shape)
         self.hash = ExactHash(size, generator) if bits is None else SimHash(size, bits, generator)
         self.predictor = nn.Identity()
         self.counts = EpisodicCounts() if scope == "episodic" else _LifelongCounts()
-
-    def warm_up(self, transitions: Transitions) -> None:
-        """Update the observation norm, on which codes of what looks alike depend."""
-        if self.norm is not None:
-            self.norm.update(image_to_float(transitions.next_observations[:, -self.channels :]))
 
     @torch.no_grad()
     def prepare(self, transitions: Transitions) -> Prepared:
@@ -69,8 +60,9 @@ class PseudoCount(CuriosityModule):
         return visits.float().rsqrt()
 
     def _code(self, observations: Tensor) -> Tensor:
-        newest = observations[:, -self.channels :]
-        code: Tensor = self.hash(newest if self.norm is None else self.norm(image_to_float(newest)))
+        code: Tensor = self.hash(
+            self.whiten(observations) if isinstance(self.hash, SimHash) else self.newest(observations)
+        )
         return code
 
 

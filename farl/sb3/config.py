@@ -1,12 +1,11 @@
 """The settings of ``FAR(Algorithm)(..., far=...)``, as typed and validated as the YAML that may hold them."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from farl.curiosity.module import ModuleConfig
-from farl.curiosity.registry import MODULES
+from farl.curiosity.registry import AnyModuleConfig
 from farl.curiosity.rnd import RNDConfig
 from farl.fragmentation import Criterion, Quantile, Random, Ratio, Uniform, ZScore
 from farl.settings import StrictModel
@@ -92,12 +91,6 @@ class UniformConfig(StrictModel):
 
 
 CriterionConfig = Annotated[ZScoreConfig | RatioConfig | RandomConfig | UniformConfig, Field(discriminator="name")]
-
-
-if TYPE_CHECKING:
-    AnyModuleConfig = ModuleConfig
-else:  # the registry decides what a config can name
-    AnyModuleConfig = Annotated[Union[tuple(MODULES.values())], Field(discriminator="name")]  # noqa: UP007
 
 
 class RecallConfig(StrictModel):
