@@ -1,6 +1,6 @@
 """Many predictors at once: the modules in use, stacked, evaluated and trained in single batched calls."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,13 +8,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
+from torch.optim.adam import adam
 
 from farl.curiosity.module import CuriosityModule, Predictor, Prepared
+from farl.curiosity.stacked import stacked_forward
 from farl.fragmentation.statistics import rank_in_fragment
 
 IntArray = npt.NDArray[np.int64]
 ModuleState = dict[str, Any]
 """One fragment's predictor: ``parameters``, ``first_moment``, ``second_moment`` (name -> tensor) and ``steps``."""
+
+_PARTS = ("parameters", "first_moment", "second_moment")
+_READING = 8  # samples: reading one module's weights takes about as long as evaluating so many
 
 
 class Tiles(NamedTuple):
@@ -33,17 +38,19 @@ class Tiles(NamedTuple):
 
 
 def tile(slots: IntArray) -> Tiles:
-    """Sort B samples by slot into rows of width ``B / (number of distinct slots)``, rounded up.
+    """Sort B samples by slot into rows of equal width, as a batched product needs them.
 
-    A batched product needs equal rows. With this width there are less than twice as many rows as distinct slots, so at
-    most
-    twice the samples are computed, however unevenly they fall: the cost grows with the samples, not with the modules.
+    Narrow rows read the weights of a slot with many samples again and again, wide ones compute places that no sample
+    fills. The width is the one for which both together cost least. So less than twice as many samples are computed as
+    there are, and ten a slot, however unevenly they fall: the cost grows with the samples, not with the modules.
 
     :param slots: int64[B], B > 0
     """
     distinct, position, count = np.unique(slots, return_inverse=True, return_counts=True)
-    width = -(-len(slots) // len(distinct))
-    rows = -(-count // width)
+    widths = np.append(np.unique(count), -(-len(slots) // len(distinct)))
+    rows_for = -(-count // widths[:, None])
+    best = np.argmin(rows_for.sum(axis=1) * (widths + _READING))
+    width, rows = int(widths[best]), rows_for[best]
     order = np.argsort(position, kind="stable")
     rank = np.empty_like(position)
     rank[order] = np.arange(len(slots)) - np.repeat(np.cumsum(count) - count, count)
@@ -59,7 +66,7 @@ class ModuleBank:
 
     Fragments are loaded into slots and unloaded into long-term memory; a call touches only the slots of the
     fragments it names. Training is one Adam step per fragment and call, each fragment exactly as if it were trained
-    alone.
+    alone. All parameters of a module lie in one row, so that whatever is done to a module is one operation.
 
     :param module: gives the predictor's form and initial parameters, the surprisal and the loss
     :param learning_rate: of Adam (betas 0.9 and 0.999, epsilon 1e-8)
@@ -68,53 +75,61 @@ class ModuleBank:
     def __init__(self, module: CuriosityModule, learning_rate: float = 1e-4) -> None:
         self.module = module
         self.learning_rate = learning_rate
-        self._initial = {name: tensor.detach().clone() for name, tensor in module.predictor.named_parameters()}
-        self._zeros = {name: torch.zeros_like(tensor) for name, tensor in self._initial.items()}
-        self._slots: dict[int, int] = {}
+        self._stacked = stacked_forward(module.predictor) if module.takes_stacked_samples else None
+        parameters = {name: tensor.detach() for name, tensor in module.predictor.named_parameters()}
+        self._shapes = {name: tensor.shape for name, tensor in parameters.items()}
+        self._sizes = [tensor.numel() for tensor in parameters.values()]
+        self._initial = torch.cat([tensor.flatten() for tensor in parameters.values()] or [torch.zeros(0)])
+        self._stack = self._initial.new_empty((len(_PARTS), 0, len(self._initial)))
+        self._steps = self._initial.new_zeros(0)
+        self._fragment_ids: list[int] = []
+        self._slot_of: IntArray = np.full(16, -1)  # of each fragment id so far, -1 where not loaded
         self._free: list[int] = []
-        self._parameters = {name: tensor.new_empty((0, *tensor.shape)) for name, tensor in self._initial.items()}
-        self._first_moment = {name: tensor.clone() for name, tensor in self._parameters.items()}
-        self._second_moment = {name: tensor.clone() for name, tensor in self._parameters.items()}
-        self._steps = torch.zeros(0, dtype=torch.int64)
-        self._gathered: tuple[IntArray, dict[str, Tensor]] | None = None
+        self._gathered_slots: IntArray = np.empty(0, np.int64)
+        self._gathered = self._initial.new_empty((0, len(self._initial)))
 
     @property
     def fragment_ids(self) -> list[int]:
         """Ids of the fragments loaded."""
-        return list(self._slots)
+        return list(self._fragment_ids)
 
     @property
     def module_bytes(self) -> int:
         """Size of one module: its parameters and Adam's two moments, in bytes."""
-        return 3 * sum(tensor.nbytes for tensor in self._initial.values())
+        return len(_PARTS) * self._initial.nbytes
 
-    def __contains__(self, fragment_id: object) -> bool:
-        return fragment_id in self._slots
+    def __contains__(self, fragment_id: int) -> bool:
+        return fragment_id < len(self._slot_of) and bool(self._slot_of[fragment_id] >= 0)
+
+    def missing(self, fragment_ids: IntArray) -> list[int]:
+        """Return those of the fragments, int64[B], that are not loaded, each once."""
+        self._make_room_for(int(fragment_ids.max()))
+        absent = fragment_ids[self._slot_of[fragment_ids] < 0]
+        return np.unique(absent).tolist() if len(absent) else []
 
     def initial_state(self) -> ModuleState:
         """Return the state that every fragment starts from; its tensors are shared, not copied."""
-        return {
-            "parameters": dict(self._initial),
-            "first_moment": dict(self._zeros),
-            "second_moment": dict(self._zeros),
-            "steps": 0,
-        }
+        zeros = torch.zeros_like(self._initial)
+        rows = dict(zip(_PARTS, (self._initial, zeros, zeros), strict=True))
+        return {part: self._named(row) for part, row in rows.items()} | {"steps": 0}
 
     def load(self, fragment_id: int, state: ModuleState) -> None:
         """Copy the state of a fragment into a slot.
 
         :raises ValueError: if it is loaded already
         """
-        if fragment_id in self._slots:
+        if fragment_id in self:
             raise ValueError(f"fragment {fragment_id} is loaded already")
         if not self._free:
             self._grow()
         slot = self._free.pop()
-        self._slots[fragment_id] = slot
-        for stack, key in self._stacks():
-            for name, tensor in state[key].items():
-                stack[name][slot] = tensor
+        for stack, part in zip(self._stack, _PARTS, strict=True):
+            for name, tensor in self._named(stack[slot]).items():
+                tensor.copy_(state[part][name])
         self._steps[slot] = state["steps"]
+        self._make_room_for(fragment_id)
+        self._slot_of[fragment_id] = slot
+        self._fragment_ids.append(fragment_id)
         self._forget_gathered(np.array([slot]))
 
     def unload(self, fragment_id: int) -> ModuleState:
@@ -123,7 +138,9 @@ class ModuleBank:
         :raises KeyError: if it is not loaded
         """
         state = self.state(fragment_id)
-        self._free.append(self._slots.pop(fragment_id))
+        self._free.append(int(self._slot_of[fragment_id]))
+        self._slot_of[fragment_id] = -1
+        self._fragment_ids.remove(fragment_id)
         return state
 
     def state(self, fragment_id: int) -> ModuleState:
@@ -131,11 +148,11 @@ class ModuleBank:
 
         :raises KeyError: if it is not loaded
         """
-        slot = self._slots[fragment_id]
-        state: ModuleState = {
-            key: {name: tensor[slot].to("cpu", copy=True) for name, tensor in stack.items()}
-            for stack, key in self._stacks()
-        }
+        if fragment_id not in self:
+            raise KeyError(f"fragment {fragment_id} is not loaded")
+        slot = self._slot_of[fragment_id]
+        rows = self._stack[:, slot].to("cpu", copy=True)
+        state: ModuleState = {part: self._named(row) for part, row in zip(_PARTS, rows, strict=True)}
         return state | {"steps": int(self._steps[slot])}
 
     def surprisal(self, fragment_ids: IntArray, prepared: Prepared) -> Tensor:
@@ -153,7 +170,7 @@ class ModuleBank:
         :param fragment_ids: int64[B], B > 0; all of them loaded
         :param prepared: what ``CuriosityModule.prepare`` returned for the B samples
         """
-        tiles, parameters = self._gather(tile(self._slots_of(fragment_ids)))
+        tiles, parameters = self._gather(tile(self._slot_of[fragment_ids]))
         outputs = self._per_row(self.module.evaluate, parameters, tiles, prepared)
         return {name: rows[tiles.row, tiles.column] for name, rows in outputs.items()}
 
@@ -164,54 +181,44 @@ class ModuleBank:
         :param fragment_ids: int64[B], B > 0; all of them loaded
         :param prepared: what ``CuriosityModule.prepare`` returned for the B samples
         """
-        if not self._initial:
+        if not self._sizes:
             return torch.zeros(len(fragment_ids))  # a module without a network has nothing to learn
-        slots, member = np.unique(self._slots_of(fragment_ids), return_inverse=True)
+        slots, member = np.unique(self._slot_of[fragment_ids], return_inverse=True)
         tiles = tile(member)
-        rows = torch.from_numpy(slots)
-        parameters = {name: _take(stack, rows).requires_grad_() for name, stack in self._parameters.items()}
-        tiled = {name: _take(tensor, tiles.slots) for name, tensor in parameters.items()}
-        losses = self._per_row(self._loss, tiled, tiles, prepared)["loss"][tiles.row, tiles.column]
+        parameters = _take(self._stack[0], torch.from_numpy(slots)).requires_grad_()
+        one_row_each = len(tiles.slots) == len(slots)
+        rows = parameters if one_row_each else parameters[tiles.slots]
+        losses = self._per_row(self._loss, rows, tiles, prepared)["loss"][tiles.row, tiles.column]
         share = torch.from_numpy(1.0 / np.bincount(member))[torch.from_numpy(member)].to(losses)
-        gradients = torch.autograd.grad((losses * share).sum(), list(parameters.values()))
-        self._adam(rows, dict(zip(parameters, gradients, strict=True)))
+        (gradients,) = torch.autograd.grad((losses * share).sum(), [parameters])
+        self._adam(slots, gradients)
         self._forget_gathered(slots)
         return losses.detach()
 
-    def _gather(self, tiles: Tiles) -> tuple[Tiles, dict[str, Tensor]]:
-        """Return tiles with the parameters of their rows, copying only those of rows that the last call did not have.
+    def _gather(self, tiles: Tiles) -> tuple[Tiles, Tensor]:
+        """Return tiles with the parameters of their rows, copying only those of rows that the last calls did not have.
 
         An agent mostly stays where it is: from one step to the next few slots change, and the rows of tiles may come
         in any order, so those that are still there keep their place.
         """
-        if len(tiles.slots) == 1:
-            return tiles, {name: _take(stack, tiles.slots) for name, stack in self._parameters.items()}
-        if self._gathered is None or len(self._gathered[0]) != len(tiles.slots):
-            stale, place = np.arange(len(tiles.slots)), np.arange(len(tiles.slots))
-            self._gathered = (
-                tiles.slots.numpy().copy(),
-                {
-                    name: stack.new_empty((len(tiles.slots), *stack.shape[1:]))
-                    for name, stack in self._parameters.items()
-                },
-            )
-        else:
-            place, stale = _keep_places(self._gathered[0], tiles.slots.numpy())
-        slots, parameters = self._gathered
+        count = len(tiles.slots)
+        if count == 1:
+            return tiles, _take(self._stack[0], tiles.slots)
+        if count > len(self._gathered_slots):
+            self._gathered_slots = np.full(count, -1)
+            self._gathered = self._gathered.new_empty((count, self._gathered.shape[1]))
+        slots, parameters = self._gathered_slots[:count], self._gathered[:count]
+        place, stale = _keep_places(slots, tiles.slots.numpy())
         slots[place] = tiles.slots.numpy()
         if len(stale):
-            into, rows = torch.from_numpy(stale), torch.from_numpy(slots[stale])
-            for name, stack in self._parameters.items():
-                parameters[name][into] = stack[rows]
+            parameters[torch.from_numpy(stale)] = self._stack[0, torch.from_numpy(slots[stale])]
         order = torch.from_numpy(np.argsort(place))
-        return Tiles(
-            torch.from_numpy(slots), tiles.samples[order], torch.from_numpy(place)[tiles.row], tiles.column
-        ), parameters
+        into = torch.from_numpy(place)
+        return Tiles(torch.from_numpy(slots), tiles.samples[order], into[tiles.row], tiles.column), parameters
 
     def _forget_gathered(self, slots: IntArray) -> None:
         """Note that the parameters in some slots have changed."""
-        if self._gathered is not None:
-            self._gathered[0][np.isin(self._gathered[0], slots)] = -1
+        self._gathered_slots[np.isin(self._gathered_slots, slots)] = -1
 
     def _loss(self, predictor: Predictor, prepared: Prepared) -> Prepared:
         return {"loss": self.module.loss(predictor, prepared)}
@@ -219,11 +226,18 @@ class ModuleBank:
     def _per_row(
         self,
         function: Callable[[Predictor, Prepared], Prepared],
-        parameters: dict[str, Tensor],
+        parameters: Tensor,
         tiles: Tiles,
         prepared: Prepared,
     ) -> Prepared:
-        """Evaluate a function of predictor and samples for each row of tiles with its own parameters, [T, W, ...]."""
+        """Evaluate a function of predictor and samples for each row of tiles with its own parameters, [T, W, ...].
+
+        :param parameters: float32[T, P]
+        """
+        named = self._named(parameters)
+        rows = {name: tensor[tiles.samples] for name, tensor in prepared.items()}
+        if (stacked := self._stacked) is not None:
+            return function(lambda inputs: stacked(named, inputs), rows)
 
         def one_row(parameters: dict[str, Tensor], prepared: Prepared) -> Prepared:
             def predictor(*inputs: Any) -> Any:
@@ -232,42 +246,51 @@ class ModuleBank:
             return function(predictor, prepared)
 
         if len(tiles.slots) == 1:  # one module needs no batching over modules: about three times less overhead
-            only = {name: tensor[0] for name, tensor in parameters.items()}
-            outputs = one_row(only, {name: tensor[tiles.samples[0]] for name, tensor in prepared.items()})
+            only = {name: tensor[0] for name, tensor in named.items()}
+            outputs = one_row(only, {name: tensor[0] for name, tensor in rows.items()})
             return {name: tensor[None] for name, tensor in outputs.items()}
-        rows = {name: tensor[tiles.samples] for name, tensor in prepared.items()}
-        return vmap(one_row, randomness="different")(parameters, rows)
+        return vmap(one_row, randomness="different")(named, rows)
 
     @torch.no_grad()
-    def _adam(self, rows: Tensor, gradients: dict[str, Tensor]) -> None:
-        """Adam on some slots only: torch's own would also move the slots that have no sample, by their momentum."""
-        self._steps[rows] += 1
-        steps = self._steps[rows].to(torch.float64)
-        for name, gradient in gradients.items():
-            shape = (-1, *[1] * (gradient.dim() - 1))
-            first, second = self._first_moment[name], self._second_moment[name]
-            first[rows] = mean = torch.lerp(first[rows], gradient, 0.1)
-            second[rows] = spread = torch.lerp(second[rows], gradient.square(), 0.001)
-            size = (self.learning_rate / (1 - 0.9**steps)).to(gradient).view(shape)
-            scale = (1 - 0.999**steps).sqrt().to(gradient).view(shape)
-            self._parameters[name][rows] -= size * mean / (spread.sqrt() / scale + 1e-8)
+    def _adam(self, slots: IntArray, gradients: Tensor) -> None:
+        """Adam on some slots only: torch's optimiser would also move those that have no sample, by their momentum."""
+        parameters, first, second = self._stack
+        rows = slots.tolist()
+        adam(
+            [parameters[row] for row in rows],
+            list(gradients),
+            [first[row] for row in rows],
+            [second[row] for row in rows],
+            [],
+            [self._steps[row] for row in rows],
+            fused=True,  # in place: on large stacks, intermediate results would cost more than the arithmetic
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self.learning_rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
-    def _slots_of(self, fragment_ids: IntArray) -> IntArray:
-        distinct, inverse = np.unique(fragment_ids, return_inverse=True)
-        return np.array([self._slots[int(fragment_id)] for fragment_id in distinct], np.int64)[inverse]
+    def _named(self, flat: Tensor) -> dict[str, Tensor]:
+        """View rows of parameters, [..., P], by name: [..., *shape]."""
+        parts = torch.split(flat, self._sizes, dim=-1)
+        return {
+            name: part.view(*flat.shape[:-1], *shape)
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
+        }
 
-    def _stacks(self) -> Iterable[tuple[dict[str, Tensor], str]]:
-        yield self._parameters, "parameters"
-        yield self._first_moment, "first_moment"
-        yield self._second_moment, "second_moment"
+    def _make_room_for(self, fragment_id: int) -> None:
+        """Let the table of slots reach up to an id: ids count up, and doubling is cheap on average."""
+        if fragment_id >= len(self._slot_of):
+            self._slot_of = np.append(self._slot_of, np.full(2 * fragment_id - len(self._slot_of), -1))
 
     def _grow(self) -> None:
         """Double the number of slots."""
         old = len(self._steps)
         new = max(1, 2 * old)
-        for stack, _ in self._stacks():
-            for name, tensor in stack.items():
-                stack[name] = torch.cat([tensor, tensor.new_zeros((new - old, *tensor.shape[1:]))])
+        self._stack = torch.cat([self._stack, self._stack.new_zeros((len(_PARTS), new - old, len(self._initial)))], 1)
         self._steps = torch.cat([self._steps, self._steps.new_zeros(new - old)])
         self._free += range(old, new)
 

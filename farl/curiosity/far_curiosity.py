@@ -258,9 +258,8 @@ class FARCuriosity:
         self.reward_norm.forget(fragment_id)
 
     def _ensure_loaded(self, fragment_ids: npt.NDArray[np.int64]) -> None:
-        for fragment_id in np.unique(fragment_ids).tolist():
-            if fragment_id not in self.bank:
-                self.bank.load(fragment_id, self.memory[fragment_id])
+        for fragment_id in self.bank.missing(fragment_ids):
+            self.bank.load(fragment_id, self.memory[fragment_id])
 
     def _store_unused(self) -> None:
         in_use = set(self.controller.active.tolist())

@@ -64,6 +64,9 @@ class CuriosityModule(nn.Module, ABC):
 
     predictor: nn.Module
     """The predictor that every fragment starts from. Starting all alike makes a fresh fragment's errors comparable."""
+    takes_stacked_samples = False
+    """Whether ``evaluate`` and ``loss`` also take many fragments at once, [T, W, ...] instead of [B, ...], because they
+    work on the last dimensions only. Then a plain predictor needs no ``vmap`` and is faster."""
 
     @abstractmethod
     def warm_up(self, transitions: Transitions) -> None:

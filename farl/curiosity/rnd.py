@@ -28,6 +28,8 @@ class RND(RandomFeatures):
     :raises ValueError: if the channels cannot be divided into frame_stack frames
     """
 
+    takes_stacked_samples = True
+
     def __init__(
         self,
         shape: tuple[int, ...],
