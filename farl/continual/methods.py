@@ -19,7 +19,7 @@ from farl.particles.resampling import Resampling
 from farl.particles.weighted import WeightedParticleFilter
 from farl.particles.weights import EssFloorTempering, FixedTempering
 
-SGD_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+SGD_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 ADAM_RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01)
 
 
@@ -154,7 +154,8 @@ _EVEN = FixedTempering(0.0)
 _EWC_STRENGTHS = (1.0, 10.0, 100.0)
 _SI_STRENGTHS = (0.01, 0.1, 1.0)
 _LWF_STRENGTHS = (0.1, 0.5, 2.0)
-_FEW_RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
+_FEW_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+_FEWER_RATES = (0.001, 0.003, 0.01, 0.03)
 
 METHODS: dict[str, Method] = {
     "sgd": Method(_single()),
@@ -176,12 +177,12 @@ METHODS: dict[str, Method] = {
     "wpf-mixture": Method(_particles(motion="mixture", init="independent"), rates=_FEW_RATES, many=True),
     "wpf-pull": Method(_particles(pull=0.01), rates=_FEW_RATES, many=True),
     "wpf-resample": Method(_particles(resampling=Resampling()), rates=_FEW_RATES, many=True),
-    "wpf-ewc": Method(_particles(lambda s: EWC(s.strength)), rates=(0.01, 0.03), strengths=(1.0, 10.0), many=True),
+    "wpf-ewc": Method(_particles(lambda s: EWC(s.strength)), rates=_FEWER_RATES, strengths=(1.0, 10.0), many=True),
     "wpf-si": Method(
-        _particles(lambda s: SynapticIntelligence(s.strength)), rates=(0.01, 0.03), strengths=(0.01, 0.1), many=True
+        _particles(lambda s: SynapticIntelligence(s.strength)), rates=_FEWER_RATES, strengths=(0.01, 0.1), many=True
     ),
     "wpf-lwf": Method(
-        _particles(lambda s: LearningWithoutForgetting(s.strength)), rates=(0.01, 0.03), strengths=(0.5, 2.0), many=True
+        _particles(lambda s: LearningWithoutForgetting(s.strength)), rates=_FEWER_RATES, strengths=(0.5, 2.0), many=True
     ),
     "last-layer-1": Method(lambda s: _LastLayerLearner(s, 1), rates=(0.03, 0.1, 0.3, 1.0)),
     "last-layer": Method(_LastLayerLearner, rates=(0.03, 0.1, 0.3, 1.0), many=True),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch._C import _functorch as functorch
+from torch._functorch.pyfunctorch import temporarily_pop_interpreter_stack
+from torch._functorch.vmap import lazy_load_decompositions, vmap_increment_nesting  # type: ignore[attr-defined]
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+lazy_load_decompositions()
 
 
 class GradientPool:
@@ -68,62 +74,76 @@ class _StackedLinear(torch.autograd.Function):
         return of_inputs, of_weight, gradient.sum(1) if ctx.needs_input_grad[2] else None, None
 
 
-class _Linear(torch.autograd.Function):
-    """``F.linear`` that becomes :class:`_StackedLinear` under vmap over stacked weights."""
-
-    @staticmethod
-    def forward(inputs: Tensor, weight: Tensor, bias: Tensor | None, pool: GradientPool) -> Tensor:
-        return F.linear(inputs, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        # Never differentiated as it is: gradients are taken outside vmap, where the stacked form has replaced it.
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        pool: GradientPool,
-    ) -> tuple[Tensor, int]:
-        product = _StackedLinear.apply(  # type: ignore[no-untyped-call]
-            inputs if in_dims[0] is None else _stacked(inputs, in_dims[0], info),
-            _stacked(weight, in_dims[1], info),
-            None if bias is None else _stacked(bias, in_dims[2], info),
-            pool,
-        )
-        return product, 0
+def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, pool: GradientPool) -> Tensor:
+    return _StackedLinear.apply(inputs, weight, bias, pool)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class _CrossEntropy(torch.autograd.Function):
-    """The mean cross entropy of integer targets, in one call for all particles under vmap."""
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The mean cross entropies [n] of logits [n, batch, classes] and targets [n, batch] or [batch].
 
-    @staticmethod
-    def forward(logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], logits: Tensor, targets: Tensor) -> tuple[Tensor, int]:
-        logits, targets = _stacked(logits, in_dims[0], info), _stacked(targets, in_dims[1], info)
-        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        return losses.view(targets.shape).mean(1), 0
+    Classes come first there: a softmax over a few neighbouring numbers is not vectorised, and costs five times as much.
+    """
+    targets = targets.expand(logits.shape[:2])
+    classes_first = logits.movedim(-1, 0).reshape(1, logits.shape[-1], -1)
+    losses = F.cross_entropy(classes_first, targets.reshape(1, -1), reduction="none")
+    return losses.view(targets.shape).mean(1)
 
 
-def _stacked(value: Tensor, where: int | None, info: Any) -> Tensor:
-    return value.expand(info.batch_size, *value.shape) if where is None else value.movedim(where, 0)
+class Substitute:
+    """``torch.func.functional_call`` for a module that is called again and again: tensors' places are found once.
+
+    Tied parameters stay tied; buffers that the module replaces are replaced in the state as well.
+
+    Args:
+        module: The module; the places of its parameters and buffers must not change.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        names = {id(tensor): name for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+        self._places: list[tuple[dict[str, Any], str, str]] = [
+            (store, key, names[id(tensor)])
+            for layer in module.modules()
+            for store in (layer._parameters, layer._buffers)
+            for key, tensor in store.items()
+            if tensor is not None
+        ]
+
+    def __call__(self, state: dict[str, Tensor], inputs: Sequence[Any]) -> Any:
+        """Return ``module(*inputs)`` with the parameters and buffers of ``state``."""
+        own = [store[key] for store, key, _ in self._places]
+        for store, key, name in self._places:
+            store[key] = state[name]
+        try:
+            return self.module(*inputs)
+        finally:
+            for (store, key, name), tensor in zip(self._places, own, strict=True):
+                state[name], store[key] = store[key], tensor
+
+
+def call_stacked(function: Callable[..., Any], n: int, args: Sequence[Any], stacked: Sequence[bool]) -> Any:
+    """Return ``torch.vmap(function, in_dims=[0 if s else None for s in stacked], randomness="different")(*args)``.
+
+    The arguments are tensors or dictionaries of tensors, with a first axis of ``n`` where they are stacked. Without
+    the checks and the handling of nested structures by which vmap itself costs more than a small network.
+    """
+    with vmap_increment_nesting(n, "different") as level:
+
+        def wrapped(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: functorch._add_batch_dim(part, 0, level) for name, part in value.items()}
+            return functorch._add_batch_dim(value, 0, level)
+
+        results = function(*(wrapped(arg) if s else arg for arg, s in zip(args, stacked, strict=True)))
+        return tree_map(lambda value: functorch._remove_batch_dim(value, level, n, 0), results)
 
 
 class BatchedLayers(TorchFunctionMode):
     """While active, vmapped linear layers and cross entropies run in these forms; results are equal up to rounding.
 
-    For use with gradients taken outside of vmap, as the ensemble does.
+    The stacked tensors are taken out of vmap's wrappers and the results put back, which costs a tenth of what an
+    ``autograd.Function`` with a rule for vmap does. For one level of vmap, with gradients taken outside of it, as the
+    ensemble does; anything else is left to vmap.
     """
 
     def __init__(self, pool: GradientPool) -> None:
@@ -133,11 +153,36 @@ class BatchedLayers(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is F.linear and not kwargs and args[0].dim() == 2:
-            return _Linear.apply(*args, *(None,) * (3 - len(args)), self.pool)  # type: ignore[no-untyped-call]
-        if func is F.cross_entropy and _is_plain(args, kwargs or {}):
-            return _CrossEntropy.apply(*args[:2])  # type: ignore[no-untyped-call]
+        if func is F.linear and not kwargs and args[0].dim() == 2 and _is_stacked(args[1], *args):
+            inputs, weight, bias = (*args, None)[:3]
+            return _stacked_call(_linear, inputs, weight, bias, self.pool)
+        if func is F.cross_entropy and _is_plain(args, kwargs or {}) and _is_stacked(args[0], *args):
+            return _stacked_call(_cross_entropy, *args[:2])
         return func(*args, **(kwargs or {}))
+
+
+def _is_stacked(value: Any, *others: Any) -> bool:
+    """Whether ``value`` has vmap's axis, there is one level of vmap and nothing else, and the others may join it."""
+    if functorch.maybe_current_level() != 1 or not functorch.is_batchedtensor(value):
+        return False
+    return all(
+        not functorch.is_functorch_wrapped_tensor(other) or functorch.is_batchedtensor(other)
+        for other in others
+        if isinstance(other, Tensor)
+    )
+
+
+def _stacked_call(function: Callable[..., Tensor], *args: Any) -> Tensor:
+    """Call ``function`` outside of vmap, on stacked tensors with the axis of vmap first."""
+    with temporarily_pop_interpreter_stack():
+        result = function(*(_unwrapped(value) for value in args))
+    return functorch._add_batch_dim(result, 0, 1)
+
+
+def _unwrapped(value: Any) -> Any:
+    if not isinstance(value, Tensor) or not functorch.is_batchedtensor(value):
+        return value
+    return functorch.get_unwrapped(value).movedim(functorch.maybe_get_bdim(value), 0)
 
 
 _PLAIN = {"weight": None, "size_average": None, "ignore_index": -100, "reduce": None, "reduction": "mean"}

@@ -13,9 +13,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
-from farl.particles.batching import BatchedLayers, GradientPool, ReducedPrecision
+from farl.particles.batching import BatchedLayers, GradientPool, ReducedPrecision, Substitute, call_stacked
 from farl.particles.initialisation import Initialisation, draw_particles
 
 Backend = Literal["auto", "vmap", "chunked", "loop"]
@@ -105,6 +104,7 @@ class ParticleEnsemble:
         _refuse_hidden_state(module)
         self.device = torch.device(device) if device is not None else first.device
         self.module = copy.deepcopy(module).to(self.device)
+        self._substitute = Substitute(self.module)
         self.autocast = autocast
         self.bytes_per_particle = sum(
             v.numel() * v.element_size() for v in (*self.module.parameters(), *self.module.buffers())
@@ -121,6 +121,7 @@ class ParticleEnsemble:
         self._pool = GradientPool()
         self._chunks: list[slice] = []
         self._leaves: list[dict[str, Tensor]] = []
+        self._views: list[dict[str, Tensor]] = []
         if backend == "vmap":
             self._partition(n_particles)
         elif backend == "chunked":
@@ -147,6 +148,7 @@ class ParticleEnsemble:
             {name: self.parameters[name][chunk].detach().requires_grad_() for name in self._trainable}
             for chunk in self._chunks
         ]
+        self._views = [{name: p[chunk] for name, p in self.parameters.items()} for chunk in self._chunks]
 
     @property
     def chunks(self) -> list[slice]:
@@ -195,7 +197,7 @@ class ParticleEnsemble:
             state = {**parameters, **buffers}
 
             def network(*inputs: Any) -> Any:
-                outputs = functional_call(self.module, state, inputs)
+                outputs = self._substitute(state, inputs)
                 if self.autocast is not None and isinstance(outputs, Tensor):
                     return outputs.to(torch.float32)
                 return outputs
@@ -203,7 +205,8 @@ class ParticleEnsemble:
             return function(network, *batch), {name: state[name] for name in buffers}
 
         reduced = ReducedPrecision(self.autocast) if self.autocast is not None else contextlib.nullcontext()
-        if len(next(iter(parameters.values()))) == 1:
+        n = len(next(iter(parameters.values())))
+        if n == 1:
             with reduced:
                 value, new = single(
                     {name: p.squeeze(0) for name, p in parameters.items()},
@@ -211,9 +214,9 @@ class ParticleEnsemble:
                     *([b.squeeze(0) for b in batch] if per_particle else batch),
                 )
             return value.unsqueeze(0), {name: b.unsqueeze(0) for name, b in new.items()}
-        where = (0, 0, *((0 if per_particle else None,) * len(batch)))
+        stacked = (True, True, *(per_particle for _ in batch))
         with BatchedLayers(self._pool), reduced:
-            return vmap(single, in_dims=where, randomness="different")(parameters, buffers, *batch)
+            return call_stacked(single, n, (parameters, buffers, *batch), stacked)  # type: ignore[no-any-return]
 
     def resolve(self, objective: Objective, batch: Sequence[Tensor], per_particle: bool = False) -> None:
         """Let ``backend="auto"`` measure the backends on a batch; does nothing once they are chosen.
@@ -265,8 +268,7 @@ class ParticleEnsemble:
             torch.cuda.synchronize(self.device)
 
     def _stack(self, chunk: int, gradient: bool) -> dict[str, Tensor]:
-        rows = self._chunks[chunk]
-        return {n: p[rows] for n, p in self.parameters.items()} | (self._leaves[chunk] if gradient else {})
+        return self._views[chunk] | (self._leaves[chunk] if gradient else {})
 
     def backward(
         self,

@@ -18,7 +18,7 @@ from farl.particles import weights
 from farl.particles.ensemble import Backend, Objective, ParticleEnsemble
 from farl.particles.group import ParticleGroup
 from farl.particles.initialisation import Initialisation, draw_particles, particle_seed, reinitialise
-from farl.particles.optimisation import ParticleOptimizer
+from farl.particles.optimisation import ParticleOptimizer, all_finite
 from farl.particles.renewal import Renewal
 from farl.particles.resampling import Resampling
 from farl.particles.storage import load_tensors, save_tensors
@@ -243,17 +243,21 @@ class WeightedParticleFilter:
             moved.append(losses)
             if adjust is not None:
                 adjust(c, ensemble.leaves(c))
-            self.optimizer.step(c, losses.isfinite())
+            self.optimizer.step(c, losses)
             if weigh:
                 after.append(ensemble.evaluate(c, likelihood, batch, per_particle=per_particle))
         first = torch.cat(before)
         last = torch.cat(after) if weigh else first
-        healthy = first.isfinite() & last.isfinite() & torch.cat(moved).isfinite()
+        own = torch.cat(moved)
         redrawn = 0
-        if weigh:
-            loss = ((first + last) / 2).where(healthy, first.new_tensor(0.0)).to(self.log_weights)
-            self.log_weights = self.log_weights - factor * self._shaped(loss)
-        if not bool(healthy.all()):
+        if all_finite(first, last, own):
+            if weigh:
+                self.log_weights = self.log_weights - factor * self._shaped((first + last) / 2).to(self.log_weights)
+        else:
+            healthy = first.isfinite() & last.isfinite() & own.isfinite()
+            if weigh:
+                loss = ((first + last) / 2).where(healthy, first.new_tensor(0.0)).to(self.log_weights)
+                self.log_weights = self.log_weights - factor * self._shaped(loss)
             self.log_weights = self._renewal.redraw(self.log_weights, healthy)
             redrawn = int((~healthy).sum())
         self.log_weights = self.group.normalise(self.log_weights)
@@ -263,7 +267,7 @@ class WeightedParticleFilter:
         if self.resampling is not None:
             sizes = self.effective_sample_size
             self.log_weights, resampled = self._renewal.resample(self.resampling, self.log_weights, sizes)
-        return StepReport(self._shaped(torch.cat(moved)), redrawn, resampled)
+        return StepReport(self._shaped(own), redrawn, resampled)
 
     def _spread(self, value: Tensor) -> Tensor:
         """Repeat a tensor [replicas, ...] for the particles of every replica."""

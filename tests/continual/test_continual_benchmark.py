@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from benchmarks.continual import BENCHMARK, SUITES, orders_of, run, summary, with_suite
+from benchmarks.continual import BENCHMARK, SUITES, orders_of, paired, run, summary, with_suite
 from benchmarks.harness import Job
 from farl.continual import METHODS, Run
 
-SMALL = {suite: {"orders": 2, "particles": 2, "chunk": 8} for suite in SUITES} | {"sweep": True}
+SMALL = {suite: {"orders": 2, "sweep_orders": 2, "particles": 2, "chunk": 8} for suite in SUITES} | {"sweep": True}
 FEW = SMALL | {"sweep": False}
 
 
@@ -14,7 +14,21 @@ def test_a_run_chooses_its_setting_on_validation_samples():
     assert len(row["sweep"]) == len(METHODS["sgd"].rates)
     best = max(row["sweep"], key=lambda cell: cell["validation"])
     assert (row["rate"], row["accuracy"]) == (best["rate"], pytest.approx(best["test"]))
-    assert set(BENCHMARK.metrics) <= set(row)
+    assert set(BENCHMARK.metrics) - {"over_average", "over_ewc"} <= set(row)
+
+
+def test_methods_are_paired_with_averaging_and_ewc_by_seed_and_suite():
+    def row(method, condition, seed, accuracy):
+        return {"method": method, "condition": condition, "seed": seed, "accuracy": accuracy}
+
+    rows = [row("average", "a", 0, 0.8), row("average", "a", 1, 0.7), row("ewc", "a", 0, 0.5), row("ewc", "b", 1, 0.1)]
+    derived = paired([*rows, row("wpf", "a", 0, 0.9), row("wpf", "a", 1, 0.6), {"method": "wpf", "error": "x"}])
+    found = {(r["method"], r["seed"]): r for r in derived if r["condition"] == "a"}
+    assert found["wpf", 0]["over_average"] == pytest.approx(0.1)
+    assert found["wpf", 0]["over_ewc"] == pytest.approx(0.4)
+    assert found["wpf", 1]["over_average"] == pytest.approx(-0.1)
+    assert "over_ewc" not in found["wpf", 1]
+    assert "over_average" not in found["average", 0]
 
 
 def test_the_last_layer_filter_is_above_averaging_and_ewc_and_does_not_mind_the_order():
