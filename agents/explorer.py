@@ -215,15 +215,7 @@ class MapExplorer(BaseAlgorithm):
 
         :raises ConfigError: if the environment is not a map world
         """
-        space = self.observation_space
-        if not (isinstance(space, spaces.Dict) and {"view", "odometry"} <= set(space.spaces)):
-            raise ConfigError(
-                f"{type(self).__name__} explores map worlds, whose observations have `view` and `odometry`; this "
-                f"environment gives {space}. Use farl/MapWorld-Small-v0 or another farl/MapWorld"
-            )
-        shape = space["view"].shape
-        assert shape is not None
-        return sorted(shape)[-1]
+        return view_size_of(self.observation_space, type(self).__name__)
 
     def _setup_model(self) -> None:
         self.set_random_seed(self.seed)
@@ -254,7 +246,7 @@ class MapExplorer(BaseAlgorithm):
             if iteration % ROLLOUT == 0:
                 callback.on_rollout_start()
             assert isinstance(self._last_obs, dict)
-            actions = self.explorers.act(*_unpack(self._last_obs), self._last_episode_starts)
+            actions = self.explorers.act(*unpack(self._last_obs), self._last_episode_starts)
             observation, rewards, dones, infos = self.env.step(actions)
             self._last_obs, self._last_episode_starts = observation, dones  # type: ignore[assignment]
             self.num_timesteps += self.n_envs
@@ -289,7 +281,7 @@ class MapExplorer(BaseAlgorithm):
         single = np.ndim(observation["odometry"]) == 1
         if single:
             observation = {key: np.asarray(value)[None] for key, value in observation.items()}
-        codes, odometry = _unpack(observation)
+        codes, odometry = unpack(observation)
         explorers = state[0] if state is not None else self._predicting
         starts = np.zeros(len(codes), bool) if episode_start is None else np.asarray(episode_start, bool)
         if explorers is None or explorers.n_envs != len(codes):
@@ -328,7 +320,23 @@ class MapExplorer(BaseAlgorithm):
         self.logger.dump(step=self.num_timesteps)
 
 
-def _unpack(observation: Observation) -> tuple[Int32Array, Int32Array]:
+def view_size_of(space: spaces.Space[Any], who: str) -> int:
+    """V, cells a side of the views in the observation space of a map world.
+
+    :param who: wants to explore it
+    :raises ConfigError: if it is not that of a map world
+    """
+    if not (isinstance(space, spaces.Dict) and {"view", "odometry"} <= set(space.spaces)):
+        raise ConfigError(
+            f"{who} explores map worlds, whose observations have `view` and `odometry`; this environment gives "
+            f"{space}. Use farl/MapWorld-Small-v0 or another farl/MapWorld"
+        )
+    shape = space["view"].shape
+    assert shape is not None
+    return sorted(shape)[-1]
+
+
+def unpack(observation: Observation) -> tuple[Int32Array, Int32Array]:
     """Colour codes, int32[E, V, V], and odometry, int32[E, 3], of a batch of observations."""
     view = observation["view"]
     if view.shape[-1] != 3:  # Stable-Baselines3 puts channels first

@@ -23,7 +23,7 @@ from farl.experiment.algorithms import (
     is_off_policy,
 )
 from farl.experiment.config import AlgorithmConfig, EnvironmentConfig
-from farl.experiment.environments import BATCHED_KINDS, find_wrapper, id_problem, make_probe
+from farl.experiment.environments import BATCHED_KINDS, find_vec_wrapper, find_wrapper, id_problem, make_probe
 from farl.experiment.yaml_source import KeyPath
 
 Problem = tuple[KeyPath, str]
@@ -59,11 +59,16 @@ def environment_problems(environment: EnvironmentConfig) -> Iterator[Problem]:
         yield ("environment", "wrappers"), f"kind {environment.kind} steps all copies in one call and takes no wrappers"
     if environment.kind in BATCHED_KINDS and environment.vector_backend != "dummy":
         yield ("environment", "vector_backend"), f"kind {environment.kind} has threads or batches of its own; remove it"
-    for index, wrapper in enumerate(environment.wrappers):
-        try:
-            find_wrapper(wrapper)
-        except ConfigError as error:
-            yield ("environment", "wrappers", str(index)), str(error)
+    find_both = (
+        ("wrappers", environment.wrappers, find_wrapper),
+        ("vec_wrappers", environment.vec_wrappers, find_vec_wrapper),
+    )
+    for key, wrappers, find in find_both:
+        for index, wrapper in enumerate(wrappers):
+            try:
+                find(wrapper)
+            except ConfigError as error:
+                yield ("environment", key, str(index)), str(error)
     if environment.kind == "atari":
         try:
             importlib.import_module("cv2")

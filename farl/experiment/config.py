@@ -24,10 +24,11 @@ _Whole = BeforeValidator(_whole_number)  # 1e6 is a whole number; "3" and true a
 
 
 class WrapperConfig(StrictModel):
-    """A Gymnasium wrapper around each environment."""
+    """A wrapper around each environment, or around all of them."""
 
     name: str
-    """A wrapper of gymnasium.wrappers, minigrid.wrappers or farl.envs, or any other as package.module:Class."""
+    """A wrapper of gymnasium.wrappers, minigrid.wrappers or farl.envs (of farl.agents.observation around all
+    environments), or any other as package.module:Class."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the wrapper, after the environment."""
 
@@ -52,6 +53,8 @@ class EnvironmentConfig(StrictModel):
     """Arguments of gymnasium.make; of ProcgenVecEnv or ControlVecEnv for the kinds procgen and control."""
     wrappers: list[Annotated[WrapperConfig, BeforeValidator(_wrapper)]] = Field(default_factory=list)
     """Wrappers, innermost first: a name, or {name: ..., kwargs: {...}}."""
+    vec_wrappers: list[Annotated[WrapperConfig, BeforeValidator(_wrapper)]] = Field(default_factory=list)
+    """Wrappers around all copies at once (VecEnvWrapper), innermost first, written as wrappers are."""
     normalize_observations: StrictBool = False
     """Divide observations by their running standard deviation (VecNormalize)."""
     normalize_rewards: StrictBool = False

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -27,6 +27,7 @@ from farl.experiment.config import EnvironmentConfig, WrapperConfig
 
 AnyEnv = gym.Env[Any, Any]
 
+_REFUSALS = (TypeError, ValueError, AssertionError, AttributeError, KeyError, GymnasiumError)
 _EXTRAS = {"ale_py": "atari", "cv2": "atari", "envpool": "envpool", "gym3": "procgen", "procgen": "procgen"}
 _FRAME_STACK = {"atari": 4}
 
@@ -66,7 +67,25 @@ def id_problem(environment: EnvironmentConfig) -> str | None:
 
 
 def find_wrapper(wrapper: WrapperConfig) -> Callable[..., AnyEnv]:
-    """The wrapper class behind a name.
+    """The class behind the name of a wrapper around one environment.
+
+    Raises:
+        ConfigError: the name is unknown, or an argument is.
+    """
+    return _find(wrapper, _wrappers())
+
+
+def find_vec_wrapper(wrapper: WrapperConfig) -> Callable[..., VecEnv]:
+    """The class behind the name of a wrapper around all environments at once.
+
+    Raises:
+        ConfigError: the name is unknown, or an argument is.
+    """
+    return _find(wrapper, _vec_wrappers())
+
+
+def _find(wrapper: WrapperConfig, known: Mapping[str, Any]) -> Callable[..., Any]:
+    """The class that is known by a name, or written as package.module:Class.
 
     Raises:
         ConfigError: the name is unknown, or an argument is.
@@ -79,9 +98,9 @@ def find_wrapper(wrapper: WrapperConfig) -> Callable[..., AnyEnv]:
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"cannot import wrapper {name!r}: {error}") from None
     else:
-        found = _wrappers().get(name)
+        found = known.get(name)
     if found is None:
-        raise ConfigError(f"unknown wrapper {name!r}{did_you_mean(name, _wrappers())}; or write package.module:Class")
+        raise ConfigError(f"unknown wrapper {name!r}{did_you_mean(name, known)}; or write package.module:Class")
     parameters = dict(list(inspect.signature(found).parameters.items())[1:])
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return found  # type: ignore[no-any-return]
@@ -116,9 +135,8 @@ def make_one(environment: EnvironmentConfig, render_mode: str | None = None) -> 
         raise
     except ImportError as error:
         raise ConfigError(_missing_package(environment.id, error)) from None
-    except (TypeError, ValueError, AssertionError, AttributeError, KeyError, GymnasiumError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].split(" was raised from the env")[0]
-        raise ConfigError(f"{environment.id} cannot be made with these kwargs and wrappers: {first}") from None
+    except _REFUSALS as error:
+        raise ConfigError(_refused(environment, error)) from None
     return env
 
 
@@ -128,13 +146,20 @@ def make_probe(environment: EnvironmentConfig) -> AnyEnv | VecEnv:
     Raises:
         ConfigError: as ``make_one``.
     """
-    return _make_batched(environment, 1, None) if environment.kind in BATCHED_KINDS else make_one(environment)
+    if environment.kind in BATCHED_KINDS:
+        return _wrap_together(_make_batched(environment, 1, None), environment)
+    one = make_one(environment)
+    return _wrap_together(DummyVecEnv([lambda: one]), environment) if environment.vec_wrappers else one
 
 
 def make_vec_env(
     environment: EnvironmentConfig, seed: int, n_envs: int | None = None, render_mode: str | None = None
 ) -> VecEnv:
-    """All copies of the environment at once, seeded; with VecNormalize outermost where the configuration asks."""
+    """All copies of the environment at once, seeded; with VecNormalize outermost where the configuration asks.
+
+    Raises:
+        ConfigError: the environment or a wrapper refuses its arguments, or a package is missing.
+    """
     count = environment.n_envs if n_envs is None else n_envs
 
     def make_here() -> AnyEnv:
@@ -152,9 +177,10 @@ def make_vec_env(
         venv = SubprocVecEnv([make_in_worker] * count)
     else:
         venv = DummyVecEnv([make_here] * count)
-    venv.seed(seed)
     if environment.kind in _FRAME_STACK:
         venv = VecFrameStack(venv, _FRAME_STACK[environment.kind])
+    venv = _wrap_together(venv, environment)
+    venv.seed(seed)
     if environment.normalize_observations or environment.normalize_rewards:
         venv = VecNormalize(
             venv, norm_obs=environment.normalize_observations, norm_reward=environment.normalize_rewards
@@ -172,6 +198,16 @@ def _make_batched(environment: EnvironmentConfig, count: int, render_mode: str |
         return maker(environment.id, count, render_mode=render_mode, **environment.kwargs)
     except TypeError as error:
         raise ConfigError(f"{environment.id} cannot be made with these kwargs: {error}") from None
+
+
+def _wrap_together(venv: VecEnv, environment: EnvironmentConfig) -> VecEnv:
+    try:
+        for wrapper in environment.vec_wrappers:
+            venv = find_vec_wrapper(wrapper)(venv, **wrapper.kwargs)
+    except _REFUSALS as error:
+        venv.close()
+        raise ConfigError(_refused(environment, error)) from None
+    return venv
 
 
 def _prepare(env: AnyEnv, environment: EnvironmentConfig) -> AnyEnv:
@@ -218,6 +254,19 @@ def _wrappers() -> dict[str, Any]:
             if inspect.isclass(entry) and issubclass(entry, gym.Wrapper) and not name.startswith("_"):
                 found[name] = entry
     return found
+
+
+@cache
+def _vec_wrappers() -> dict[str, Any]:
+    module = importlib.import_module("farl.agents.observation")
+    return {name: getattr(module, name) for name in module.__all__}
+
+
+def _refused(environment: EnvironmentConfig, error: BaseException) -> str:
+    if isinstance(error, ConfigError):
+        return str(error)
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0].split(" was raised from the env")[0]
+    return f"{environment.id} cannot be made with these kwargs and wrappers: {first}"
 
 
 def _missing_package(environment_id: str, error: ImportError) -> str:

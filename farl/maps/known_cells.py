@@ -36,6 +36,14 @@ class KnownCells:
         """Forget all places of these agents."""
         self.bits[envs] = 0
 
+    def see(self, codes: Int32Array, odometry: Int32Array) -> IntArray:
+        """Note what is seen; return how many cells of each view were unknown, int64[E], as ``n_new``."""
+        reach = codes.shape[1] + 1
+        while int(np.abs(odometry[:, :2]).max()) + reach >= self.centre:
+            self._grow()
+        _see(codes, odometry, self.bits, self.centre, self.n_new)
+        return self.n_new
+
     def sift(self, codes: Int32Array, odometry: Int32Array, maps: LocalMaps) -> Int32Array:
         """Note what is seen, and return what of it the agents' current maps should take in, int32[E, V, V].
 
@@ -43,11 +51,9 @@ class KnownCells:
         place. Where nothing is new, only what lies in the map's bounding box: a walk through known places does not
         enlarge the map.
         """
-        reach = codes.shape[1] + 1
-        while int(np.abs(odometry[:, :2]).max()) + reach >= self.centre:
-            self._grow()
+        self.see(codes, odometry)
         sifted = codes.copy()
-        _sift(sifted, odometry, self.bits, self.centre, maps.origin, maps.box, self.n_new)
+        _sift(sifted, odometry, self.n_new, maps.origin, maps.box)
         return sifted
 
     def forget(self, env: int, stored: LocalMap) -> None:
@@ -129,7 +135,7 @@ def _mark(bits: Any, rows: Any, cols: Any, known: bool) -> None:
 
 
 @compiled
-def _sift(codes: Any, odometry: Any, bits: Any, centre: int, origin: Any, box: Any, n_new: Any) -> None:
+def _see(codes: Any, odometry: Any, bits: Any, centre: int, n_new: Any) -> None:
     size = codes.shape[1]
     half = size // 2
     for e in range(len(codes)):
@@ -148,8 +154,16 @@ def _sift(codes: Any, odometry: Any, bits: Any, centre: int, origin: Any, box: A
                 row += RIGHT_ROWS[heading]
                 col += RIGHT_COLS[heading]
         n_new[e] = new
-        if new > 0 or box[e, 1] < box[e, 0]:
+
+
+@compiled
+def _sift(codes: Any, odometry: Any, n_new: Any, origin: Any, box: Any) -> None:
+    size = codes.shape[1]
+    half = size // 2
+    for e in range(len(codes)):
+        if n_new[e] > 0 or box[e, 1] < box[e, 0]:
             continue
+        heading = odometry[e, 2]
         for f in range(size):
             row = origin[e, 0] + odometry[e, 0] + f * STEP_ROWS[heading] - half * RIGHT_ROWS[heading]
             col = origin[e, 1] + odometry[e, 1] + f * STEP_COLS[heading] - half * RIGHT_COLS[heading]

@@ -70,7 +70,8 @@ class LocalMaps:
         """int64[E], known free cells."""
         self.n_new: IntArray = np.zeros(n_envs, np.int64)
         """int64[E], cells that the last observation made known."""
-        self._powers = (gamma ** np.arange(_DECAYED)).astype(np.float32)
+        self.powers: Float32Array = (gamma ** np.arange(_DECAYED)).astype(np.float32)
+        """float32[512], what is left of a confidence after so many observations."""
         self.clear(np.arange(n_envs))
 
     @property
@@ -123,7 +124,7 @@ class LocalMaps:
             self.clock,
             self.n_free,
             self.n_new,
-            self._powers,
+            self.powers,
             np.float32(1.0 - self.gamma),
             self.surprisal_after,
             surprisal,
@@ -138,7 +139,7 @@ class LocalMaps:
         age = np.clip(self.clock[env] - self.touched[span], 0, _DECAYED - 1)
         return {
             "label": torch.from_numpy(self.label[span].copy()),
-            "value": torch.from_numpy(self.value[span] * self._powers[age]),
+            "value": torch.from_numpy(self.value[span] * self.powers[age]),
             "corner": [r0 - int(self.origin[env, 0]), c0 - int(self.origin[env, 1])],
             "n_free": int(self.n_free[env]),
         }
