@@ -5,7 +5,7 @@ take any vector environment of map worlds (`farl.envs.map_world`).
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from farl.agents.explorer import MapExplorer, Planners, unpack, view_size_of
+from farl.agents.explorer import Planners, unpack, view_size_of
 from farl.agents.farmap import FARMap
-from farl.agents.farmap_plus import FARMapPlus
-from farl.errors import ConfigError, did_you_mean
 from farl.maps.compiled import compiled
 from farl.maps.crop import N_CHANNELS, crop
 from farl.maps.geometry import (
@@ -123,10 +121,11 @@ class EgocentricObservation(VecEnvWrapper):
 
 
 class FARMapObservation(EgocentricObservation):
-    """What an explorer's memory knows, for a policy that makes the steps itself.
+    """What FARMap's memory knows, for a policy that makes the steps itself.
 
-    FARMap's explorers (or FARMapPlus') run inside, fed by what the policy sees: they fragment, recall and choose
-    subgoals as always, but their steps are only advice. Where the policy goes another way, they choose anew from there.
+    FARMap's explorers run inside, fed by what the policy sees: they fragment, recall and choose subgoals as always, but
+    their steps are only advice. Where the policy goes another way, they choose anew from there. (FARMapPlus recalls
+    fragments at the portals to which it walks; a policy that walks elsewhere would leave its maps behind.)
 
     ## Observation Space
     That of `EgocentricObservation`, and
@@ -139,9 +138,8 @@ class FARMapObservation(EgocentricObservation):
     :param venv: map worlds
     :param coverage_reward: see `EgocentricObservation`
     :param map_size: M, cells a side of the map that the policy is given, odd
-    :param explorer: whose memory: FARMap or FARMapPlus
-    :param settings: its settings, as the agent's
-    :raises ConfigError: if the environment is not a map world, or there is no such explorer
+    :param settings: FARMap's settings, where they are not the paper's
+    :raises ConfigError: if the environment is not a map world
     :raises ValueError: if another parameter is out of range
 
     >>> from stable_baselines3 import PPO
@@ -156,14 +154,10 @@ class FARMapObservation(EgocentricObservation):
         venv: VecEnv,
         coverage_reward: float | None = None,
         map_size: int = 21,
-        explorer: Literal["FARMap", "FARMapPlus"] = "FARMap",
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         if map_size < 1 or map_size % 2 == 0:
             raise ValueError(f"map_size must be odd and at least 1; got {map_size}")
-        agents: dict[str, type[MapExplorer]] = {"FARMap": FARMap, "FARMapPlus": FARMapPlus}
-        if explorer not in agents:
-            raise ConfigError(f"no explorer {explorer!r}{did_you_mean(explorer, agents)}")
         super().__init__(venv, coverage_reward)
         assert isinstance(self.observation_space, spaces.Dict)
         self.observation_space = spaces.Dict(
@@ -174,7 +168,7 @@ class FARMapObservation(EgocentricObservation):
             }
         )
         self.map_size = map_size
-        self._agent = agents[explorer](env=venv, **dict(settings or {}))
+        self._agent = FARMap(env=venv, **dict(settings or {}))
         self.explorers = self._make_explorers(0)
         self.advice: IntArray = np.zeros(self.num_envs, np.int64)
         """int64[E], the relative action that the explorer itself would take next."""
