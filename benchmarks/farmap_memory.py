@@ -86,14 +86,13 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def plot(document: Mapping[str, Any]) -> dict[str, Figure]:
-    """RSS, fragments held and evictions over steps."""
+    """RSS and evictions over steps."""
     if not any(row.get("curves") for row in document["rows"]):
         return {}
-    return {
-        "rss": curves(document, "rss"),
-        "fragments": curves(document, "fragments held"),
-        "evictions": curves(document, "evictions"),
-    }
+    rss = curves(document, "rss")
+    for axes in rss.axes:
+        axes.set(ylim=(0, None), xlabel="steps", ylabel="RSS (MiB)")
+    return {"rss": rss, "evictions": curves(document, "evictions")}
 
 
 BENCHMARK = Benchmark(
