@@ -35,7 +35,7 @@ def record(run: RunDirectory, out: Path, episodes: int, deterministic: bool, see
     check_output(out)
     config = run.read_config()
     probe = make_probe(config.environment)
-    metadata: dict[str, Any] = probe.metadata
+    metadata: dict[str, Any] = probe.unwrapped.metadata  # a VecEnvWrapper hides it
     modes, rate = metadata.get("render_modes") or [], int(metadata.get("render_fps") or 30)
     probe.close()
     if _RENDER_MODE not in modes:

@@ -10,8 +10,11 @@ from farl.agents.farmap import FARMap
 from farl.agents.observation import LOOKAHEAD, TURNS, EgocentricObservation, FARMapObservation
 from farl.envs.map_world import MapWorldEnv, MapWorldVecEnv, generate_world
 from farl.errors import ConfigError
+from farl.experiment.evaluation import evaluate
 from farl.experiment.loading import load_config
-from farl.experiment.run import train
+from farl.experiment.recording import record
+from farl.experiment.run import resume, train
+from farl.experiment.run_directory import RunDirectory
 from farl.maps.geometry import FREE, RIGHT_COLS, RIGHT_ROWS, STEP_COLS, STEP_ROWS, UNKNOWN
 
 AHEAD, BACK, LEFT, RIGHT = range(4)
@@ -234,10 +237,11 @@ def test_what_cannot_be_is_refused(worlds):
         FARMapObservation(make_env(worlds), settings={"epsilon": -1})
 
 
-def test_the_shipped_ppo_configs_train_from_yaml_and_differ_by_the_memory_alone():
+def test_the_shipped_ppo_configs_run_from_yaml_and_differ_by_the_memory_alone(tmp_path):
     overrides = [
         "total_timesteps=64",
         "environment.n_envs=2",
+        "environment.kwargs.max_steps=20",
         "algorithm.hyperparameters={n_steps: 32, batch_size: 64}",
     ]
     with_memory, without = (load_config(name, overrides) for name in ("farmap_ppo", "farmap_ppo_baseline"))
@@ -247,5 +251,8 @@ def test_the_shipped_ppo_configs_train_from_yaml_and_differ_by_the_memory_alone(
     assert rewards[0] == rewards[1]
     kept = {"name": "", "environment": with_memory.environment.model_copy(update={"vec_wrappers": []})}
     assert with_memory.model_copy(update=kept) == without.model_copy(update=kept)
-    metrics = train(with_memory)
-    assert metrics["total_timesteps"] == 64
+    assert train(with_memory, tmp_path)["total_timesteps"] == 64
+    run = RunDirectory(tmp_path)
+    assert evaluate(run, episodes=2, deterministic=False, seed=0).lengths == [20, 20]
+    assert record(run, tmp_path / "agent.gif", 1, deterministic=False, seed=0) == 21
+    assert resume(tmp_path, total_timesteps=128)["total_timesteps"] == 128
