@@ -91,7 +91,7 @@ def plot(document: Mapping[str, Any]) -> dict[str, Figure]:
         return {}
     rss = curves(document, "rss")
     for axes in rss.axes:
-        axes.set(ylim=(0, None), xlabel="steps", ylabel="RSS (MiB)")
+        axes.set(ylim=(0, 1.2 * axes.get_ylim()[1]), xlabel="steps", ylabel="RSS (MiB)")
     return {"rss": rss, "evictions": curves(document, "evictions")}
 
 
