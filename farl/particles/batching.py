@@ -18,13 +18,20 @@ lazy_load_decompositions()
 
 
 class GradientPool:
-    """Memory of gradients that have been used, for the next ones of the same shape.
+    """Gradients of stacked weights: held as factors for as long as nobody needs them, and in memory that is used again.
 
     Gradients of many particles are large enough for the allocator to return them to the system, and to be given zeroed
     pages anew for every one: that costs more than computing them.
+
+    Attributes:
+        deferring: Whether the gradients of weights that are leaves are kept in ``deferred`` instead of the leaf.
+        deferred: (leaf [n, out, in], left [n, out, batch], right [n, batch, in]): the leaf's gradient is left @ right,
+            and where a leaf appears again, the sum.
     """
 
     def __init__(self) -> None:
+        self.deferring = False
+        self.deferred: list[tuple[Tensor, Tensor, Tensor]] = []
         self._free: dict[tuple[int, ...], list[Tensor]] = {}
         self._lent: dict[tuple[int, ...], int] = {}
 
@@ -34,6 +41,13 @@ class GradientPool:
         if self._lent.get(shape, 0) > 0 and gradient.is_contiguous():
             self._lent[shape] -= 1
             self._free.setdefault(shape, []).append(gradient)
+
+    def gradient(self, weight: Tensor, left: Tensor, right: Tensor) -> Tensor | None:
+        """Return the gradient of a weight, left @ right, or None if it is deferred."""
+        if self.deferring and weight.is_leaf:
+            self.deferred.append((weight, left, right))
+            return None
+        return self.product(left, right)
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
         """Return ``torch.bmm(left, right)`` in memory from the pool, if there is some of that shape."""
@@ -55,7 +69,7 @@ class _StackedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, pool: GradientPool) -> Tensor:
         ctx.save_for_backward(inputs, weight)
-        ctx.pool = pool
+        ctx.pool, ctx.weight = pool, weight
         stacked = inputs if inputs.dim() == 3 else inputs.expand(len(weight), *inputs.shape)
         if bias is None:
             return torch.bmm(stacked, weight.mT)
@@ -70,7 +84,8 @@ class _StackedLinear(torch.autograd.Function):
             of_inputs = torch.bmm(gradient, weight)
             of_inputs = of_inputs if inputs.dim() == 3 else of_inputs.sum(0)
         if ctx.needs_input_grad[1]:
-            of_weight = ctx.pool.product(gradient.mT, stacked)
+            of_weight = ctx.pool.gradient(ctx.weight, gradient.mT, stacked)
+        ctx.weight = None
         return of_inputs, of_weight, gradient.sum(1) if ctx.needs_input_grad[2] else None, None
 
 
@@ -182,7 +197,9 @@ def _stacked_call(function: Callable[..., Tensor], *args: Any) -> Tensor:
 def _unwrapped(value: Any) -> Any:
     if not isinstance(value, Tensor) or not functorch.is_batchedtensor(value):
         return value
-    return functorch.get_unwrapped(value).movedim(functorch.maybe_get_bdim(value), 0)
+    axis = functorch.maybe_get_bdim(value)
+    stacked = functorch.get_unwrapped(value)
+    return stacked.movedim(axis, 0) if axis else stacked  # not even a view, so that a leaf stays a leaf
 
 
 _PLAIN = {"weight": None, "size_average": None, "ignore_index": -100, "reduce": None, "reduction": "mean"}

@@ -27,6 +27,7 @@ DEFAULT_CHUNK = 10
 _PROBE_BYTES = 512 * 2**20
 _CACHE_BYTES = 2 * 2**20
 _PROBES = 5
+_PROBE_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -225,12 +226,13 @@ class ParticleEnsemble:
         """
         if self._chunks:
             return
-        sizes = {1, min(DEFAULT_CHUNK, self.n_particles), max(1, _CACHE_BYTES // self.bytes_per_particle)}
+        sizes = {1, 2, DEFAULT_CHUNK, max(1, _CACHE_BYTES // self.bytes_per_particle)}
         if self._auto_chunk is not None:
             sizes = {1, self._auto_chunk}
         elif self.n_particles * self.bytes_per_particle <= _PROBE_BYTES:
             sizes.add(self.n_particles)
         cost = {min(size, self.n_particles): float("inf") for size in sorted(sizes)}
+        start = time.perf_counter()
         # In turns, and the best of each: a machine that is busy for a moment is so for all of them.
         for turn in range(_PROBES):
             for size in list(cost):
@@ -242,9 +244,10 @@ class ParticleEnsemble:
                     logger.warning("this module cannot be batched over particles, using the loop: %s", error)
                     cost = {1: 0.0}
                     break
-                if turn:  # the first warms up
+                if turn or seconds * size > _PROBE_SECONDS / 10:  # the first warms up, which long ones need not
                     cost[size] = min(cost[size], seconds)
-            if len(cost) == 1:
+            late = time.perf_counter() - start > _PROBE_SECONDS and max(cost.values()) < float("inf")
+            if len(cost) == 1 or late:
                 break
         best = min(cost, key=cost.__getitem__)
         logger.info("backend auto: %s seconds a particle, taking %d at a time", cost, best)
@@ -278,6 +281,7 @@ class ParticleEnsemble:
         *,
         per_particle: bool = False,
         scale: Tensor | None = None,
+        defer: bool = False,
     ) -> Tensor:
         """Evaluate the objective for one chunk of particles and leave each particle's gradient in its leaves.
 
@@ -287,6 +291,7 @@ class ParticleEnsemble:
             batch: Arguments of the objective; shared by all particles, or with a first axis of ``n_particles``.
             per_particle: Whether the batch has that axis.
             scale: [particles of the chunk] factors of the gradients.
+            defer: Leave gradients that are products as their factors, for :meth:`take_deferred`.
 
         Returns:
             Losses [particles of the chunk], detached.
@@ -303,9 +308,16 @@ class ParticleEnsemble:
             self._checked = True
         if losses.dim() != 1:
             raise ValueError(f"the loss of one particle must be a scalar, got shape {tuple(losses.shape[1:])}")
+        self._pool.deferring = defer
+        self._pool.deferred.clear()
         torch.autograd.backward(losses.sum() if scale is None else (losses * scale).sum())
         self._keep(rows, new)
         return losses.detach()
+
+    def take_deferred(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return what the last :meth:`backward` deferred, once: (leaf, left, right), with gradients left @ right."""
+        deferred, self._pool.deferred = self._pool.deferred, []
+        return deferred
 
     def _keep(self, rows: slice, new: dict[str, Tensor]) -> None:
         for name, value in new.items():

@@ -53,16 +53,32 @@ class ParticleOptimizer:
                 self._pending = {}
         return self._each
 
+    @property
+    def is_plain_descent(self) -> bool:
+        """Whether a step only subtracts the rate times the gradient, so that factored gradients need never be whole."""
+        group, *others = self.each[0].param_groups
+        return (
+            type(self.each[0]) is torch.optim.SGD
+            and not others
+            and not any(group[name] for name in ("momentum", "weight_decay", "maximize", "differentiable"))
+        )
+
     @torch.no_grad()
     def step(self, chunk: int, losses: Tensor) -> None:
-        """Move the particles of one chunk by the gradients in its leaves, which are then cleared.
+        """Move the particles of one chunk by the gradients in its leaves and the deferred ones, which are then cleared.
 
         Particles whose loss (``losses`` [particles of the chunk]) is not finite get zero gradients.
         """
+        deferred = self.ensemble.take_deferred()
         if not all_finite(losses):
+            healthy = losses.isfinite()
             for leaf in self.ensemble.leaves(chunk).values():
                 if leaf.grad is not None:
-                    leaf.grad[~losses.isfinite()] = 0
+                    leaf.grad[~healthy] = 0
+            keep, zero = healthy[:, None, None], losses.new_zeros(())
+            deferred = [(leaf, left.where(keep, zero), right.where(keep, zero)) for leaf, left, right in deferred]
+        for leaf, left, right in deferred:
+            leaf.baddbmm_(left, right, alpha=-float(self.each[chunk].param_groups[0]["lr"]))
         self.each[chunk].step()
         self.ensemble.clear_gradients(chunk)
 

@@ -232,12 +232,13 @@ class WeightedParticleFilter:
             now = torch.cat([ensemble.evaluate(c, likelihood, batch, per_particle=per_particle) for c in chunks])
             evidence = self.log_weights - factor * self._shaped(now).nan_to_num(nan=torch.inf)
             scale = (self.n_particles * self.group.normalise(evidence).exp()).flatten()
+        defer = adjust is None and self.optimizer.is_plain_descent
         before, after, moved = [], [], []
         for c, rows in enumerate(ensemble.chunks):
             part = None if scale is None else scale[rows].to(ensemble.parameters[next(iter(ensemble.leaves(c)))].dtype)
             if likelihood is not objective and weigh:
                 before.append(ensemble.evaluate(c, likelihood, batch, per_particle=per_particle))
-            losses = ensemble.backward(c, objective, batch, per_particle=per_particle, scale=part)
+            losses = ensemble.backward(c, objective, batch, per_particle=per_particle, scale=part, defer=defer)
             if likelihood is objective or not weigh:
                 before.append(losses)
             moved.append(losses)

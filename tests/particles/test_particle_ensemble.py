@@ -108,6 +108,19 @@ def test_per_particle_batches_equal_separate_calls():
         torch.testing.assert_close(both[i], particles(inputs[i])[i])
 
 
+def test_an_objective_may_differentiate_the_network_itself():
+    def smoothness(network, inputs, targets):
+        slope = torch.func.grad(lambda x: F.cross_entropy(network(x), targets))(inputs)
+        return F.cross_entropy(network(inputs), targets) + slope.square().sum()
+
+    batch = torch.randn(BATCH, 3), torch.randint(4, (BATCH,))
+    losses, module = {}, nn.Linear(3, 4)
+    for backend in ("vmap", "loop"):
+        particles = ParticleEnsemble(module, 3, backend=backend)
+        losses[backend] = torch.cat([particles.backward(c, smoothness, batch) for c in range(len(particles.chunks))])
+    torch.testing.assert_close(losses["vmap"], losses["loop"])
+
+
 def test_tied_parameters_stay_tied():
     class Tied(nn.Module):
         def __init__(self):

@@ -103,6 +103,45 @@ def test_any_elementwise_optimiser_moves_each_particle_as_it_would_move_alone():
             torch.testing.assert_close(filter_.ensemble.parameters[name][i], value.detach())
 
 
+class Recurrent(nn.Module):
+    """Uses one weight twice, and another besides in a product of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.step = nn.Linear(3, 3, bias=False)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, inputs):
+        hidden = torch.tanh(self.step(torch.tanh(self.step(inputs))))
+        return self.head(hidden) + (hidden @ self.head.weight.T).sin()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_plain_descent_by_factors_of_the_gradients_is_descent_by_the_gradients(broken):
+    def moved(**options):
+        torch.manual_seed(0)
+        filter_ = WPF(Recurrent().double(), 5, optimizer=partial(SGD, lr=0.3), backend="vmap", seed=1)
+        if broken:
+            with torch.no_grad():
+                filter_.ensemble.parameters["step.weight"][2] = torch.nan
+        for inputs, targets in batches():
+            filter_.step(filter_.objective, inputs, targets, **options)
+        return filter_
+
+    # A function that may change the gradients has to be given whole ones.
+    by_factors, whole = moved(), moved(adjust=lambda chunk, leaves: None)
+    assert by_factors.optimizer.is_plain_descent
+    assert distance(by_factors, moved(adjust=lambda chunk, leaves: leaves["step.weight"].grad.zero_())) > 1e-3
+    assert distance(by_factors, whole) < 1e-12
+    torch.testing.assert_close(by_factors.log_weights, whole.log_weights)
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0.9}, {"weight_decay": 0.1}, {"maximize": True}])
+def test_only_plain_descent_goes_by_factors(options):
+    filter_ = WPF(double(), 3, optimizer=partial(SGD, lr=0.3, **options), backend="vmap")
+    assert not filter_.optimizer.is_plain_descent
+
+
 def test_an_optimiser_that_would_couple_particles_is_refused():
     filter_ = WPF(double(), 3, optimizer=torch.optim.LBFGS)
     with pytest.raises(ValueError, match="LBFGS does not act on every element"):
