@@ -193,6 +193,28 @@ class FARCuriosity:
         self._store_unused()
         return float(torch.stack(losses).mean()) if losses else None
 
+    def reward_again(self, transitions: Transitions, fragment_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return the intrinsic rewards of B old transitions by the modules and norms as they are now, float64[B].
+
+        Nothing is learnt from them. Fragments that had to be loaded are unloaded by the next ``update``.
+
+        :param fragment_ids: int64[B], the fragment of each; all of them in the memory
+        """
+        self._ensure_loaded(fragment_ids)
+        surprisal = _to_numpy(self.bank.surprisal(fragment_ids, self.module.prepare(transitions)))
+        return self.reward_norm.scaled(surprisal, fragment_ids)
+
+    def require_replayable_bonus(self) -> None:
+        """Check that ``reward_again`` can do what ``step`` did.
+
+        :raises ValueError: if the module's reward hangs on more than one transition
+        """
+        if type(self.module).bonus is not CuriosityModule.bonus:
+            raise ValueError(
+                f"refresh: true needs a module that is rewarded with its surprisal alone; {type(self.module).__name__} "
+                "is not. Set refresh: false"
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides what happens next, as a tree of tensors, numbers, strings and lists."""
         for fragment_id in self.bank.fragment_ids:

@@ -74,6 +74,10 @@ class RewardNorm:
         """Take in one raw reward per environment, float64[E], and return the normalised ones."""
         self._returns = self.gamma * self._returns + rewards
         self.statistics.update(fragment_ids, self._returns)
+        return self.scaled(rewards, fragment_ids)
+
+    def scaled(self, rewards: npt.NDArray[np.float64], fragment_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Normalise B rewards, float64[B], by what is known, without taking them in."""
         std = self.statistics.moments(fragment_ids).std
         return np.where(std > 0.0, rewards / np.where(std > 0.0, std, 1.0), 0.0)
 

@@ -72,7 +72,8 @@ class KeyRecall:
             raise ValueError("recall by key needs keys, one row per environment")
         if len(self.memory.key_owners) == 0:
             # There is no fracture behind the first fragment: it is recalled by the first thing seen in it.
-            self.memory.add_keys(int(active[0]), keys[:1])
+            telling = np.flatnonzero(keys.any(axis=1))[:1]
+            self.memory.add_keys(int(active[telling[0] if len(telling) else 0]), keys[telling])
         match = self.memory.match(keys[envs])
         similar = match.similarity >= float(self.threshold)
         if isinstance(self.threshold, Quantile) and len(envs) == len(active):
@@ -82,10 +83,10 @@ class KeyRecall:
     def fractured(
         self, env: int, old: int, new: int, same_episode: bool, keys: KeyArray | None, where: Where | None
     ) -> None:
-        """Store the key on either side of the fracture."""
-        if keys is not None:
+        """Store the key on either side of the fracture; one of zeros, as of a blank frame, resembles nothing."""
+        if keys is not None and keys[env].any():
             self.memory.add_keys(new, keys[env : env + 1])
-        if same_episode and self._previous is not None:
+        if same_episode and self._previous is not None and self._previous[env].any():
             self.memory.add_keys(old, self._previous[env : env + 1])
 
     def advance(self, keys: KeyArray | None, where: Where | None) -> None:

@@ -140,6 +140,9 @@ class FARConfig(StrictModel):
     """Discount of the intrinsic return."""
     episodic: bool = False
     """Whether the intrinsic return ends with the episode (on-policy only)."""
+    refresh: bool = False
+    """Whether replayed intrinsic rewards are computed anew by the modules as they are then, instead of those of long
+    ago (off-policy only; modules whose reward does not hang on the rest of the episode)."""
     learning_rate: float = Field(1e-3, gt=0.0)
     """Of the curiosity modules (Adam; 1e-4 for Atari)."""
     train_fraction: float = Field(1.0, gt=0.0, le=1.0)

@@ -4,25 +4,18 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from farl.curiosity import FARCuriosity, Transitions
-from farl.sb3.build import build_curiosity
+from farl.curiosity import FARCuriosity
 from farl.sb3.config import FARConfig
 from farl.sb3.intrinsic_critic import IntrinsicCritic
-from farl.sb3.observations import (
-    Array,
-    Observation,
-    ObservationAdapter,
-    action_spec,
-    original_observations,
-    true_next_observations,
-)
+from farl.sb3.observations import Array, Observation
+from farl.sb3.refreshing import REFRESHING, refreshing_class
+from farl.sb3.watching import Watcher
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
 
@@ -39,7 +32,8 @@ def FAR(algorithm: type[Algorithm]) -> type[Algorithm]:
     an ordinary model that loads without FARL.
 
     - On-policy algorithms get a separate intrinsic critic; advantages are weighted sums, value targets stay extrinsic.
-    - Off-policy algorithms store ``extrinsic_coef * reward + intrinsic_coef * intrinsic reward``.
+    - Off-policy algorithms store ``extrinsic_coef * reward + intrinsic_coef * intrinsic reward``; with ``refresh`` the
+      intrinsic part is computed anew, by the modules as they are then, whenever a transition is replayed.
 
     :param algorithm: a class derived from SB3's ``OnPolicyAlgorithm`` or ``OffPolicyAlgorithm``
     :raises TypeError: if it is anything else
@@ -69,7 +63,7 @@ class _FARAlgorithm(BaseAlgorithm):
     algorithm_class: type[BaseAlgorithm]
     curiosity: FARCuriosity | None
     far: dict[str, Any] | None
-    _observations: Observation
+    _watcher: Watcher
 
     def __init__(self, *args: Any, far: FARConfig | dict[str, Any] | None = None, **kwargs: Any) -> None:
         config = FARConfig.parse(far)
@@ -82,34 +76,27 @@ class _FARAlgorithm(BaseAlgorithm):
         make: Any = self.algorithm_class  # BaseAlgorithm's own signature is not that of the algorithms
         model: BaseAlgorithm = make(self.policy_class, self.env, device=self.device, _init_setup_model=False)
         leave_out = {*self._excluded_save_params(), *self._get_torch_save_params()[1], "far"}
+        if getattr(self, "replay_buffer_class", None) in REFRESHING:
+            leave_out.add("replay_buffer_class")
         model.__dict__.update({name: value for name, value in self.__dict__.items() if name not in leave_out})
         model._setup_model()
         parameters: Any = self.get_parameters()  # a dict for each part; SB3 declares tensors
         model.set_parameters({name: parameters[name] for name in model.get_parameters()})
         return model
 
-    @property
-    def _config(self) -> FARConfig:
-        config = FARConfig.parse(self.far)
-        assert config is not None
-        return config
-
     def _setup_model(self) -> None:
         super()._setup_model()  # type: ignore[safe-super]
         self.curiosity = None
-        if self.far is not None:
-            self._adapter = ObservationAdapter(self.observation_space)
+        config = FARConfig.parse(self.far)
+        if config is not None:
             # No draw from the global random state: switching curiosity on changes nothing but the rewards.
-            self._far_seed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
-            actions = action_spec(self.action_space)
-            self.curiosity = build_curiosity(
-                self._config, self._adapter.shape, actions, self.n_envs, self.device, self._far_seed
+            self._watcher = Watcher(
+                config, self.observation_space, self.action_space, self.n_envs, self.device, self.seed
             )
-            self._starts = np.ones(self.n_envs, bool)
+            self.curiosity = self._watcher.curiosity
 
     def _excluded_save_params(self) -> list[str]:
-        own = ["curiosity", "intrinsic_critic", "_adapter", "_starts", "_observations", "_far_seed", "_rewards"]
-        return [*super()._excluded_save_params(), *own]
+        return [*super()._excluded_save_params(), "curiosity", "intrinsic_critic", "_watcher", "_rewards"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, variables = super()._get_torch_save_params()
@@ -122,10 +109,8 @@ class _FARAlgorithm(BaseAlgorithm):
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
         if self.curiosity is not None:
             assert self.env is not None
-            if restarts:
-                self._starts[:] = True
             assert self._last_obs is not None
-            self._observations = original_observations(self._last_obs, self.env)
+            self._watcher.begin(self._last_obs, self.env, restarts)
         return result
 
     def _init_callback(self, callback: Any, progress_bar: bool = False) -> BaseCallback:
@@ -137,32 +122,10 @@ class _FARAlgorithm(BaseAlgorithm):
 
     def _watch(self, new_observations: Observation, actions: Array, dones: Array, infos: Any) -> None:
         """Show one step of all environments to the curiosity."""
-        assert self.curiosity is not None
         assert self.env is not None
-        device = self.device
-        following = true_next_observations(new_observations, dones, infos, self.env)
-        transitions = Transitions(
-            self._adapter(self._observations, device),
-            torch.as_tensor(actions, device=device),
-            self._adapter(following, device),
-        )
-        where = [_place(info) for info in infos]
-        step = self.curiosity.step(transitions, self._starts, where)
+        step = self._watcher.see(new_observations, actions, dones, infos, self.env)
         self.logger.record_mean("far/surprisal", float(step.surprisal.mean()))
         self.logger.record_mean("far/intrinsic_reward", float(step.intrinsic_reward.mean()))
-        self._observations = original_observations(new_observations, self.env)
-        self._starts = np.array(dones, bool)
-
-    def _update_curiosity(self) -> None:
-        """Train the modules on what was seen since the last time, and log their state."""
-        assert self.curiosity is not None
-        loss = self.curiosity.update()
-        if loss is not None:
-            self.logger.record("far/module_loss", loss)
-        self.logger.record("far/fragments", len(self.curiosity.memory))
-        self.logger.record("far/fractures", self.curiosity.controller.fractures)
-        self.logger.record("far/recalls", self.curiosity.recalls)
-        self.logger.record("far/memory_mb", self.curiosity.memory_bytes / 2**20)
 
 
 class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
@@ -175,14 +138,15 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
         self.intrinsic_critic = None
         self._rewards: list[Array] = []
         if self.curiosity is not None:
+            config = self._watcher.config
             self.intrinsic_critic = IntrinsicCritic(
                 self.policy,
-                hidden=self._config.critic_hidden,
-                learning_rate=self._config.critic_learning_rate,
-                gamma=self._config.gamma,
+                hidden=config.critic_hidden,
+                learning_rate=config.critic_learning_rate,
+                gamma=config.gamma,
                 gae_lambda=self.gae_lambda,
-                episodic=self._config.episodic,
-                seed=self._far_seed,
+                episodic=config.episodic,
+                seed=self._watcher.seed,
             )
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -201,7 +165,7 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
         complete = super().collect_rollouts(env, callback, *args, **kwargs)
         if complete and self.curiosity is not None:
             self._mix_advantages(np.array(self._rewards, np.float32))
-            self._update_curiosity()
+            self._watcher.update(self.logger.record)
         return complete
 
     def _mix_advantages(self, rewards: Array) -> None:
@@ -212,7 +176,8 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
             buffer, rewards, self._last_obs, cast(Array, self._last_episode_starts)
         )
         # The extrinsic returns are the policy's value targets: they are complete before the mix, and stay as they are.
-        buffer.advantages = self._config.extrinsic_coef * buffer.advantages + self._config.intrinsic_coef * advantages
+        config = self._watcher.config
+        buffer.advantages = config.extrinsic_coef * buffer.advantages + config.intrinsic_coef * advantages
         # Not every on-policy algorithm has epochs and minibatches (A2C): one pass over the rollout then.
         epochs, batch_size = getattr(self, "n_epochs", 1), getattr(self, "batch_size", rewards.size)
         loss = self.intrinsic_critic.train(buffer.observations, returns, epochs, batch_size)
@@ -223,11 +188,26 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
 class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
     """Stores the weighted sum of extrinsic and intrinsic reward in the replay buffer."""
 
+    def _setup_model(self) -> None:
+        config = FARConfig.parse(self.far)
+        if config is not None and config.refresh:
+            self.replay_buffer_class = refreshing_class(self.replay_buffer_class, self.observation_space, self.n_steps)
+        super()._setup_model()
+        self._attach_buffer()
+
+    def load_replay_buffer(self, *args: Any, **kwargs: Any) -> None:
+        """Load a replay buffer; see SB3."""
+        super().load_replay_buffer(*args, **kwargs)
+        self._attach_buffer()
+
+    def _attach_buffer(self) -> None:
+        if isinstance(self.replay_buffer, REFRESHING):
+            self.replay_buffer.attach(self._watcher, self.policy)
+
     def _watch(self, new_observations: Observation, actions: Array, dones: Array, infos: Any) -> None:
         super()._watch(new_observations, actions, dones, infos)
-        assert self.curiosity is not None
-        if self.curiosity.samples_since_update >= self._config.batch_size:
-            self._update_curiosity()
+        if self._watcher.is_due:
+            self._watcher.update(self.logger.record)
 
     def _store_transition(
         self,
@@ -239,18 +219,14 @@ class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
         infos: list[dict[str, Any]],
     ) -> None:
         if self.curiosity is not None:
-            reward = self._mixed(reward)
-            if self._vec_normalize_env is not None:
+            normalise = self._vec_normalize_env
+            if isinstance(replay_buffer, REFRESHING):
+                replay_buffer.note(reward if normalise is None else normalise.get_original_reward())
+            reward = self._watcher.mixed(reward)
+            if normalise is not None:
                 # SB3 stores what VecNormalize received, not what is handed to this method.
-                self._vec_normalize_env.old_reward = self._mixed(self._vec_normalize_env.old_reward)
+                normalise.old_reward = self._watcher.mixed(normalise.old_reward)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-
-    def _mixed(self, reward: Array) -> Array:
-        """Return a new array: integer rewards, as ale-py's, could not hold the sum."""
-        assert self.curiosity is not None
-        assert self.curiosity.last is not None
-        intrinsic = self._config.intrinsic_coef * self.curiosity.last.intrinsic_reward
-        return (self._config.extrinsic_coef * reward + intrinsic).astype(np.float32)
 
 
 class _Watch(BaseCallback):
@@ -263,8 +239,3 @@ class _Watch(BaseCallback):
         actions = step.get("clipped_actions", step["actions"])
         self.model._watch(step["new_obs"], actions, step["dones"], step["infos"])
         return True
-
-
-def _place(info: dict[str, Any]) -> dict[str, Any]:
-    """Describe where an environment is, for the edges of the memory graph: its ``position``, if it tells."""
-    return {"position": [int(part) for part in info["position"]]} if "position" in info else {}

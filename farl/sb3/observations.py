@@ -1,6 +1,5 @@
 """From the observations and actions that SB3 hands around to those that a curiosity module takes."""
 
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from stable_baselines3.common.preprocessing import (
     get_action_dim,
     get_flattened_obs_dim,
     is_image_space,
+    is_image_space_channels_first,
     preprocess_obs,
 )
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage, unwrap_vec_wrapper
@@ -25,7 +25,7 @@ Observation = Array | dict[str, Array]
 class ObservationAdapter:
     """Turns batches of observations of a space into tensors: images stay uint8, channels first; all else is a vector.
 
-    :param space: the policy's observation space
+    :param space: of the observations; images may have their channels first or last
     :raises ValueError: if the space holds an image inside a dict
     """
 
@@ -37,13 +37,19 @@ class ObservationAdapter:
                 "FAR takes images or vectors, not an image inside a dict. Select the image with "
                 "gymnasium.wrappers.FilterObservation and FlattenObservation, or a wrapper of your own"
             )
-        self.shape: tuple[int, ...] = space.shape if self.is_image else (get_flattened_obs_dim(space),)  # type: ignore[assignment]
+        self.shape: tuple[int, ...] = (get_flattened_obs_dim(space),)
+        self._channels_last = False
+        if self.is_image:
+            height_or_channels, *others = space.shape or ()
+            self._channels_last = not is_image_space_channels_first(space)  # type: ignore[arg-type]
+            self.shape = (others[-1], height_or_channels, others[0]) if self._channels_last else space.shape  # type: ignore[assignment]
 
     def __call__(self, observations: Observation, device: torch.device | str) -> Tensor:
         """Convert B observations to uint8[B, channels, height, width] or float32[B, d]."""
         if self.is_image:
             assert isinstance(observations, np.ndarray)
-            return torch.as_tensor(observations, device=device)
+            images = torch.as_tensor(observations, device=device)
+            return images.movedim(-1, 1).contiguous() if self._channels_last else images
         if isinstance(observations, dict):
             tensors: Any = {name: torch.as_tensor(part, device=device) for name, part in observations.items()}
         else:
@@ -60,34 +66,27 @@ def action_spec(space: spaces.Space[Any]) -> ActionSpec:
     return ActionSpec(get_action_dim(space), discrete=False)
 
 
-def true_next_observations(
-    new_observations: Observation, dones: Array, infos: list[dict[str, Any]], env: VecEnv
-) -> Observation:
-    """Return what each transition really led to, before any normalisation.
+def true_last(dones: Array, infos: list[dict[str, Any]], env: VecEnv) -> tuple[Array, Observation]:
+    """Return the last observations of the episodes that have just ended.
 
     Where an episode ended, a vector environment has already reset and returns the next episode's first observation:
-    the true
-    one stands in ``infos``. A ``VecNormalize`` in between is undone: its statistics drift, and stored recall keys
-    would drift
-    out of reach with them.
+    the true one stands in ``infos``. A ``VecNormalize`` in between is undone: its statistics drift, and stored recall
+    keys would drift out of reach with them.
+
+    :param dones: bool[E]
+    :return: the environments whose infos tell, int64[n], and n observations
     """
-    observations = original_observations(new_observations, env)
-    if not dones.any():
-        return observations
+    ended = np.array([env for env in np.flatnonzero(dones) if "terminal_observation" in infos[env]], np.int64)
+    if len(ended) == 0:
+        return ended, ended
+    last = [infos[index]["terminal_observation"] for index in ended]
+    observations: Observation
+    if isinstance(last[0], dict):
+        observations = {name: np.stack([each[name] for each in last]) for name in last[0]}
+    else:
+        observations = np.stack(last)
     normalise = unwrap_vec_wrapper(env, VecNormalize)
-    observations = deepcopy(observations)
-    for index in np.flatnonzero(dones):
-        last = infos[index].get("terminal_observation")
-        if last is None:
-            continue
-        if normalise is not None:
-            last = normalise.unnormalize_obs(last)
-        if isinstance(observations, dict):
-            for name, part in observations.items():
-                part[index] = last[name]
-        else:
-            observations[index] = last
-    return observations
+    return ended, observations if normalise is None else normalise.unnormalize_obs(observations)
 
 
 def original_observations(observations: Observation, env: VecEnv) -> Observation:

@@ -1,0 +1,102 @@
+"""Shows a curiosity what happens in a vector environment: the one mechanism behind ``FAR(Algorithm)`` and
+``FARVecEnv``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from farl.curiosity import CuriosityStep, Transitions
+from farl.sb3.build import build_curiosity
+from farl.sb3.config import FARConfig
+from farl.sb3.observations import Array, Observation, ObservationAdapter, action_spec, original_observations, true_last
+
+
+class Watcher:
+    """Builds a curiosity for an environment's spaces and makes transitions of what the environment returns.
+
+    :param config: what to build
+    :param observation_space: of the observations that will be shown
+    :param action_space: of the actions
+    :param n_envs: number of environments E
+    :param device: of the curiosity modules
+    :param seed: of all that is drawn; None is a random one. The global random state is left alone
+    """
+
+    def __init__(
+        self,
+        config: FARConfig,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        n_envs: int,
+        device: torch.device | str,
+        seed: int | None,
+    ) -> None:
+        self.config = config
+        self.seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        self.adapter = ObservationAdapter(observation_space)
+        self.device = device
+        self.curiosity = build_curiosity(
+            config, self.adapter.shape, action_spec(action_space), n_envs, device, self.seed
+        )
+        self._starts = np.ones(n_envs, bool)
+        self._observations = torch.empty(0)  # as the adapter gives them, of the step to come
+
+    def begin(self, observations: Observation, env: VecEnv, restarts: bool) -> None:
+        """Take note of what the environments show before the first step.
+
+        :param observations: E observations as they came out of ``env``
+        :param restarts: whether the environments have just been reset
+        """
+        if restarts:
+            self._starts[:] = True
+        self._observations = self.adapter(original_observations(observations, env), self.device)
+
+    def see(
+        self, new_observations: Observation, actions: Array, dones: Array, infos: list[dict[str, Any]], env: VecEnv
+    ) -> CuriosityStep:
+        """Show one step of all environments to the curiosity, as ``env.step`` returned it."""
+        latest = self.adapter(original_observations(new_observations, env), self.device)
+        following = latest
+        if dones.any():
+            ended, last = true_last(dones, infos, env)
+            if len(ended):
+                following = latest.clone()
+                following[torch.from_numpy(ended)] = self.adapter(last, self.device)
+        transitions = Transitions(self._observations, torch.as_tensor(actions, device=self.device), following)
+        step = self.curiosity.step(transitions, self._starts, [_place(info) for info in infos])
+        self._observations = latest
+        self._starts = np.array(dones, bool)
+        return step
+
+    def update(self, record: Callable[[str, float], Any]) -> None:
+        """Train the modules on what was seen since the last time, and record their state."""
+        loss = self.curiosity.update()
+        if loss is not None:
+            record("far/module_loss", loss)
+        record("far/fragments", len(self.curiosity.memory))
+        record("far/fractures", self.curiosity.controller.fractures)
+        record("far/recalls", self.curiosity.recalls)
+        record("far/memory_mb", self.curiosity.memory_bytes / 2**20)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there are enough new samples for the modules to be trained where nothing else sets the pace."""
+        return self.curiosity.samples_since_update >= self.config.batch_size
+
+    def mixed(self, reward: Array) -> Array:
+        """Return the weighted sum of a reward, [E], and the latest intrinsic reward, float32[E].
+
+        It is a new array: integer rewards, as ale-py's, could not hold the sum.
+        """
+        assert self.curiosity.last is not None
+        intrinsic = self.config.intrinsic_coef * self.curiosity.last.intrinsic_reward
+        return (self.config.extrinsic_coef * reward + intrinsic).astype(np.float32)
+
+
+def _place(info: dict[str, Any]) -> dict[str, Any]:
+    """Describe where an environment is, for the edges of the memory graph: its ``position``, if it tells."""
+    return {"position": [int(part) for part in info["position"]]} if "position" in info else {}
