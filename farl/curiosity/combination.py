@@ -49,6 +49,7 @@ class Combination(CuriosityModule):
     ) -> None:
         super().__init__()
         self.lifelong, self.episodic = lifelong, episodic
+        self.takes_stacked_samples = lifelong.takes_stacked_samples
         self.mode, self.weight, self.limit = mode, weight, limit
         self.learning_rate = learning_rate
         self._statistics = {"lifelong": SurprisalStatistics(), "episodic": SurprisalStatistics()}

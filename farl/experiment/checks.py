@@ -59,6 +59,10 @@ def environment_problems(environment: EnvironmentConfig) -> Iterator[Problem]:
         yield ("environment", "wrappers"), f"kind {environment.kind} steps all copies in one call and takes no wrappers"
     if environment.kind in BATCHED_KINDS and environment.vector_backend != "dummy":
         yield ("environment", "vector_backend"), f"kind {environment.kind} has threads or batches of its own; remove it"
+    if environment.vector_backend == "ale" and environment.kind != "atari":
+        yield ("environment", "vector_backend"), "only kind atari has the backend ale; use dummy or subproc"
+    elif environment.vector_backend == "ale" and environment.wrappers:
+        yield ("environment", "wrappers"), "the backend ale steps all copies in one call and takes no wrappers"
     find_both = (
         ("wrappers", environment.wrappers, find_wrapper),
         ("vec_wrappers", environment.vec_wrappers, find_vec_wrapper),

@@ -47,10 +47,11 @@ class EnvironmentConfig(StrictModel):
     an RGB picture."""
     n_envs: Annotated[int, Field(ge=1, le=1024), _Whole] = 1
     """Number of copies stepped at once."""
-    vector_backend: Literal["dummy", "subproc"] = "dummy"
-    """dummy: one after another in this process, fastest for cheap environments. subproc: one process each."""
+    vector_backend: Literal["dummy", "subproc", "ale"] = "dummy"
+    """dummy: one after another in this process, fastest for cheap environments. subproc: one process each. ale: for
+    kind atari, ale-py's own threads."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of gymnasium.make; of ProcgenVecEnv or ControlVecEnv for the kinds procgen and control."""
+    """Arguments of gymnasium.make; of AtariSettings, ProcgenVecEnv or ControlVecEnv for the kinds of those names."""
     wrappers: list[Annotated[WrapperConfig, BeforeValidator(_wrapper)]] = Field(default_factory=list)
     """Wrappers, innermost first: a name, or {name: ..., kwargs: {...}}."""
     vec_wrappers: list[Annotated[WrapperConfig, BeforeValidator(_wrapper)]] = Field(default_factory=list)

@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -17,9 +18,11 @@ from stable_baselines3.common.vec_env import (
     VecEnv,
     VecFrameStack,
     VecNormalize,
+    VecTransposeImage,
 )
 
 import farl.envs
+from farl.envs.atari import STACK, AtariSettings, AtariVecEnv, make_atari_env
 from farl.envs.control import TASKS, ControlVecEnv
 from farl.envs.procgen import GAMES, ProcgenVecEnv
 from farl.errors import ConfigError, did_you_mean
@@ -29,7 +32,6 @@ AnyEnv = gym.Env[Any, Any]
 
 _REFUSALS = (TypeError, ValueError, AssertionError, AttributeError, KeyError, GymnasiumError)
 _EXTRAS = {"ale_py": "atari", "cv2": "atari", "envpool": "envpool", "gym3": "procgen", "procgen": "procgen"}
-_FRAME_STACK = {"atari": 4}
 
 BATCHED_KINDS = {"procgen": (ProcgenVecEnv, GAMES), "control": (ControlVecEnv, tuple(TASKS))}
 """Kind -> the VecEnv that steps all copies in one call, and the ids that it takes."""
@@ -120,15 +122,14 @@ def make_one(environment: EnvironmentConfig, render_mode: str | None = None) -> 
     Raises:
         ConfigError: the environment or a wrapper refuses its arguments, or a package is missing.
     """
-    kwargs = dict(environment.kwargs)
-    if render_mode is not None:
-        kwargs["render_mode"] = render_mode
-    if environment.kind == "atari":
-        kwargs.setdefault("frameskip", 1)  # AtariWrapper skips frames itself
     known_environments()
     try:
-        env: AnyEnv = gym.make(environment.id, **kwargs)
-        env = _prepare(env, environment)
+        if environment.kind == "atari":
+            env = make_atari_env(environment.id, _atari_settings(environment), render_mode)
+        else:
+            kwargs = environment.kwargs if render_mode is None else {**environment.kwargs, "render_mode": render_mode}
+            made: AnyEnv = gym.make(environment.id, **kwargs)
+            env = Monitor(_prepare_minigrid(made, environment) if environment.kind == "minigrid" else made)
         for wrapper in environment.wrappers:
             env = find_wrapper(wrapper)(env, **wrapper.kwargs)
     except ConfigError:
@@ -146,6 +147,9 @@ def make_probe(environment: EnvironmentConfig) -> AnyEnv | VecEnv:
     Raises:
         ConfigError: as ``make_one``.
     """
+    if environment.kind == "atari":
+        # Frames are stacked outside of one environment, and the wrappers know how it is drawn.
+        return make_vec_env(environment.model_copy(update={"vector_backend": "dummy"}), seed=0, n_envs=1)
     if environment.kind in BATCHED_KINDS:
         return _wrap_together(_make_batched(environment, 1, None), environment)
     one = make_one(environment)
@@ -173,12 +177,14 @@ def make_vec_env(
     venv: VecEnv
     if environment.kind in BATCHED_KINDS:
         venv = _make_batched(environment, count, render_mode)
+    elif environment.vector_backend == "ale" and render_mode is None:  # pictures in colour come from the wrappers
+        venv = _make_ale(environment, count)
     elif environment.vector_backend == "subproc" and count > 1:
         venv = SubprocVecEnv([make_in_worker] * count)
     else:
         venv = DummyVecEnv([make_here] * count)
-    if environment.kind in _FRAME_STACK:
-        venv = VecFrameStack(venv, _FRAME_STACK[environment.kind])
+    if environment.kind == "atari" and not isinstance(venv, AtariVecEnv):
+        venv = VecTransposeImage(VecFrameStack(venv, STACK))
     venv = _wrap_together(venv, environment)
     venv.seed(seed)
     if environment.normalize_observations or environment.normalize_rewards:
@@ -186,6 +192,19 @@ def make_vec_env(
             venv, norm_obs=environment.normalize_observations, norm_reward=environment.normalize_rewards
         )
     return venv
+
+
+def _make_ale(environment: EnvironmentConfig, count: int) -> VecEnv:
+    known_environments()
+    return AtariVecEnv(environment.id, count, _atari_settings(environment))
+
+
+def _atari_settings(environment: EnvironmentConfig) -> AtariSettings:
+    known = [field.name for field in fields(AtariSettings)]
+    for key in environment.kwargs:
+        if key not in known:
+            raise ConfigError(f"kwargs: atari has no argument {key!r}{did_you_mean(key, known)}")
+    return AtariSettings(**environment.kwargs)
 
 
 def _make_batched(environment: EnvironmentConfig, count: int, render_mode: str | None) -> VecEnv:
@@ -208,17 +227,6 @@ def _wrap_together(venv: VecEnv, environment: EnvironmentConfig) -> VecEnv:
         venv.close()
         raise ConfigError(_refused(environment, error)) from None
     return venv
-
-
-def _prepare(env: AnyEnv, environment: EnvironmentConfig) -> AnyEnv:
-    """What each kind puts around its environments, with the Monitor below all that changes rewards."""
-    if environment.kind == "atari":
-        from stable_baselines3.common.atari_wrappers import AtariWrapper
-
-        return AtariWrapper(Monitor(env))
-    if environment.kind == "minigrid":
-        env = _prepare_minigrid(env, environment)
-    return Monitor(env)
 
 
 def _prepare_minigrid(env: AnyEnv, environment: EnvironmentConfig) -> AnyEnv:

@@ -112,6 +112,13 @@ class MemoryConfig(StrictModel):
     """Most keys of one fragment; beyond it the oldest go."""
 
 
+def _with_name(value: Any, default: str) -> Any:
+    """Complete a mapping without a name, and read a name alone as the mapping that has only that."""
+    if isinstance(value, dict):
+        return {"name": default, **value}
+    return {"name": value} if isinstance(value, str) else value
+
+
 def _default_criterion(settings: dict[str, Any]) -> ZScoreConfig | None:
     module = settings.get("module")  # missing if it was refused
     return ZScoreConfig() if module is None or module.why_not_fragmentable() is None else None
@@ -161,12 +168,12 @@ class FARConfig(StrictModel):
     @field_validator("module", mode="before")
     @classmethod
     def _name_module(cls, module: Any) -> Any:
-        return {"name": "rnd", **module} if isinstance(module, dict) else module
+        return _with_name(module, "rnd")
 
     @field_validator("criterion", mode="before")
     @classmethod
     def _name_criterion(cls, criterion: Any) -> Any:
-        return {"name": "zscore", **criterion} if isinstance(criterion, dict) else criterion
+        return _with_name(criterion, "zscore")
 
     @model_validator(mode="after")
     def _fragments_what_can_be(self) -> "FARConfig":

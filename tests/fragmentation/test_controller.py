@@ -136,6 +136,14 @@ def test_a_fragment_is_recalled_in_both_directions_over_its_fracture():
     assert list(controller.memory.graph.edges(data=True)) == [(0, 1, {"kind": "fracture"})]
 
 
+def test_a_blank_screen_whose_key_is_zero_is_no_key_and_no_error():
+    controller = make(criterion=Uniform(1))
+    for keys in ([[0.0, 0.0]], [[0.0, 0.0]], [[1.0, 0.0]], [[0.0, 0.0]]):
+        controller.step(np.ones(1), np.array(keys, np.float32))
+    assert controller.fractures > 0
+    assert (np.linalg.norm(controller.memory.keys, axis=1) > 0).all()
+
+
 def test_a_fracture_across_a_reset_leaves_no_edge_and_no_key_on_the_far_side():
     controller = make()
     for angle in (0.0, 0.1, 0.2):
