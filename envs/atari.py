@@ -168,7 +168,8 @@ class AtariVecEnv(BatchedVecEnv):
 
 def _frames_before_this_game(info: dict[str, Any]) -> npt.NDArray[np.int64]:
     """Emulated frames of all earlier games of each environment: it changes where a game ended, and only there."""
-    return np.asarray(info["frame_number"], np.int64) - info["episode_frame_number"]
+    frames: npt.NDArray[np.int64] = np.asarray(info["frame_number"], np.int64) - info["episode_frame_number"]
+    return frames
 
 
 def _vector_env_class() -> Any:
