@@ -59,6 +59,8 @@ class FARCuriosity:
     :param train_fraction: share of the samples that is trained on, in (0, 1]
     :param epochs: passes over the samples in ``update``
     :param batch_size: samples of one fragment in one gradient step
+    :param keep_loaded: modules that stay loaded after their use, the most recently used, so that coming back to them
+        is cheap; those in use always are
     :param seed: of the choice and order of training samples
     """
 
@@ -77,6 +79,7 @@ class FARCuriosity:
         train_fraction: float = 1.0,
         epochs: int = 1,
         batch_size: int = 64,
+        keep_loaded: int = 0,
         seed: int = 0,
     ) -> None:
         self.module = module
@@ -88,6 +91,7 @@ class FARCuriosity:
         self.train_fraction = train_fraction
         self.epochs = epochs
         self.batch_size = batch_size
+        self.keep_loaded = keep_loaded
         self.samples_seen = 0
         """Number of transitions so far, the warm-up included."""
         self.samples_since_update = 0
@@ -115,8 +119,9 @@ class FARCuriosity:
 
     @property
     def memory_bytes(self) -> int:
-        """Size of the modules and keys in long-term memory, in bytes; those in use are counted too."""
-        return len(self.memory) * self.bank.module_bytes + self.memory.keys.nbytes
+        """Size of modules and keys on the device and in host memory, in bytes."""
+        held = len(self.memory) - len(self.memory.tiers.on_disk)
+        return held * self.bank.module_bytes + self.memory.keys.nbytes
 
     def step(
         self, transitions: Transitions, starts: npt.NDArray[np.bool_], where: Where | None = None
@@ -193,6 +198,13 @@ class FARCuriosity:
         self._store_unused()
         return float(torch.stack(losses).mean()) if losses else None
 
+    def module_state(self, fragment_id: int) -> ModuleState:
+        """Return the state of a fragment's module, wherever it is.
+
+        :raises KeyError: if there is no such fragment
+        """
+        return self.bank.state(fragment_id) if fragment_id in self.bank else self.memory[fragment_id]
+
     def reward_again(self, transitions: Transitions, fragment_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return the intrinsic rewards of B old transitions by the modules and norms as they are now, float64[B].
 
@@ -217,9 +229,8 @@ class FARCuriosity:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides what happens next, as a tree of tensors, numbers, strings and lists."""
-        for fragment_id in self.bank.fragment_ids:
-            self.memory[fragment_id] = self.bank.state(fragment_id)
         return {
+            "loaded": {fragment_id: self.bank.state(fragment_id) for fragment_id in self.bank.fragment_ids},
             "module": dict(self.module.state_dict()),
             "controller": self.controller.state_dict(),
             "reward_norm": self.reward_norm.state_dict(),
@@ -238,6 +249,8 @@ class FARCuriosity:
         for fragment_id in self.bank.fragment_ids:
             self.bank.unload(fragment_id)
         self.controller.load_state_dict(state["controller"])
+        for fragment_id, own in state["loaded"].items():
+            self.bank.load(fragment_id, own)
         self.reward_norm.load_state_dict(state["reward_norm"])
         self.samples_seen = int(state["samples_seen"])
         self.samples_since_update = int(state["samples_since_update"])
@@ -248,8 +261,7 @@ class FARCuriosity:
         fresh = self.bank.initial_state()
         if parent is None or self.new_module == "fresh":
             return fresh
-        known = self.bank.state(parent) if parent in self.bank else self.memory[parent]
-        return fresh | {"parameters": known["parameters"]}
+        return fresh | {"parameters": self.module_state(parent)["parameters"]}
 
     def _bonus(self, outputs: Prepared, prepared: Prepared, starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         first = torch.from_numpy(starts).to(outputs["surprisal"].device)
@@ -281,13 +293,13 @@ class FARCuriosity:
 
     def _ensure_loaded(self, fragment_ids: npt.NDArray[np.int64]) -> None:
         for fragment_id in self.bank.missing(fragment_ids):
-            self.bank.load(fragment_id, self.memory[fragment_id])
+            self.bank.load(fragment_id, self.memory.lend(fragment_id))
 
     def _store_unused(self) -> None:
         in_use = set(self.controller.active.tolist())
-        for fragment_id in self.bank.fragment_ids:
-            if fragment_id not in in_use:
-                self.memory[fragment_id] = self.bank.unload(fragment_id)
+        idle = self.memory.by_last_use(set(self.bank.fragment_ids) - in_use)
+        for fragment_id in idle[: max(0, len(in_use) + len(idle) - self.keep_loaded)]:
+            self.memory[fragment_id] = self.bank.unload(fragment_id)
 
     def _remember(self, transitions: Transitions, fragment_ids: npt.NDArray[np.int64]) -> None:
         """Keep a random ``train_fraction`` of the samples for the next update."""

@@ -1,6 +1,7 @@
-"""Long-term memory: fragments, keys, recall, eviction, the graph, and the files that hold them."""
+"""Long-term memory: fragments, keys, recall, eviction, the graph, and where it all lies."""
 
 from farl.memory.long_term_memory import LongTermMemory, Match
 from farl.memory.storage import load_state, save_state
+from farl.memory.tiers import Codec, MemoryTierError, Tiers
 
-__all__ = ["LongTermMemory", "Match", "load_state", "save_state"]
+__all__ = ["Codec", "LongTermMemory", "Match", "MemoryTierError", "Tiers", "load_state", "save_state"]

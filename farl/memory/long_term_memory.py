@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from farl.memory.storage import load_state, save_state
+from farl.memory.tiers import Tiers
 
 Payload = TypeVar("Payload")
 IntArray = npt.NDArray[np.int64]
@@ -35,6 +36,7 @@ class LongTermMemory(Generic[Payload]):
 
     :param capacity: most fragments held at once, None for no limit
     :param keys_per_fragment: most keys of one fragment; beyond it the oldest go. None for no limit
+    :param tiers: where payloads lie; None for host memory alone
     :raises ValueError: if a limit is below 1
 
     >>> memory = LongTermMemory[str](capacity=2)
@@ -45,7 +47,12 @@ class LongTermMemory(Generic[Payload]):
     array([1])
     """
 
-    def __init__(self, capacity: int | None = None, keys_per_fragment: int | None = 64) -> None:
+    def __init__(
+        self,
+        capacity: int | None = None,
+        keys_per_fragment: int | None = 64,
+        tiers: Tiers[Payload] | None = None,
+    ) -> None:
         for name, limit in (("capacity", capacity), ("keys_per_fragment", keys_per_fragment)):
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} must be at least 1, or None for no limit; got {limit}")
@@ -55,8 +62,9 @@ class LongTermMemory(Generic[Payload]):
         """Nodes are fragment ids; the data of each edge is the ``where`` that ``connect`` was given."""
         self.on_evict: list[Callable[[int], None]] = []
         """Called with the id of each fragment that is evicted, for those who keep something beside the memory."""
-        self._payloads: dict[int, Payload] = {}
-        self._last_used: dict[int, int] = {}
+        self.tiers: Tiers[Payload] = Tiers() if tiers is None else tiers
+        """Where the payloads lie."""
+        self._last_used: dict[int, int] = {}  # its keys are the fragments held
         self._clock = 0
         self._next_id = 0
         self._keys = np.empty((0, 0), np.float32)  # rows beyond _n_keys are spare room
@@ -64,23 +72,36 @@ class LongTermMemory(Generic[Payload]):
         self._n_keys = 0
 
     def __len__(self) -> int:
-        return len(self._payloads)
+        return len(self._last_used)
 
     def __contains__(self, fragment_id: object) -> bool:
-        return fragment_id in self._payloads
+        return fragment_id in self._last_used
 
     def __getitem__(self, fragment_id: int) -> Payload:
         self._require(fragment_id)
-        return self._payloads[fragment_id]
+        return self.tiers[fragment_id]
 
     def __setitem__(self, fragment_id: int, payload: Payload) -> None:
         self._require(fragment_id)
-        self._payloads[fragment_id] = payload
+        self.tiers[fragment_id] = payload
+
+    def lend(self, fragment_id: int) -> Payload:
+        """Hand out a payload to whom it belongs until it is set again: until then the memory does not hold it.
+
+        :raises KeyError: if there is no such fragment, or it is lent already
+        :raises MemoryTierError: if it lies on disk and cannot be read; nothing has changed then
+        """
+        self._require(fragment_id)
+        return self.tiers.pop(fragment_id)
+
+    def by_last_use(self, fragment_ids: Iterable[int]) -> list[int]:
+        """Sort fragments by when they were last used, the longest ago first."""
+        return sorted(fragment_ids, key=self._last_used.__getitem__)
 
     @property
     def ids(self) -> list[int]:
         """Ids of the fragments held, ascending."""
-        return list(self._payloads)
+        return list(self._last_used)
 
     @property
     def keys(self) -> KeyArray:
@@ -105,7 +126,7 @@ class LongTermMemory(Generic[Payload]):
         rows = None if keys is None else self._normalised(keys)
         if self.capacity is not None and len(self) >= self.capacity:
             kept = set(keep)
-            candidates = [fragment_id for fragment_id in self._payloads if fragment_id not in kept]
+            candidates = [fragment_id for fragment_id in self._last_used if fragment_id not in kept]
             if not candidates:
                 raise ValueError(
                     f"the memory is full: all {self.capacity} fragments are in use. Raise its capacity above the "
@@ -114,11 +135,12 @@ class LongTermMemory(Generic[Payload]):
             self.evict(min(candidates, key=self._last_used.__getitem__))
         fragment_id = self._next_id
         self._next_id += 1
-        self._payloads[fragment_id] = payload
+        self._last_used[fragment_id] = self._clock
         self.graph.add_node(fragment_id)
         self.touch([fragment_id])
         if rows is not None:
             self._append_keys(fragment_id, rows)
+        self.tiers[fragment_id] = payload  # last, for it may have to say that the disk is full
         return fragment_id
 
     def add_keys(self, fragment_id: int, keys: npt.ArrayLike) -> None:
@@ -172,16 +194,21 @@ class LongTermMemory(Generic[Payload]):
         :raises KeyError: if there is no such fragment
         """
         self._require(fragment_id)
-        del self._payloads[fragment_id], self._last_used[fragment_id]
+        del self._last_used[fragment_id]
+        self.tiers.drop(fragment_id)
         self.graph.remove_node(fragment_id)
         self._drop_keys(np.flatnonzero(self.key_owners == fragment_id))
         for callback in self.on_evict:
             callback(fragment_id)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all of it as tensors, numbers, strings and lists; payloads are held, not copied."""
+        """Return all of it as tensors, numbers, strings and lists; payloads are held, not copied.
+
+        Payloads that are lent are not in it.
+        """
         return {
-            "payloads": dict(self._payloads),
+            "tiers": self.tiers.state_dict(),
+            "lent": [fragment_id for fragment_id in self._last_used if fragment_id not in self.tiers],
             "keys": torch.from_numpy(self.keys.copy()),
             "key_owners": torch.from_numpy(self.key_owners.copy()),
             "last_used": dict(self._last_used),
@@ -195,20 +222,20 @@ class LongTermMemory(Generic[Payload]):
 
         :raises ValueError: if the state refers to fragments that it does not hold, or holds more than the capacity
         """
-        payloads: dict[int, Payload] = dict(sorted(state["payloads"].items()))
+        ids = sorted({*state["tiers"]["payloads"], *state["tiers"]["encoded"], *state["lent"]})
         owners = state["key_owners"].cpu().numpy().copy()
         named = {int(owner) for owner in owners} | {end for a, b, _ in state["edges"] for end in (a, b)}
-        if not named <= payloads.keys() or payloads.keys() != state["last_used"].keys():
+        if not named <= set(ids) or set(ids) != set(state["last_used"]):
             raise ValueError("this memory refers to fragments that it does not hold: the state is damaged")
-        if self.capacity is not None and len(payloads) > self.capacity:
-            raise ValueError(f"{len(payloads)} fragments do not fit into a memory with a capacity of {self.capacity}")
-        self._payloads = payloads
-        self._last_used = dict(state["last_used"])
+        if self.capacity is not None and len(ids) > self.capacity:
+            raise ValueError(f"{len(ids)} fragments do not fit into a memory with a capacity of {self.capacity}")
+        self.tiers.load_state_dict(state["tiers"])
+        self._last_used = {fragment_id: state["last_used"][fragment_id] for fragment_id in ids}
         self._clock, self._next_id = int(state["clock"]), int(state["next_id"])
         self._keys, self._owners = state["keys"].cpu().numpy().copy(), owners
         self._n_keys = len(owners)
         self.graph = nx.MultiGraph()
-        self.graph.add_nodes_from(payloads)
+        self.graph.add_nodes_from(ids)
         self.graph.add_edges_from((a, b, dict(data)) for a, b, data in state["edges"])
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -227,7 +254,7 @@ class LongTermMemory(Generic[Payload]):
         self.load_state_dict(load_state(path))
 
     def _require(self, fragment_id: int) -> None:
-        if fragment_id not in self._payloads:
+        if fragment_id not in self._last_used:
             raise KeyError(f"no fragment {fragment_id} in the memory; it was never added, or has been evicted")
 
     def _check_width(self, rows: KeyArray) -> None:

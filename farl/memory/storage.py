@@ -14,12 +14,13 @@ from safetensors.torch import save
 FORMAT = "farl-state-1"
 
 
-def save_state(state: Any, path: str | os.PathLike[str]) -> None:
+def save_state(state: Any, path: str | os.PathLike[str], durable: bool = True) -> None:
     """Write a tree of dicts (string or integer keys), lists, tensors, numbers, strings and None to one file.
 
     The file appears whole or not at all: it is written under another name and then moved into place. Tensors that share
     their storage are written once.
 
+    :param durable: whether to wait until the disk has it, so that it survives a loss of power
     :raises TypeError: if the tree holds anything else
     """
     tensors: dict[str, torch.Tensor] = {}
@@ -33,7 +34,8 @@ def save_state(state: Any, path: str | os.PathLike[str]) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -4,8 +4,9 @@ import torch
 
 from farl.curiosity import ActionSpec, FARCuriosity
 from farl.curiosity.bank import ModuleState
+from farl.curiosity.compact import MODULE_CODEC
 from farl.fragmentation import KeyRecall, NoRecall
-from farl.memory import LongTermMemory
+from farl.memory import LongTermMemory, Tiers
 from farl.sb3.config import FARConfig, threshold
 
 
@@ -26,7 +27,9 @@ def build_curiosity(
     :raises ValueError: if the config does not fit the observations or the number of environments
     """
     module = config.module.build(shape, actions, seed).to(device)
-    memory = LongTermMemory[ModuleState](config.memory.capacity, config.memory.keys_per_fragment)
+    limits = config.memory
+    tiers = Tiers[ModuleState](limits.host, limits.disk, MODULE_CODEC)
+    memory = LongTermMemory[ModuleState](limits.capacity, limits.keys_per_fragment, tiers)
     return FARCuriosity(
         module,
         memory,
@@ -44,5 +47,6 @@ def build_curiosity(
         train_fraction=config.train_fraction,
         epochs=config.epochs,
         batch_size=config.batch_size,
+        keep_loaded=limits.device,
         seed=seed,
     )

@@ -110,6 +110,19 @@ class MemoryConfig(StrictModel):
     """Most fragments held; beyond it the least recently used is evicted. More than the number of environments."""
     keys_per_fragment: int = Field(64, ge=1)
     """Most keys of one fragment; beyond it the oldest go."""
+    device: int = Field(8, ge=0)
+    """Modules that stay on the device after their use, the most recently used; those in use always are there."""
+    host: int | None = Field(None, ge=1)
+    """Most modules in host memory; beyond it the least recently used go to disk. Null for no limit. Needs disk."""
+    disk: str | None = None
+    """Folder for the rest, 4.5 bytes a parameter: parameters are exact, the optimiser's state is not (the page
+    FARCuriosity says how). Removed when the run ends; checkpoints hold all of it."""
+
+    @model_validator(mode="after")
+    def _host_with_disk(self) -> "MemoryConfig":
+        if (self.host is None) != (self.disk is None):
+            raise ValueError("host and disk belong together: how many modules in host memory, and where the rest goes")
+        return self
 
 
 def _with_name(value: Any, default: str) -> Any:

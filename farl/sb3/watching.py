@@ -81,6 +81,8 @@ class Watcher:
         record("far/fractures", self.curiosity.controller.fractures)
         record("far/recalls", self.curiosity.recalls)
         record("far/memory_mb", self.curiosity.memory_bytes / 2**20)
+        if self.config.memory.disk is not None:
+            record("far/disk_mb", self.curiosity.memory.tiers.disk_bytes / 2**20)
 
     @property
     def is_due(self) -> bool:

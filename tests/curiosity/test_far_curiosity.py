@@ -193,7 +193,7 @@ def test_a_new_fragment_starts_as_a_copy_of_the_one_it_follows_or_fresh(new_modu
     while curiosity.fragments == 1:
         stay(curiosity, 0, rng, 1)
         curiosity.update()
-    learnt, opened = curiosity.bank.state(0) if 0 in curiosity.bank else curiosity.memory[0], curiosity.bank.state(1)
+    learnt, opened = curiosity.module_state(0), curiosity.module_state(1)
     assert opened["steps"] == 0 < learnt["steps"]
     expected = learnt["parameters"] if new_module == "copy" else fresh
     for name, tensor in expected.items():

@@ -105,9 +105,9 @@ def test_it_runs_saves_loads_continues_and_is_evaluated(name, observation, actio
 
 def _modules(model):
     """All weights of all fragments."""
-    model.curiosity.state_dict()  # writes what is in use back to the memory
-    memory = model.curiosity.memory
-    return [tensor.numpy() for id in memory.ids for tensor in memory[id]["parameters"].values()]
+    curiosity = model.curiosity
+    states = [curiosity.module_state(fragment_id) for fragment_id in curiosity.memory.ids]
+    return [tensor.numpy() for state in states for tensor in state["parameters"].values()]
 
 
 @pytest.mark.parametrize("name", SETTINGS)

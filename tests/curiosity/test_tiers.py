@@ -1,0 +1,146 @@
+"""Curiosity modules on the device, in host memory and on disk."""
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+
+from farl import FAR
+from farl.curiosity import RND, FARCuriosity, ModuleBank, Transitions
+from farl.curiosity.compact import MODULE_CODEC, decode, encode
+from farl.fragmentation import KeyRecall, Uniform
+from farl.memory import LongTermMemory, Tiers, load_state, save_state
+
+N_ENVS = 4
+
+
+def trained_bank(steps=60, shape=(6,), learning_rate=1e-3, **sizes):
+    module = RND(shape, **({"features": 16, "hidden": 32} | sizes))
+    bank = ModuleBank(module, learning_rate)
+    bank.load(0, bank.initial_state())
+    train(bank, steps)
+    return bank
+
+
+def train(bank, steps, seed=0, fragment=0):
+    generator, losses = torch.Generator().manual_seed(seed), []
+    for _ in range(steps):
+        seen = torch.randn((32, 6), generator=generator)
+        prepared = bank.module.prepare(Transitions(seen, torch.zeros(32), seen))
+        losses.append(bank.train(np.full(32, fragment), prepared).mean().item())
+    return losses
+
+
+def test_on_disk_parameters_are_exact_and_steps_are_about_as_long():
+    state = trained_bank().state(0)
+    back = decode(encode(state))
+    assert back["steps"] == state["steps"]
+    for name, tensor in state["parameters"].items():
+        assert torch.equal(back["parameters"][name], tensor)
+        exact, kept = state["second_moment"][name], back["second_moment"][name]
+        assert (back["first_moment"][name] == 0).all()
+        assert ((exact > 0) == (kept > 0)).all()
+        ratio = (kept / exact)[exact > 0].sqrt()
+        assert 0.6 < ratio.min() <= ratio.max() < 1.6
+        assert (ratio.log().abs() < 0.2).float().mean() > 0.5
+
+
+def test_a_fresh_module_comes_back_from_disk_as_it_was():
+    bank = ModuleBank(RND((6,)))
+    state, back = bank.initial_state(), decode(encode(bank.initial_state()))
+    for part in ("parameters", "first_moment", "second_moment"):
+        for name, tensor in state[part].items():
+            assert torch.equal(back[part][name], tensor)
+
+
+def test_a_module_that_was_on_disk_goes_on_learning_like_one_that_was_not():
+    stays, travels = trained_bank(300), trained_bank(300)
+    travels.load(1, decode(encode(travels.unload(0))))
+    ours, theirs = np.array(train(travels, 50, 1, fragment=1)), np.array(train(stays, 50, 1))
+    assert np.mean(ours) == pytest.approx(np.mean(theirs), rel=0.05)
+    assert np.mean(ours[-10:]) == pytest.approx(np.mean(theirs[-10:]), rel=0.05)
+
+
+def test_800_atari_modules_take_at_most_8_gigabytes_on_disk(tmp_path):
+    bank = ModuleBank(RND((4, 84, 84), features=512, hidden=512, frame_stack=4))
+    save_state(encode(bank.initial_state()), tmp_path / "module")
+    assert 800 * (tmp_path / "module").stat().st_size <= 8e9
+
+
+def make(tmp_path, host=3, keep_loaded=2, seed=0):
+    memory = LongTermMemory(20, tiers=Tiers(host, tmp_path / "memory", MODULE_CODEC))
+    module = RND((6,), features=16, hidden=32, seed=1)
+    return FARCuriosity(
+        module,
+        memory,
+        Uniform(40),
+        KeyRecall(memory, 0.9),
+        N_ENVS,
+        learning_rate=3e-3,
+        warmup=8,
+        batch_size=16,
+        keep_loaded=keep_loaded,
+        seed=seed,
+    )
+
+
+def walk(curiosity, steps, seed):
+    """Through six rooms; the rewards."""
+    rng, rewards = np.random.default_rng(seed), []
+    for step in range(steps):
+        centre = np.random.default_rng(100 + step // 15 % 6).normal(size=6)
+        seen = torch.from_numpy((centre + 0.02 * rng.normal(size=(N_ENVS, 6))).astype(np.float32))
+        transitions = Transitions(seen, torch.zeros(N_ENVS), seen)
+        rewards.append(curiosity.step(transitions, np.zeros(N_ENVS, bool)).intrinsic_reward)
+        if step % 10 == 9:
+            curiosity.update()
+    return np.array(rewards)
+
+
+def test_each_tier_keeps_to_its_limit_and_every_module_is_in_one_of_them(tmp_path):
+    curiosity = make(tmp_path)
+    walk(curiosity, 300, seed=0)
+    tiers, loaded = curiosity.memory.tiers, curiosity.bank.fragment_ids
+    assert len(loaded) <= max(2, len(set(curiosity.controller.active.tolist())))
+    assert len(tiers.in_host) <= 3
+    assert len(tiers.on_disk) > 2
+    assert sorted([*loaded, *tiers.in_host, *tiers.on_disk]) == curiosity.memory.ids
+    assert curiosity.recalls > 0
+    assert curiosity.memory_bytes < (len(loaded) + 3.5) * curiosity.bank.module_bytes
+
+
+def test_a_run_saved_with_modules_in_all_tiers_goes_on_as_if_never_saved(tmp_path):
+    curiosity, copy = make(tmp_path), make(tmp_path, seed=9)
+    walk(curiosity, 200, seed=0)
+    save_state(curiosity.state_dict(), tmp_path / "state")
+    assert curiosity.memory.tiers.on_disk
+    copy.load_state_dict(load_state(tmp_path / "state"))
+    assert copy.memory.tiers.in_host == curiosity.memory.tiers.in_host
+    np.testing.assert_array_equal(walk(copy, 200, seed=1), walk(curiosity, 200, seed=1))
+
+
+def test_modules_kept_loaded_change_nothing(tmp_path):
+    few, many = make(tmp_path, host=20, keep_loaded=0), make(tmp_path, host=20, keep_loaded=10)
+    np.testing.assert_allclose(walk(few, 200, seed=0), walk(many, 200, seed=0), rtol=1e-3)
+
+
+def test_in_a_model_the_tiers_are_a_setting_and_are_saved_with_it(tmp_path):
+    far = {
+        "module": {"features": 8, "hidden": 8},
+        "criterion": {"name": "uniform", "every": 30},
+        "recall": None,
+        "warmup": 16,
+        "memory": {"capacity": 12, "device": 1, "host": 2, "disk": str(tmp_path / "memory")},
+    }
+    env = make_vec_env("CartPole-v1", n_envs=2, seed=0)
+    model = FAR(PPO)("MlpPolicy", env, n_steps=32, batch_size=32, far=far, seed=0, device="cpu").learn(512)
+    tiers = model.curiosity.memory.tiers
+    assert len(tiers.in_host) == 2
+    assert len(tiers.on_disk) >= 8
+    model.save(tmp_path / "model")
+    loaded = FAR(PPO).load(tmp_path / "model", env=env, device="cpu")
+    assert loaded.curiosity.memory.tiers.on_disk == tiers.on_disk
+    loaded.learn(64, reset_num_timesteps=False)
+    with pytest.raises(ValueError, match="belong together"):
+        FAR(PPO)("MlpPolicy", env, far={"memory": {"host": 2}}, device="cpu")
