@@ -1,8 +1,6 @@
 """The 16 ProcGen games as a Stable-Baselines3 VecEnv, straight on a C++ backend."""
 
-import contextlib
 import importlib
-import io
 import os
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Protocol
@@ -307,7 +305,6 @@ def _check(
 
 def _import(package: str, extra: str) -> Any:
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # procgen brings the old gym, which complains of its age
-            return importlib.import_module(package)
+        return importlib.import_module(package)
     except ImportError:
         raise ConfigError(f"ProcGen's backend {package!r} is not installed: pip install 'farl[{extra}]'") from None

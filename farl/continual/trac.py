@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
+# erfi(x) sqrt(pi)/2 = sum over k of x^(2k+1) / (k! (2k+1))
+_SERIES = torch.tensor([1 / (math.factorial(k) * (2 * k + 1)) for k in range(120)], dtype=torch.float64)
 
 
 def erfi(x: Tensor) -> Tensor:
@@ -18,10 +20,7 @@ def erfi(x: Tensor) -> Tensor:
     By a power series up to |x| = 5 and the asymptotic series beyond; relative error below 1e-6 in float64.
     """
     small = x.clamp(-5, 5)
-    term, total = small.clone(), small.clone()
-    for k in range(1, 120):
-        term = term * small**2 / k
-        total = total + term / (2 * k + 1)
+    total = small * (small[..., None] ** (2 * torch.arange(len(_SERIES), device=x.device)) * _SERIES.to(x)).sum(-1)
     large = torch.where(x.abs() > 5, x, torch.full_like(x, 5.0))
     inverse, step, tail = 1 / (2 * large**2), torch.ones_like(x), torch.ones_like(x)
     for k in range(1, 12):
@@ -30,6 +29,9 @@ def erfi(x: Tensor) -> Tensor:
     # exp(26^2) is the last that float64 holds.
     far = torch.exp(large.clamp(-26, 26) ** 2) / (large * math.sqrt(math.pi)) * tail
     return torch.where(x.abs() > 5, far, total * 2 / math.sqrt(math.pi))
+
+
+_UNIT = float(erfi(torch.tensor(1 / math.sqrt(2), dtype=torch.float64)))
 
 
 class Trac(torch.optim.Optimizer):
@@ -97,12 +99,15 @@ class Trac(torch.optim.Optimizer):
             return
         self._prepare(held)
         total = self._bet(held)
-        before = [p.clone() for p in held]
+        for p in held:
+            p.copy_(self.state[p]["way"])
+        # The base never looks at where the parameters are: it may as well walk on the way itself, which is free of
+        # the rounding that a small step from a large parameter has.
         self.base.step()
-        for p, old in zip(held, before, strict=True):
+        for p in held:
             state = self.state[p]
-            state["way"] += p - old
-            p.copy_(state["reference"] + self._per_row(total, p) * state["way"])
+            state["way"].copy_(p)
+            torch.addcmul(state["reference"], self._per_row(total, p), state["way"], out=p)
 
     def _prepare(self, held: list[Tensor]) -> None:
         for p in held:
@@ -124,14 +129,13 @@ class Trac(torch.optim.Optimizer):
         for p in held:
             assert p.grad is not None
             way = self.state[p]["way"].mul_(self._per_row(kept, p))
-            product = (p.grad * way).double()
-            h += product.flatten(1).sum(1) if self.per_particle else product.sum()
+            rows = len(p) if self.per_particle else 1
+            h += torch.linalg.vecdot(p.grad.reshape(rows, -1), way.reshape(rows, -1))
         betas = torch.tensor(self.betas, dtype=torch.float64, device=h.device)
         common["variance"].mul_(betas**2).add_(h[:, None] ** 2)
         common["sigma"].mul_(betas).sub_(h[:, None])
-        unit = erfi(torch.tensor(1 / math.sqrt(2), dtype=torch.float64, device=h.device))
         ratio = common["sigma"] / ((2 * common["variance"]).sqrt() + self.epsilon)
-        total: Tensor = (self.scale / unit * erfi(ratio)).sum(-1).clamp_min(0)
+        total: Tensor = (self.scale / _UNIT * erfi(ratio)).sum(-1).clamp_min(0)
         common["total"] = total
         return total
 
