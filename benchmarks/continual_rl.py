@@ -97,7 +97,9 @@ def run(job: Job) -> dict[str, Any]:
         return StackedPPO(inputs, n_actions, seeds, method.optimizer, settings)
 
     seeds = range(SIDE_BY_SIDE * job.seed, SIDE_BY_SIDE * (job.seed + 1))
-    runs = run_levels(job.condition, seeds, make, method.defence(), job.parameters["levels"], job.parameters["iterations"])
+    runs = run_levels(
+        job.condition, seeds, make, method.defence(), job.parameters["levels"], job.parameters["iterations"]
+    )
     return {"runs": [{"seed": seed, **row} for seed, row in zip(seeds, runs, strict=True)]} | {
         "order_std": float(np.std([row["mean_return"] for row in runs], ddof=1))
     }

@@ -96,9 +96,7 @@ class StackedNetworks:
         """Return (weight [M, out, in], bias [M, 1, out]) of each layer as views of ``rows`` [M, P]."""
         sizes = [size for i, o in self.layers for size in (i * o, o)]
         parts = torch.split(rows, sizes, dim=1)
-        return [
-            (parts[2 * k].view(-1, o, i), parts[2 * k + 1].view(-1, 1, o)) for k, (i, o) in enumerate(self.layers)
-        ]
+        return [(parts[2 * k].view(-1, o, i), parts[2 * k + 1].view(-1, 1, o)) for k, (i, o) in enumerate(self.layers)]
 
     def draw(self, seed: int) -> Tensor:
         """Return one row [P], drawn as ``torch.nn.Linear`` draws."""
@@ -178,9 +176,7 @@ class StackedPPO:
             rows[i] += scale * torch.randn(rows[i].shape, generator=generator)
         return rows
 
-    def forward(
-        self, parameters: Tensor, inputs: Tensor, hidden: list[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, parameters: Tensor, inputs: Tensor, hidden: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Return log-probabilities [R, N, B, A] and values [R, N, B] for inputs [R, B, inputs]."""
         learners, n = parameters.shape[:2]
         batch = inputs.shape[1]

@@ -141,3 +141,17 @@ class Trac(torch.optim.Optimizer):
 
     def _per_row(self, value: Tensor, like: Tensor) -> Tensor:
         return value.to(like).reshape(-1, *(1,) * (like.dim() - 1)) if self.per_particle else value.to(like)[0]
+
+
+class TracAdam(Trac):
+    """TRAC around Adam with the constructor of a torch optimiser: ``policy_kwargs={"optimizer_class": TracAdam}``.
+
+    Args:
+        parameters: Tensors to optimise.
+        lr: Learning rate of Adam.
+        per_particle: See :class:`Trac`.
+        options: Of ``torch.optim.Adam``: ``eps``, ``betas``; no weight decay.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, per_particle: bool = False, **options: Any):
+        super().__init__(parameters, lambda held: torch.optim.Adam(held, lr=lr, **options), per_particle=per_particle)

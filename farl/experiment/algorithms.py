@@ -16,8 +16,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from farl.continual.trac import TracAdam
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.schedules import parse_schedule
+from farl.sb3.impala import ImpalaCNN
 
 ALGORITHMS = {
     **dict.fromkeys(("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG"), "stable_baselines3"),
@@ -25,6 +27,7 @@ ALGORITHMS = {
     "FARMap": "farl.agents.farmap",
     "FARMapPlus": "farl.agents.farmap_plus",
     "FrontierExplorer": "farl.agents.frontier",
+    "ParticlePPO": "farl.agents.particle_ppo",
 }
 """Name of an algorithm -> the package it comes from."""
 
@@ -39,12 +42,17 @@ _ELSEWHERE = {
     "_init_setup_model": "nothing: it is internal",
     "far": "the top-level far section",
 }
+_OWN_CLASSES: dict[str, dict[str, Any]] = {
+    "optimizer_class": {"TRAC": TracAdam},
+    "features_extractor_class": {"ImpalaCNN": ImpalaCNN},
+}
+"""What policy_kwargs can name besides the classes of torch and Stable-Baselines3."""
 _SCHEDULED = Callable[[float], float]
 _UNIT_INTERVAL = frozenset(
     {"gamma", "gae_lambda", "tau", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps"}
 )
 _AT_LEAST_ONE = frozenset(
-    {"n_steps", "batch_size", "n_epochs", "buffer_size", "target_update_interval", "stats_window_size"}
+    {"n_steps", "batch_size", "n_epochs", "buffer_size", "target_update_interval", "stats_window_size", "n_particles"}
 )
 _ABOVE_ZERO = frozenset({"learning_rate", "clip_range", "clip_range_vf", "max_grad_norm", "target_kl"})
 _ANY_SIGN = frozenset({"sde_sample_freq", "gradient_steps", "target_entropy"})
@@ -207,9 +215,10 @@ def _class_named(key: str, value: Any) -> Any:
         "activation_fn": (torch.nn, torch.nn.Module),
         "optimizer_class": (torch.optim, torch.optim.Optimizer),
     }.get(key, (torch_layers, torch_layers.BaseFeaturesExtractor))
-    found = getattr(namespace, value, None)
+    found = _OWN_CLASSES.get(key, {}).get(value, getattr(namespace, value, None))
     if not (inspect.isclass(found) and issubclass(found, base)):
         known = [name for name, entry in vars(namespace).items() if inspect.isclass(entry) and issubclass(entry, base)]
+        known += _OWN_CLASSES.get(key, {})
         raise ValueError(f"unknown {key} {value!r}{did_you_mean(value, known)}")
     return found
 

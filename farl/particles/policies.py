@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -134,3 +134,8 @@ class PolicyWeights:
         """Of the weights in use, in nats, [...]."""
         log_weights = self.log_weights
         return -(log_weights.exp() * log_weights).sum(-1)
+
+    def set_evidence(self, evidence: Tensor) -> None:
+        """Go on from saved evidence [..., N]."""
+        self.evidence = evidence.to(self.evidence)
+        self._temperature = None
