@@ -36,10 +36,10 @@ class ActionDistributions:
         """Return (log-probabilities, entropies) [..., B] of ``actions`` [..., B, *action] under ``outputs``."""
         if isinstance(self.space, spaces.Box):
             mean, log_std = outputs.chunk(2, -1)
-            normal = torch.distributions.Normal(mean, log_std.exp(), validate_args=False)
+            normal: Any = torch.distributions.Normal(mean, log_std.exp(), validate_args=False)
             return normal.log_prob(actions).sum(-1), normal.entropy().sum(-1)
         if isinstance(self.space, spaces.MultiBinary):
-            bernoulli = torch.distributions.Bernoulli(logits=outputs, validate_args=False)
+            bernoulli: Any = torch.distributions.Bernoulli(logits=outputs, validate_args=False)
             return bernoulli.log_prob(actions).sum(-1), bernoulli.entropy().sum(-1)
         log_prob, entropy = torch.zeros(()), torch.zeros(())
         for k, logits in enumerate(self._categories(outputs)):
@@ -57,7 +57,8 @@ class ActionDistributions:
             return torch.distributions.Normal(mean, log_std.exp()).rsample()
         if isinstance(self.space, spaces.MultiBinary):
             return torch.bernoulli(outputs.sigmoid())
-        drawn = [torch.distributions.Categorical(logits=logits).sample() for logits in self._categories(outputs)]
+        categorical: Any = torch.distributions.Categorical
+        drawn = [categorical(logits=logits).sample() for logits in self._categories(outputs)]
         return drawn[0] if isinstance(self.space, spaces.Discrete) else torch.stack(drawn, -1)
 
     def best(self, log_weights: Tensor, outputs: Tensor) -> Tensor:
@@ -230,9 +231,10 @@ class ParticlePolicy(BasePolicy):
         return (self.weights.log_weights.exp().to(values)[:, None] * values).sum(0)[:, None]
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        return self(observation, deterministic)[0]
+        actions: Tensor = self(observation, deterministic)[0]
+        return actions
 
-    def predict(  # type: ignore[override]
+    def predict(
         self,
         observation: Any,
         state: tuple[npt.NDArray[Any], ...] | None = None,

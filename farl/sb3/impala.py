@@ -1,5 +1,7 @@
 """The IMPALA network as a features extractor of any Stable-Baselines3 policy."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
@@ -20,7 +22,7 @@ class ImpalaCNN(BaseFeaturesExtractor):
     ) -> None:
         super().__init__(observation_space, features_dim)
         depths = [observation_space.shape[0], *channels]
-        self.stages = nn.ModuleList(_Stage(i, o) for i, o in zip(depths[:-1], depths[1:], strict=True))
+        self.stages = nn.ModuleList(_Stage(i, o) for i, o in itertools.pairwise(depths))
         with torch.no_grad():
             flat = self._convolve(torch.zeros(1, *observation_space.shape)).shape[1]
         self.linear = nn.Linear(flat, features_dim)

@@ -63,9 +63,14 @@ def test_one_particle_is_ppo(action, extra):
 @pytest.mark.parametrize(("acting", "evidence"), [("mixture", "loss"), ("thompson", "policy"), ("map", "loss")])
 def test_it_learns_to_balance_and_logs_its_particles(acting, evidence, tmp_path):
     model = ParticlePPO(
-        "MlpPolicy", cartpole(8), n_particles=3, acting=acting, evidence=evidence, n_steps=64, batch_size=128, n_epochs=8,
-        learning_rate=3e-3, seed=0, device="cpu", backend="vmap", policy_kwargs={"net_arch": [32]},
-    )  # fmt: skip
+        "MlpPolicy",
+        cartpole(8),
+        n_particles=3,
+        acting=acting,
+        evidence=evidence,
+        learning_rate=3e-3,
+        **SMALL | {"n_steps": 64, "batch_size": 128, "n_epochs": 8, "policy_kwargs": {"net_arch": [32]}, "seed": 0},
+    )
     evaluation = EvalCallback(cartpole(2), n_eval_episodes=4, eval_freq=320, verbose=0)
     model.learn(5_120, callback=evaluation)
     assert np.mean([episode["r"] for episode in model.ep_info_buffer]) > 40
