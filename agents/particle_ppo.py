@@ -24,8 +24,8 @@ _LOGGED_RETURNS = 16
 class ParticlePPO(PPO):
     """PPO with N policies as particles of one filter (after the RL part of WPF, arXiv 2410.22695).
 
-    All particles learn from one rollout buffer, each with its own optimiser on its own PPO loss, in batched calls; their
-    weights follow their losses; what acts is made of all of them. The ratio of PPO is that of the particle to what
+    All particles learn from one rollout buffer, each with its own optimiser on its own PPO loss, in batched calls;
+    their weights follow their losses; what acts is made of all of them. The ratio of PPO is that of the particle to what
     acted, and the value that advantages are measured against is the particles' weighted mean. The paper's recipe is not
     public: what is chosen here is an option below. With one particle it is PPO.
 
@@ -34,10 +34,11 @@ class ParticlePPO(PPO):
     :param n_particles: N
     :param init: ``"independent"`` policies, or ``"noise"`` around one
     :param noise_scale: range of that noise's standard deviations
-    :param acting: ``"mixture"`` of action distributions, one particle an episode (``"thompson"``), the heaviest (``"map"``)
+    :param acting: ``"mixture"`` of action distributions, one particle an episode (``"thompson"``), or the heaviest
+        (``"map"``)
     :param evidence: what moves the weights: the whole PPO ``"loss"``, or its ``"policy"`` term
-    :param particle_loss: what each particle descends: the whole ``"ppo"`` loss, or its ``"policy"`` term with the entropy
-        bonus; then the value networks stay as they began
+    :param particle_loss: what each particle descends: the whole ``"ppo"`` loss, or its ``"policy"`` term with the
+        entropy bonus; then the value networks stay as they began
     :param beta: what a minibatch counts as evidence; 0 is plain averaging
     :param ess_floor: least effective sample size, as a share of the particles; 0 sets none
     :param forgetting: what remains of old evidence at each minibatch
@@ -58,7 +59,7 @@ class ParticlePPO(PPO):
         gamma: float = 0.99,
         gae_lambda: float = 0.95,
         clip_range: float | Schedule = 0.2,
-        clip_range_vf: None | float | Schedule = None,
+        clip_range_vf: float | Schedule | None = None,
         normalize_advantage: bool = True,
         ent_coef: float = 0.0,
         vf_coef: float = 0.5,

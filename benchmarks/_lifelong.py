@@ -109,7 +109,7 @@ class Collector:
 
 
 def level_offsets(task: str, seeds: Sequence[int], levels: int) -> npt.NDArray[np.float32]:
-    """Return the offsets [levels, R, size]: the first level has none; the others come in an order of each seed's own."""
+    """Return the offsets [levels, R, size]: none in the first level; the others in an order of each seed's own."""
     size = TASKS[task].size
     known = np.stack([level_offset(size, level, _OFFSETS_SEED) for level in range(levels)])
     orders = [[0, *(1 + np.random.default_rng(seed).permutation(levels - 1))] for seed in seeds]
