@@ -25,8 +25,8 @@ class ParticlePPO(PPO):
     """PPO with N policies as particles of one filter (after the RL part of WPF, arXiv 2410.22695).
 
     All particles learn from one rollout buffer, each with its own optimiser on its own PPO loss, in batched calls;
-    their weights follow their losses; what acts is made of all of them. The ratio of PPO is that of the particle to what
-    acted, and the value that advantages are measured against is the particles' weighted mean. The paper's recipe is not
+    their weights follow their losses; what acts is made of all of them. The ratio of PPO is that of the particle to
+    what acted, and the value that advantages are measured against is the particles' weighted mean. The paper's recipe is not
     public: what is chosen here is an option below. With one particle it is PPO.
 
     Everything else, ``policy_kwargs`` included, is as in ``stable_baselines3.PPO``; ``use_sde`` is not there.
