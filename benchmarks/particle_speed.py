@@ -163,7 +163,8 @@ BENCHMARK = Benchmark(
         "default": Size(
             seeds=3,
             parameters={"repeats": 3, "device": "cpu"},
-            note="without 100 IMPALA networks",
+            note="the backend that auto chooses; without 100 IMPALA networks",
+            methods=("auto",),
             conditions=("mlp-4k", "mlp-79k", "conv-5m", "impala-10"),
         ),
         "full": Size(seeds=3, parameters={"repeats": 10, "device": "cpu"}),

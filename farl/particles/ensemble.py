@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from farl.particles.batching import BatchedLayers, GradientPool, ReducedPrecision, Substitute, call_stacked
 from farl.particles.initialisation import Initialisation, draw_particles
+from farl.particles.probing import fastest
 
 Backend = Literal["auto", "vmap", "chunked", "loop"]
 Network = Callable[..., Any]
@@ -26,10 +25,6 @@ DEFAULT_CHUNK = 10
 # Stacks beyond this many bytes leave every cache and gain nothing more from being one call.
 _PROBE_BYTES = 512 * 2**20
 _CACHE_BYTES = 2 * 2**20
-_PROBES = 5
-_PROBE_SECONDS = 2.0
-
-logger = logging.getLogger(__name__)
 
 
 def available_memory(device: torch.device) -> int:
@@ -219,9 +214,12 @@ class ParticleEnsemble:
         with BatchedLayers(self._pool), reduced:
             return call_stacked(single, n, (parameters, buffers, *batch), stacked)  # type: ignore[no-any-return]
 
-    def resolve(self, objective: Objective, batch: Sequence[Tensor], per_particle: bool = False) -> None:
+    def resolve(
+        self, objective: Objective, batch: Sequence[Tensor], per_particle: bool = False, defer: bool = False
+    ) -> None:
         """Let ``backend="auto"`` measure the backends on a batch; does nothing once they are chosen.
 
+        The arguments are those with which :meth:`backward` will be called.
         Nothing but the choice changes: particles, buffers and random state are left as they were.
         """
         if self._chunks:
@@ -231,44 +229,25 @@ class ParticleEnsemble:
             sizes = {1, self._auto_chunk}
         elif self.n_particles * self.bytes_per_particle <= _PROBE_BYTES:
             sizes.add(self.n_particles)
-        cost = {min(size, self.n_particles): float("inf") for size in sorted(sizes)}
-        start = time.perf_counter()
-        # In turns, and the best of each: a machine that is busy for a moment is so for all of them.
-        for turn in range(_PROBES):
-            for size in list(cost):
-                try:
-                    seconds = self._probe(objective, batch, per_particle, size)
-                except RuntimeError as error:  # torch.func's way of refusing an operation it cannot batch
-                    if size == 1:
-                        raise
-                    logger.warning("this module cannot be batched over particles, using the loop: %s", error)
-                    cost = {1: 0.0}
-                    break
-                if turn or seconds * size > _PROBE_SECONDS / 10:  # the first warms up, which long ones need not
-                    cost[size] = min(cost[size], seconds)
-            late = time.perf_counter() - start > _PROBE_SECONDS and max(cost.values()) < float("inf")
-            if len(cost) == 1 or late:
-                break
-        best = min(cost, key=cost.__getitem__)
-        logger.info("backend auto: %s seconds a particle, taking %d at a time", cost, best)
-        self._partition(best)
-
-    def _probe(self, objective: Objective, batch: Sequence[Tensor], per_particle: bool, size: int) -> float:
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            some = {n: p[:size].detach().requires_grad_(n in self._trainable) for n, p in self.parameters.items()}
-            buffers = {n: b[:size].clone() for n, b in self.buffers.items()}
-            part = [b[:size] for b in batch] if per_particle else batch
-            self._synchronise()
-            start = time.perf_counter()
-            losses, _ = self._run(some, buffers, objective, part, per_particle)
-            losses.sum().backward()
-            self._synchronise()
-            return (time.perf_counter() - start) / size
 
-    def _synchronise(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        def update(size: int) -> None:
+            with torch.random.fork_rng(devices=devices):
+                some = {n: p[:size].detach().requires_grad_(n in self._trainable) for n, p in self.parameters.items()}
+                buffers = {n: b[:size].clone() for n, b in self.buffers.items()}
+                part = [b[:size] for b in batch] if per_particle else batch
+                losses, _ = self._run(some, buffers, objective, part, per_particle)
+                losses.sum().backward()
+                with torch.no_grad():  # an update ends in a forward pass
+                    self._run(some, buffers, objective, part, per_particle)
+            self._pool.deferred.clear()
+            for value in some.values():
+                if value.grad is not None:
+                    self._pool.give(value.grad)
+
+        self._pool.deferring = defer
+        self._partition(fastest({min(size, self.n_particles) for size in sizes}, update, self.device))
+        self._pool = GradientPool()
 
     def _stack(self, chunk: int, gradient: bool) -> dict[str, Tensor]:
         return self._views[chunk] | (self._leaves[chunk] if gradient else {})

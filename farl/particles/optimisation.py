@@ -27,6 +27,10 @@ class ParticleOptimizer:
         ensemble: The particles.
         factory: ``factory(parameters) -> Optimizer``.
 
+    Attributes:
+        is_plain_descent: Whether a step only subtracts the rate times the gradient, so that gradients which are
+            products need never be made whole.
+
     Raises:
         ValueError: on the first step, if the optimiser would couple particles.
     """
@@ -34,6 +38,7 @@ class ParticleOptimizer:
     def __init__(self, ensemble: ParticleEnsemble, factory: Callable[[list[Tensor]], torch.optim.Optimizer]) -> None:
         self.ensemble = ensemble
         self.factory = factory
+        self.is_plain_descent = _is_plain_descent(factory([torch.zeros(1, requires_grad=True)]))
         self._each: list[torch.optim.Optimizer] = []
         self._pending: dict[str, Tensor] = {}
 
@@ -52,16 +57,6 @@ class ParticleOptimizer:
                 self._distribute(self._pending)
                 self._pending = {}
         return self._each
-
-    @property
-    def is_plain_descent(self) -> bool:
-        """Whether a step only subtracts the rate times the gradient, so that factored gradients need never be whole."""
-        group, *others = self.each[0].param_groups
-        return (
-            type(self.each[0]) is torch.optim.SGD
-            and not others
-            and not any(group[name] for name in ("momentum", "weight_decay", "maximize", "differentiable"))
-        )
 
     @torch.no_grad()
     def step(self, chunk: int, losses: Tensor) -> None:
@@ -123,6 +118,12 @@ class ParticleOptimizer:
             return value
 
         self.rearrange(cleared)
+
+
+def _is_plain_descent(optimizer: torch.optim.Optimizer) -> bool:
+    group, *others = optimizer.param_groups
+    more = ("momentum", "weight_decay", "maximize", "differentiable")
+    return type(optimizer) is torch.optim.SGD and not others and not any(group[name] for name in more)
 
 
 def _state_of(optimizer: torch.optim.Optimizer, leaf: Tensor) -> dict[str, Any]:

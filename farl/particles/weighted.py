@@ -222,7 +222,8 @@ class WeightedParticleFilter:
             batch = tuple(self._spread(value) for value in batch)
             per_particle = True
         ensemble, likelihood = self.ensemble, likelihood or objective
-        ensemble.resolve(objective, batch, per_particle)
+        defer = adjust is None and self.optimizer.is_plain_descent
+        ensemble.resolve(objective, batch, per_particle, defer)
         size = batch[0].shape[1] if per_particle else len(batch[0])
         factor = self.tempering.likelihood_scale(size, dataset_size, epochs)
         weigh = factor > 0 and self.n_particles > 1
@@ -232,7 +233,6 @@ class WeightedParticleFilter:
             now = torch.cat([ensemble.evaluate(c, likelihood, batch, per_particle=per_particle) for c in chunks])
             evidence = self.log_weights - factor * self._shaped(now).nan_to_num(nan=torch.inf)
             scale = (self.n_particles * self.group.normalise(evidence).exp()).flatten()
-        defer = adjust is None and self.optimizer.is_plain_descent
         before, after, moved = [], [], []
         for c, rows in enumerate(ensemble.chunks):
             part = None if scale is None else scale[rows].to(ensemble.parameters[next(iter(ensemble.leaves(c)))].dtype)
