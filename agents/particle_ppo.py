@@ -26,8 +26,8 @@ class ParticlePPO(PPO):
 
     All particles learn from one rollout buffer, each with its own optimiser on its own PPO loss, in batched calls;
     their weights follow their losses; what acts is made of all of them. The ratio of PPO is that of the particle to
-    what acted, and the value that advantages are measured against is the particles' weighted mean. The paper's recipe is not
-    public: what is chosen here is an option below. With one particle it is PPO.
+    what acted, and the value that advantages are measured against is the particles' weighted mean. The paper's recipe
+    is not public: what is chosen here is an option below. With one particle it is PPO.
 
     Everything else, ``policy_kwargs`` included, is as in ``stable_baselines3.PPO``; ``use_sde`` is not there.
 
