@@ -105,12 +105,17 @@ class _Gym3Games:
         rewards, self._last, dones = self._observe()
         truncated = dones & (lengths >= self.timeout)
         if truncated.any():
-            solved = self.env.get_info()
-            truncated &= np.array([not info["prev_level_complete"] for info in solved])
+            truncated &= ~self._info["prev_level_complete"].astype(bool)
         return _Result(self._last, rewards, dones, before[dones], truncated)
 
     def level_seeds(self) -> npt.NDArray[np.int64]:
-        return np.array([info["level_seed"] for info in self.env.get_info()], np.int64)
+        return self._info["level_seed"].astype(np.int64)
+
+    @property
+    def _info(self) -> dict[str, npt.NDArray[Any]]:
+        # Not get_info(), which makes a dict for each environment: episodes end all the time somewhere.
+        arrays: dict[str, npt.NDArray[Any]] = self.env._info
+        return arrays
 
     def images(self) -> list[Pixels]:
         if self.picture:
