@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -103,6 +104,15 @@ def _prepare_worker() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is first imported
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """A parent that is killed tells nobody: without this, its workers would go on to the end of their runs."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _guarded(run: Callable[[Any], dict[str, Any]], job: JobLike) -> Row:

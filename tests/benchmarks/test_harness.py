@@ -1,5 +1,9 @@
 import json
+import os
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +119,30 @@ def test_every_benchmark_is_found_and_offers_the_three_sizes() -> None:
     assert "overhead" in found
     for benchmark in found.values():
         assert set(benchmark.sizes) == {"quick", "default", "full"}
+
+
+def test_workers_of_a_killed_benchmark_end_with_it(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_TROUBLE", "hang")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.getcwd()]))
+    script = "import sys; from toy import BENCHMARK; from benchmarks.harness import main; main(BENCHMARK, sys.argv[1:])"
+    parent = subprocess.Popen([sys.executable, "-c", script, "--out", str(tmp_path / "out"), "--jobs", "1", "--quick"])
+    worker = int(wait_for(lambda: log.read_text()))
+    parent.kill()
+    parent.wait()
+    assert wait_for(lambda: not is_alive(worker))
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

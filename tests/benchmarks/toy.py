@@ -1,6 +1,7 @@
 """A benchmark of nothing, that can fail on demand."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ def run(job: Job) -> dict[str, Any]:
     trouble = os.environ.get("TOY_TROUBLE", "")
     if job.method == "b" and trouble == "raise":
         raise ValueError("no luck")
+    if trouble == "hang":
+        Path(os.environ["TOY_LOG"]).write_text(str(os.getpid()))
+        time.sleep(60)
     if job.method == "b" and trouble == "die":
         os._exit(1)
     score = {"a": 1.0, "b": 2.0}[job.method] + job.seed * job.parameters["slope"]
