@@ -129,7 +129,7 @@ def test_fragments_evaluated_in_one_batch_equal_each_alone(name):
 def test_fragmentable_modules_fragment_recall_and_learn(name):
     criterion = {"name": "uniform", "every": 15}
     curiosity = make_curiosity(name, criterion=criterion, recall={"threshold": 0.9}, learning_rate=3e-3)
-    for reward in reward_and_learn(curiosity, walk(200)):
+    for reward in reward_and_learn(curiosity, walk(120)):
         assert np.isfinite(reward).all()
     assert curiosity.fragments > 2
     assert curiosity.recalls > 0
