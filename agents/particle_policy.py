@@ -117,7 +117,10 @@ class PolicyOptimizer:
         return self.particles.state()
 
     def load_state_dict(self, state: dict[str, Tensor], strict: bool = True) -> None:
-        """Take up what :meth:`state_dict` returned."""
+        """Take up what :meth:`state_dict` returned; an empty state begins anew."""
+        for each in self.particles.each:
+            each.state.clear()
+            getattr(each, "base", each).state.clear()
         self.particles.load(state)
 
 

@@ -20,6 +20,7 @@ def _wrapper(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+_NORMALIZATION: Literal["normalization"] = "normalization"
 _Whole = BeforeValidator(_whole_number)  # 1e6 is a whole number; "3" and true are not
 
 
@@ -104,6 +105,21 @@ class CheckpointConfig(StrictModel):
     """How many of the latest checkpoints stay on disk."""
 
 
+class SequenceConfig(StrictModel):
+    """Tasks one after another, for one model."""
+
+    tasks: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=10_000)]
+    """What each task changes of the section environment: {id: ...}, or {kwargs: {start_level: 21}}, which is merged
+    into the kwargs there. {} changes nothing."""
+    steps: Annotated[int, Field(ge=1, le=MAX_TIMESTEPS), _Whole]
+    """Environment steps of each task; a task ends with the rollout that completes them."""
+    reset: list[Literal["normalization", "optimizer", "policy"]] = Field(default_factory=lambda: [_NORMALIZATION])
+    """What begins anew with each task: the running statistics of VecNormalize, the optimiser, the whole policy. By
+    default the statistics."""
+    episodes: Annotated[int, Field(ge=0, le=100_000), _Whole] = 5
+    """Episodes of the evaluation on every task so far, at the end of each; 0 for none."""
+
+
 class ExperimentConfig(StrictModel):
     """One experiment: everything that decides its outcome."""
 
@@ -124,6 +140,8 @@ class ExperimentConfig(StrictModel):
     logging: LoggingConfig = LoggingConfig()
     evaluation: EvaluationConfig | None = None
     """null never evaluates while training."""
+    sequence: SequenceConfig | None = None
+    """Tasks in sequence; null is the one environment."""
     checkpoints: CheckpointConfig = CheckpointConfig()
 
 

@@ -18,6 +18,7 @@ from farl.experiment.checks import (
     environment_problems,
 )
 from farl.experiment.config import AlgorithmConfig, EnvironmentConfig, ExperimentConfig
+from farl.experiment.sequence import check_sequence, check_spaces, task_environments
 from farl.experiment.shipped import find_config
 from farl.experiment.yaml_source import KeyPath, YamlDocument, parse_value, read_yaml, write_yaml
 
@@ -89,6 +90,7 @@ def parse_config(data: dict[str, Any], origins: dict[KeyPath, str] | None = None
         deeper.extend(combination_problems(environment, algorithm))
     if config is not None:
         deeper.extend(_silent_conversions(data.get("far"), config.model_dump()["far"], ("far",)))
+        deeper.extend(_sequence_problems(config, sound=not deeper and not problems))
         problem = device_problem(config.device)
         if problem is not None:
             deeper.append((("device",), problem))
@@ -96,6 +98,26 @@ def parse_config(data: dict[str, Any], origins: dict[KeyPath, str] | None = None
     if problems or config is None:
         raise ConfigError(*(_line(problem, origins or {}) for problem in problems))
     return config
+
+
+def _sequence_problems(config: ExperimentConfig, sound: bool) -> Iterator[Problem]:
+    """What is wrong with a sequence's tasks; their environments are made only where all else is ``sound``."""
+    if config.sequence is None:
+        return
+    found: list[Problem] = list(check_sequence(config))
+    try:
+        for number, environment in enumerate(task_environments(config)):
+            found.extend(
+                (("sequence", "tasks", str(number), *path[1:]), text)
+                for path, text in environment_problems(environment)
+            )
+    except ValidationError as error:
+        found.extend(
+            (("sequence", "tasks", *map(str, detail["loc"])), _plain(detail["msg"])) for detail in error.errors()
+        )
+    yield from found
+    if sound and not found:
+        yield from check_spaces(config)
 
 
 def resolved_yaml(config: ExperimentConfig) -> str:

@@ -21,6 +21,7 @@ from farl.experiment.learner import build_learner, learner_name, load_learner
 from farl.experiment.metrics import curiosity_metrics, episode_metrics, library_versions, machine_facts
 from farl.experiment.report import write_report
 from farl.experiment.run_directory import RunDirectory
+from farl.experiment.sequence import TaskSequence, task_at, task_environments
 from farl.sb3.exploration import ExplorationCallback
 
 _EVALUATION_SEED_OFFSET = 10_000
@@ -79,6 +80,7 @@ class _Training:
         self.exploration = ExplorationCallback(
             out_dir=run.exploration if run is not None else None, image_freq=config.logging.image_freq
         )
+        self.sequence = TaskSequence(config) if config.sequence is not None else None
         self.seconds_before = 0.0
         self.began = time.monotonic()
 
@@ -89,7 +91,8 @@ class _Training:
         with stop_on_signals() as stop:
             # A resumed run meets new episodes, not the first ones again.
             seed = (config.seed + (checkpoint.timesteps if checkpoint else 0)) % 2**32
-            venv = make_vec_env(config.environment, seed)
+            timesteps = checkpoint.timesteps if checkpoint else 0
+            venv = make_vec_env(task_environments(config)[task_at(config, timesteps)], seed)
             try:
                 self.tracker = RunTracker(config.total_timesteps, self.exploration, self.observer, stop)
                 self.model = self._build(venv, checkpoint)
@@ -97,7 +100,9 @@ class _Training:
             finally:
                 if self.observer is not None:
                     self.observer.finished()
-                venv.close()
+                # A sequence of tasks has put others in their place.
+                live = self.model.get_env() if hasattr(self, "model") else None
+                (live if live is not None else venv).close()
 
     def _build(self, venv: VecEnv, checkpoint: Checkpoint | None) -> BaseAlgorithm:
         if checkpoint is None:
@@ -106,6 +111,8 @@ class _Training:
         state = restore_checkpoint(checkpoint, model)
         self.exploration.load_state_dict(state["exploration"])
         self.tracker.goal_timesteps = state["goal_timesteps"]
+        if self.sequence is not None:
+            self.sequence.returns = [list(row) for row in state.get("sequence", [])]
         self.seconds_before = state["seconds"]
         return model
 
@@ -118,6 +125,8 @@ class _Training:
         callbacks: list[BaseCallback] = [self.exploration, self.tracker]
         if evaluation is not None:
             callbacks.append(evaluation)
+        if self.sequence is not None:
+            callbacks.append(self.sequence)
         if fresh:
             callbacks.insert(0, LogHyperparameters(config))
         if self.run_directory is not None:
@@ -172,6 +181,7 @@ class _Training:
             "exploration": self.exploration.state_dict(),
             "goal_timesteps": self.tracker.goal_timesteps,
             "seconds": self._seconds(),
+            "sequence": self.sequence.returns if self.sequence is not None else [],
         }
         return save_checkpoint(
             self.run_directory.checkpoints, self.model, self.config.algorithm.name, extra, self.config.checkpoints.keep
@@ -192,6 +202,7 @@ class _Training:
             "steps_per_second": round(self.model.num_timesteps / seconds, 1),
             **episode_metrics(self.model),
             "evaluation_ep_rew_mean": _finite(evaluation.last_mean_reward) if evaluation else None,
+            **({"sequence_returns": self.sequence.returns} if self.sequence is not None else {}),
             "coverage": self.exploration.coverage,
             "coverage_90_timesteps": self.tracker.goal_timesteps,
             **curiosity_metrics(self.model),

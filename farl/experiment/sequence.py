@@ -1,0 +1,169 @@
+"""Tasks in sequence: one model, whose environments change under it, judged on every task so far."""
+
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from farl.errors import ConfigError
+from farl.experiment.config import EnvironmentConfig, ExperimentConfig
+from farl.experiment.environments import make_vec_env
+
+_EVALUATION_SEED_OFFSET = 20_000
+
+
+def task_environments(config: ExperimentConfig) -> list[EnvironmentConfig]:
+    """The environment of each task; the configuration's own where there is no sequence."""
+    if config.sequence is None:
+        return [config.environment]
+    own = config.environment.model_dump(exclude_unset=True)
+    tasks = []
+    for changes in config.sequence.tasks:
+        kwargs = {**own.get("kwargs", {}), **changes.get("kwargs", {})}
+        tasks.append(EnvironmentConfig.model_validate({**own, **changes, "kwargs": kwargs}))
+    return tasks
+
+
+def task_at(config: ExperimentConfig, timesteps: int) -> int:
+    """The number of the task that is learnt after ``timesteps``, from 0."""
+    if config.sequence is None:
+        return 0
+    return min(timesteps // config.sequence.steps, len(config.sequence.tasks) - 1)
+
+
+class TaskSequence(BaseCallback):
+    """Changes the environments when a task's steps are done, between two rollouts, and evaluates on all tasks so far.
+
+    :param config: with a ``sequence`` section
+    :ivar returns: after each finished task, the mean return on it and on each before it
+    """
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        super().__init__()
+        assert config.sequence is not None
+        self.config, self.sequence = config, config.sequence
+        self.tasks = task_environments(config)
+        self.returns: list[list[float]] = []
+        self._task = 0
+
+    def _on_training_start(self) -> None:
+        self._task = task_at(self.config, self.model.num_timesteps)
+        # An interruption may have come between the last step of a task and its evaluation.
+        while len(self.returns) < self._task:
+            self._judge(len(self.returns) + 1)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        following = task_at(self.config, self.model.num_timesteps)
+        while self._task < following:
+            self._task += 1
+            self._judge(self._task)
+            self._switch()
+
+    def _on_training_end(self) -> None:
+        if self.model.num_timesteps >= self.sequence.steps * len(self.tasks) and len(self.returns) < len(self.tasks):
+            self._judge(len(self.tasks))
+
+    def _judge(self, count: int) -> None:
+        """Evaluate on the first ``count`` tasks."""
+        if not self.sequence.episodes:
+            self.returns.append([])
+            return
+        found = []
+        for number, environment in enumerate(self.tasks[:count]):
+            venv = make_vec_env(
+                environment,
+                self.config.seed + _EVALUATION_SEED_OFFSET,
+                min(environment.n_envs, self.sequence.episodes),
+            )
+            try:
+                if isinstance(venv, VecNormalize):
+                    venv.training = venv.norm_reward = False
+                    held = self.model.get_vec_normalize_env()
+                    if held is not None and venv.norm_obs:
+                        venv.obs_rms = held.obs_rms
+                value, _ = evaluate_policy(self.model, venv, self.sequence.episodes, deterministic=False, warn=False)
+            finally:
+                venv.close()
+            found.append(float(np.mean(value)))
+            self.logger.record(f"sequence/return_on_task_{number}", found[-1])
+        self.logger.record("sequence/mean_return_so_far", float(np.mean(found)))
+        self.returns.append(found)
+
+    def _switch(self) -> None:
+        """Put the environments of the present task under the model."""
+        model: Any = self.model
+        before, old = model.get_vec_normalize_env(), model.get_env()
+        venv = make_vec_env(self.tasks[self._task], (self.config.seed + self.model.num_timesteps) % 2**32)
+        if isinstance(venv, VecNormalize) and before is not None and "normalization" not in self.sequence.reset:
+            venv.ret_rms = before.ret_rms
+            if venv.norm_obs:
+                venv.obs_rms = before.obs_rms
+        self._begin_anew(venv)
+        model.set_env(venv, force_reset=True)
+        model._last_obs = model.env.reset()
+        model._last_episode_starts = np.ones(model.n_envs, dtype=bool)
+        if model._vec_normalize_env is not None:
+            model._last_original_obs = model._vec_normalize_env.get_original_obs()
+        old.close()
+
+    def _begin_anew(self, venv: VecEnv) -> None:
+        """Set optimiser, or policy and optimiser, back to how a new model has them, drawn anew."""
+        wanted = set(self.sequence.reset) & {"optimizer", "policy"}
+        if not wanted:
+            return
+        from farl.experiment.learner import build_learner
+
+        seed = (self.config.seed + self._task) % 2**32
+        fresh = build_learner(self.config.model_copy(update={"seed": seed}), venv).get_parameters()
+        held = self.model.get_parameters()
+        chosen = {
+            name: fresh[name] if "policy" in wanted or name.endswith("optimizer") else held[name] for name in held
+        }
+        self.model.set_parameters(chosen)
+
+
+def check_sequence(config: ExperimentConfig) -> list[tuple[tuple[str, ...], str]]:
+    """What is wrong with a sequence, as (key path, problem); the tasks themselves are checked one by one elsewhere."""
+    sequence = config.sequence
+    if sequence is None:
+        return []
+    problems: list[tuple[tuple[str, ...], str]] = []
+    wanted = sequence.steps * len(sequence.tasks)
+    if config.total_timesteps != wanted:
+        problems.append(
+            (
+                ("total_timesteps",),
+                f"must be {wanted}: sequence.steps {sequence.steps} x {len(sequence.tasks)} tasks, "
+                f"found {config.total_timesteps}",
+            )
+        )
+    for number, changes in enumerate(sequence.tasks):
+        for key in ("n_envs", "kind", "vector_backend"):
+            if key in changes and changes[key] != getattr(config.environment, key):
+                problems.append((("sequence", "tasks", str(number), key), "must be the same in all tasks"))
+    return problems
+
+
+def check_spaces(config: ExperimentConfig) -> list[tuple[tuple[str, ...], str]]:
+    """Tasks whose spaces are not those of the first: one network cannot serve them."""
+    found: list[tuple[Any, Any]] = []
+    for number, environment in enumerate(task_environments(config)):
+        try:
+            venv = make_vec_env(environment, 0, n_envs=1)
+        except ConfigError as error:
+            return [(("sequence", "tasks", str(number)), str(error))]
+        found.append((venv.observation_space, venv.action_space))
+        venv.close()
+        if found[-1] != found[0]:
+            return [
+                (
+                    ("sequence", "tasks", str(number)),
+                    f"its spaces {found[-1][0]}, {found[-1][1]} are not those of the first task; choose tasks alike",
+                )
+            ]
+    return []
