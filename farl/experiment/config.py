@@ -20,7 +20,13 @@ def _wrapper(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-_NORMALIZATION: Literal["normalization"] = "normalization"
+_Reset = Literal["normalization", "optimizer", "policy"]
+
+
+def _default_reset() -> list[_Reset]:
+    return ["normalization"]
+
+
 _Whole = BeforeValidator(_whole_number)  # 1e6 is a whole number; "3" and true are not
 
 
@@ -113,7 +119,7 @@ class SequenceConfig(StrictModel):
     into the kwargs there. {} changes nothing."""
     steps: Annotated[int, Field(ge=1, le=MAX_TIMESTEPS), _Whole]
     """Environment steps of each task; a task ends with the rollout that completes them."""
-    reset: list[Literal["normalization", "optimizer", "policy"]] = Field(default_factory=lambda: [_NORMALIZATION])
+    reset: list[_Reset] = Field(default_factory=_default_reset)
     """What begins anew with each task: the running statistics of VecNormalize, the optimiser, the whole policy. By
     default the statistics."""
     episodes: Annotated[int, Field(ge=0, le=100_000), _Whole] = 5

@@ -121,7 +121,7 @@ class TaskSequence(BaseCallback):
         seed = (self.config.seed + self._task) % 2**32
         fresh = build_learner(self.config.model_copy(update={"seed": seed}), venv).get_parameters()
         held = self.model.get_parameters()
-        chosen = {
+        chosen: Any = {
             name: fresh[name] if "policy" in wanted or name.endswith("optimizer") else held[name] for name in held
         }
         self.model.set_parameters(chosen)
