@@ -87,6 +87,7 @@ class ModuleBank:
         self._free: list[int] = []
         self._gathered_slots: IntArray = np.empty(0, np.int64)
         self._gathered = self._initial.new_empty((0, len(self._initial)))
+        self._evaluated: tuple[IntArray, Tiles, Tensor] | None = None  # of the last call, while still valid
 
     @property
     def fragment_ids(self) -> list[int]:
@@ -170,7 +171,11 @@ class ModuleBank:
         :param fragment_ids: int64[B], B > 0; all of them loaded
         :param prepared: what ``CuriosityModule.prepare`` returned for the B samples
         """
-        tiles, parameters = self._gather(tile(self._slot_of[fragment_ids]))
+        slots = self._slot_of[fragment_ids]
+        # An agent mostly stays where it is: then there is nothing to sort and nothing to copy.
+        if self._evaluated is None or not np.array_equal(self._evaluated[0], slots):
+            self._evaluated = (slots, *self._gather(tile(slots)))
+        _, tiles, parameters = self._evaluated
         outputs = self._per_row(self.module.evaluate, parameters, tiles, prepared)
         return {name: rows[tiles.row, tiles.column] for name, rows in outputs.items()}
 
@@ -198,8 +203,8 @@ class ModuleBank:
     def _gather(self, tiles: Tiles) -> tuple[Tiles, Tensor]:
         """Return tiles with the parameters of their rows, copying only those of rows that the last calls did not have.
 
-        An agent mostly stays where it is: from one step to the next few slots change, and the rows of tiles may come
-        in any order, so those that are still there keep their place.
+        From one step to the next few slots change, and the rows of tiles may come in any order: those that are still
+        there keep their place.
         """
         count = len(tiles.slots)
         if count == 1:
@@ -218,6 +223,7 @@ class ModuleBank:
 
     def _forget_gathered(self, slots: IntArray) -> None:
         """Note that the parameters in some slots have changed."""
+        self._evaluated = None
         self._gathered_slots[np.isin(self._gathered_slots, slots)] = -1
 
     def _loss(self, predictor: Predictor, prepared: Prepared) -> Prepared:
@@ -288,6 +294,7 @@ class ModuleBank:
 
     def _grow(self) -> None:
         """Double the number of slots."""
+        self._evaluated = None
         old = len(self._steps)
         new = max(1, 2 * old)
         self._stack = torch.cat([self._stack, self._stack.new_zeros((len(_PARTS), new - old, len(self._initial)))], 1)

@@ -24,6 +24,7 @@ class ObservationNorm(nn.Module):
 
     mean: Tensor
     variance: Tensor
+    scale: Tensor
     count: Tensor
 
     def __init__(self, shape: tuple[int, ...], clip: float = 5.0, epsilon: float = 1e-2) -> None:
@@ -32,6 +33,7 @@ class ObservationNorm(nn.Module):
         self.epsilon = epsilon
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("variance", torch.ones(shape))
+        self.register_buffer("scale", torch.ones(shape))  # kept, for the root is dearer than all else in ``forward``
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def update(self, observations: Tensor) -> None:
@@ -43,12 +45,12 @@ class ObservationNorm(nn.Module):
         ratio = (batch / total).to(mean.dtype)
         self.variance.lerp_(variance, ratio).add_(delta.square() * ratio * (1 - ratio))
         self.mean.lerp_(mean, ratio)
+        self.scale.copy_((self.variance + self.epsilon).rsqrt())
         self.count.copy_(total)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Whiten and clip, float32[B, *shape]; the identity before the first update."""
-        whitened = (observations - self.mean) / torch.sqrt(self.variance + self.epsilon)
-        return torch.where(self.count > 0, whitened.clamp(-self.clip, self.clip), observations)
+        """Whiten and clip, float32[B, *shape]; before the first update, only clip."""
+        return (observations - self.mean).mul_(self.scale).clamp_(-self.clip, self.clip)
 
 
 class RewardNorm:

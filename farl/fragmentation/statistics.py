@@ -95,8 +95,10 @@ class SurprisalStatistics:
             )
         order = np.argsort(fragment_ids, kind="stable")
         ids, samples = fragment_ids[order], samples[order]
-        first = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
-        size = np.diff(np.r_[first, len(ids)])
+        starts = np.ones(len(ids) + 1, bool)
+        np.not_equal(ids[1:], ids[:-1], out=starts[1:-1])
+        bounds = np.flatnonzero(starts)
+        first, size = bounds[:-1], bounds[1:] - bounds[:-1]
         rows = self._rows(ids[first])
         if self.alpha is None:
             weight, old_weight, total = self._lifetime_weights(rows, size)
@@ -163,11 +165,14 @@ class SurprisalStatistics:
 
     def _rows(self, fragment_ids: IntArray) -> IntArray:
         """Row of each fragment (sorted, unique ids), opening those not seen before."""
-        new = fragment_ids[~np.isin(fragment_ids, self.fragment_ids)]
-        if len(new):
-            at = np.searchsorted(self.fragment_ids, new)
+        at = np.searchsorted(self.fragment_ids, fragment_ids)
+        known = at < len(self.fragment_ids)
+        known[known] = self.fragment_ids[at[known]] == fragment_ids[known]
+        if not known.all():
+            new, at = fragment_ids[~known], at[~known]
             self.fragment_ids = np.insert(self.fragment_ids, at, new)
             self._count = np.insert(self._count, at, 0)
             self._mean = np.insert(self._mean, at, 0.0)
             self._spread = np.insert(self._spread, at, 0.0)
-        return np.searchsorted(self.fragment_ids, fragment_ids)
+            at = np.searchsorted(self.fragment_ids, fragment_ids)
+        return at
