@@ -214,7 +214,7 @@ def _validation_problems(error: ValidationError, data: dict[str, Any]) -> Iterat
             message = "this key is required"
         elif detail["type"] == "model_type" or detail["type"] == "dict_type":
             message = f"expected a section of 'key: value' lines, found {_short(detail['input'])}"
-        elif not message.rstrip().endswith(_short(detail["input"])):
+        elif not isinstance(detail["input"], dict) and not message.rstrip().endswith(_short(detail["input"])):
             message = f"{message}, found {_short(detail['input'])}"
         if (path, message) not in seen:
             seen.add((path, message))

@@ -187,3 +187,12 @@ def test_a_criterion_without_a_name_is_a_zscore(tmp_path: Path) -> None:
     assert config.far is not None
     assert config.far.model_dump()["criterion"]["name"] == "zscore"
     assert config.far.model_dump()["criterion"]["threshold"] == 4
+
+
+def test_a_module_that_cannot_be_fragmented_says_why_in_one_line(tmp_path: Path) -> None:
+    found = problems(tmp_path, CARTPOLE, "far={module: e3b, criterion: zscore}")
+    assert found == [
+        "command line: far: module e3b cannot be fragmented: its memory ends with the episode, and embeddings of "
+        "different fragments could not be compared in it; set criterion: null"
+    ]
+    assert load(tmp_path, CARTPOLE, "far.module=e3b").far.criterion is None  # type: ignore[union-attr]
