@@ -21,7 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
-from benchmarks._results import bars, curves
+from benchmarks._results import curves
 from benchmarks.farmap import METHODS as EXPLORERS
 from benchmarks.harness import Benchmark, Job, Size, main
 from farl.envs.map_world import MapWorldVecEnv, generate_world
@@ -110,13 +110,12 @@ def derive(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def plot(document: Mapping[str, Any]) -> dict[str, Figure]:
-    """Coverage over steps, and at the end."""
+    """Coverage over steps."""
     methods = [row for row in document["rows"] if " - " not in row["method"] and "error" not in row]
     if not methods:
         return {}
     shown = {**document, "rows": methods}
-    lines = {f"curve_{size}": curves(shown, f"coverage, {size} worlds") for size in HELD_OUT}
-    return lines | {f"coverage_{size}": bars(shown, f"coverage_{size}") for size in HELD_OUT}
+    return {f"curve_{size}": curves(shown, f"coverage, {size} worlds") for size in HELD_OUT}
 
 
 METRICS = {
