@@ -362,9 +362,18 @@ def _refuse_hidden_state(module: nn.Module) -> None:
 
 
 def _plain_state(module: nn.Module) -> dict[str, Any]:
-    """Return the numbers and sequences a module keeps as plain attributes, which a forward pass may change."""
+    """Return the numbers and sequences a module keeps as plain attributes, which a forward pass may change.
+
+    Of a sequence's entries that are neither, such as the list of its weights in an LSTM, the type alone.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return [plain(entry) for entry in value]
+        return value if isinstance(value, (int, float, str)) else type(value)
+
     return {
-        f"{name or type(layer).__name__}.{attribute}": copy.copy(value)
+        f"{name or type(layer).__name__}.{attribute}": plain(value)
         for name, layer in module.named_modules()
         for attribute, value in vars(layer).items()
         if isinstance(value, (int, float, str, tuple, list))
@@ -373,7 +382,7 @@ def _plain_state(module: nn.Module) -> dict[str, Any]:
 
 def _refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
     for name in after:
-        if name not in before or (before[name] is not after[name] and before[name] != after[name]):
+        if name not in before or before[name] != after[name]:
             raise ValueError(
                 f"{name} changes when the module runs: it would be shared by all particles and count batched calls; "
                 "keep such state in a buffer (self.register_buffer)"

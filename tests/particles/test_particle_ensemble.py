@@ -217,6 +217,27 @@ def test_auto_falls_back_to_the_loop_for_a_module_that_cannot_be_batched(caplog)
     assert "cannot be batched" in caplog.text
 
 
+class Last(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, inputs):
+        return self.lstm(inputs)[0][:, -1]
+
+
+def test_a_recurrent_network_that_lists_its_own_weights_runs_in_the_loop_with_those_of_each_particle():
+    particles = ParticleEnsemble(Last(), 3, backend="auto", noise_scale=(0.1, 0.1))
+    inputs, targets = torch.randn(BATCH, 5, 3), batch()[1]
+    particles.resolve(objective, (inputs, targets))
+    assert particles.chunk_size == 1
+    losses = torch.cat([particles.backward(c, objective, (inputs, targets)) for c in range(3)])
+    for i in range(3):
+        alone = Last()
+        alone.load_state_dict({name: value[i] for name, value in particles.parameters.items()})
+        torch.testing.assert_close(losses[i], F.cross_entropy(alone(inputs), targets).detach())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
