@@ -17,6 +17,10 @@ from torch.utils._pytree import tree_map
 lazy_load_decompositions()
 
 
+SHORT = 128
+"""Inputs of a layer up to which one product with all particles' weights is faster than a batch of products."""
+
+
 class GradientPool:
     """Gradients of stacked weights: held as factors for as long as nobody needs them, and in memory that is used again.
 
@@ -70,7 +74,11 @@ class _StackedLinear(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, pool: GradientPool) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.pool, ctx.weight = pool, weight
-        stacked = inputs if inputs.dim() == 3 else inputs.expand(len(weight), *inputs.shape)
+        n, size, width = weight.shape
+        if inputs.dim() == 2 and width <= SHORT and bias is not None:
+            wide = torch.addmm(bias.flatten(), inputs, weight.flatten(0, 1).T)
+            return wide.view(-1, n, size).transpose(0, 1)
+        stacked = inputs if inputs.dim() == 3 else inputs.expand(n, *inputs.shape)
         if bias is None:
             return torch.bmm(stacked, weight.mT)
         return torch.baddbmm(bias[:, None], stacked, weight.mT)
@@ -150,7 +158,18 @@ def call_stacked(function: Callable[..., Any], n: int, args: Sequence[Any], stac
             return functorch._add_batch_dim(value, 0, level)
 
         results = function(*(wrapped(arg) if s else arg for arg, s in zip(args, stacked, strict=True)))
-        return tree_map(lambda value: functorch._remove_batch_dim(value, level, n, 0), results)
+        return _mapped(lambda value: functorch._remove_batch_dim(value, level, n, 0), results)
+
+
+def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """``tree_map`` with a short way for tensors in tuples and dictionaries."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if type(value) is tuple:
+        return tuple(_mapped(function, part) for part in value)
+    if type(value) is dict:
+        return {name: _mapped(function, part) for name, part in value.items()}
+    return tree_map(function, value)
 
 
 class BatchedLayers(TorchFunctionMode):
@@ -189,8 +208,9 @@ def _is_stacked(value: Any, *others: Any) -> bool:
 
 def _stacked_call(function: Callable[..., Tensor], *args: Any) -> Tensor:
     """Call ``function`` outside of vmap, on stacked tensors with the axis of vmap first."""
+    arguments = [_unwrapped(value) for value in args]
     with temporarily_pop_interpreter_stack():
-        result = function(*(_unwrapped(value) for value in args))
+        result = function(*arguments)
     return functorch._add_batch_dim(result, 0, 1)
 
 
