@@ -68,7 +68,7 @@ BENCHMARK = Benchmark(
             note="three stretches of 20 steps",
             conditions=("starpilot",),
         ),
-        "default": Size(seeds=3, parameters={"steps": 100, "stretches": 11, "threads": 1}),
+        "default": Size(seeds=3, parameters={"steps": 50, "stretches": 15, "threads": 1}),
         "full": Size(seeds=5, parameters={"steps": 200, "stretches": 21, "threads": 2}),
     },
     alone=True,
