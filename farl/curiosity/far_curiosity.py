@@ -10,6 +10,7 @@ import torch
 from farl.curiosity.bank import ModuleBank, ModuleState
 from farl.curiosity.module import CuriosityModule, Prepared, Transitions
 from farl.curiosity.normalisation import RewardNorm
+from farl.curiosity.replay import Reservoir
 from farl.fragmentation import Events, FragmentationAndRecall
 from farl.fragmentation.criteria import Criterion
 from farl.fragmentation.recall import Recall, Where
@@ -61,6 +62,8 @@ class FARCuriosity:
     :param batch_size: samples of one fragment in one gradient step
     :param keep_loaded: modules that stay loaded after their use, the most recently used, so that coming back to them
         is cheap; those in use always are
+    :param replay: joins every minibatch by as many samples from long ago, of the same fragments; None trains on what
+        is new alone
     :param seed: of the choice and order of training samples
     """
 
@@ -80,6 +83,7 @@ class FARCuriosity:
         epochs: int = 1,
         batch_size: int = 64,
         keep_loaded: int = 0,
+        replay: Reservoir | None = None,
         seed: int = 0,
     ) -> None:
         self.module = module
@@ -92,6 +96,7 @@ class FARCuriosity:
         self.epochs = epochs
         self.batch_size = batch_size
         self.keep_loaded = keep_loaded
+        self.replay = replay
         self.samples_seen = 0
         """Number of transitions so far, the warm-up included."""
         self.samples_since_update = 0
@@ -188,10 +193,13 @@ class FARCuriosity:
             for _ in range(self.epochs if len(rows) else 0):
                 shuffled = rows[torch.randperm(len(rows), generator=self._generator).numpy()]
                 for chosen in _minibatches(shuffled, ids[shuffled], self.batch_size):
-                    self._ensure_loaded(ids[chosen])
-                    prepared = self.module.prepare(samples.select(torch.from_numpy(chosen)))
-                    losses.append(self.bank.train(ids[chosen], prepared).mean())
+                    batch, fragment_ids = self._joined(samples.select(torch.from_numpy(chosen)), ids[chosen])
+                    self._ensure_loaded(fragment_ids)
+                    prepared = self.module.prepare(batch)
+                    losses.append(self.bank.train(fragment_ids, prepared)[: len(chosen)].mean())
                     self.module.learn_shared(prepared)
+            if self.replay is not None and len(rows):
+                self.replay.add(samples.select(torch.from_numpy(rows)), ids[rows])
             waits = held & ~ready
             self._pending = [(samples.select(torch.from_numpy(waits)), ids[waits])] if waits.any() else []
         self.samples_since_update = 0
@@ -238,6 +246,7 @@ class FARCuriosity:
             "samples_since_update": self.samples_since_update,
             "generator": self._generator.get_state(),
             "pending": [[list(batch), torch.from_numpy(ids)] for batch, ids in self._pending],
+            "replay": None if self.replay is None else self.replay.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
@@ -256,6 +265,8 @@ class FARCuriosity:
         self.samples_since_update = int(state["samples_since_update"])
         self._generator.set_state(state["generator"].cpu())
         self._pending = [(Transitions(*batch), ids.cpu().numpy()) for batch, ids in state["pending"]]
+        if self.replay is not None and state["replay"] is not None:
+            self.replay.load_state_dict(state["replay"])
 
     def _open(self, parent: int | None) -> ModuleState:
         fresh = self.bank.initial_state()
@@ -300,6 +311,16 @@ class FARCuriosity:
         idle = self.memory.by_last_use(set(self.bank.fragment_ids) - in_use)
         for fragment_id in idle[: max(0, len(in_use) + len(idle) - self.keep_loaded)]:
             self.memory[fragment_id] = self.bank.unload(fragment_id)
+
+    def _joined(
+        self, batch: Transitions, fragment_ids: npt.NDArray[np.int64]
+    ) -> tuple[Transitions, npt.NDArray[np.int64]]:
+        """Join a minibatch by replayed samples, if there are any."""
+        replayed = None if self.replay is None else self.replay.draw(fragment_ids)
+        if replayed is None:
+            return batch, fragment_ids
+        both = Transitions(*(torch.cat(fields) for fields in zip(batch, replayed[0], strict=True)))
+        return both, np.concatenate([fragment_ids, replayed[1]])
 
     def _remember(self, transitions: Transitions, fragment_ids: npt.NDArray[np.int64]) -> None:
         """Keep a random ``train_fraction`` of the samples for the next update."""
