@@ -1,6 +1,6 @@
 """One run of the forgetting study: a curiosity, taken through the rooms and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,12 @@ class Study:
             "purity": float(self._shares.max(axis=0).sum() / self._shares.sum()),
         }
 
-    def _take(self, strides: Any, room: int) -> FloatArray:
+    def by_room(self) -> dict[str, list[float]]:
+        """Errors of each room that was left: at first sight, at the end of the first visit, and on return."""
+        errors = {"first_sight": self.first_sight, "after_visit": self.after_visit, "on_return": self.on_return}
+        return {name: [round(float(error), 5) for error in values[:-1]] for name, values in errors.items()}
+
+    def _take(self, strides: Iterable[Stride], room: int) -> FloatArray:
         """Show strides to the curiosity and return its errors, float64[T, W]."""
         errors = []
         for stride in strides:

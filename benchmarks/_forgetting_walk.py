@@ -39,7 +39,7 @@ class Walkers:
         self._rng = np.random.default_rng(seed)
 
     def roam(self, room: int, steps: int) -> Iterator[Stride]:
-        """Walk at random inside a room: half of the steps ahead, the others turns; a turn too where the way leads out."""
+        """Walk at random inside a room: half of the steps ahead, half turns; turns where the way leads out."""
         for _ in range(steps):
             yield self._stride(self._random_actions(room))
 

@@ -52,6 +52,7 @@ class FARCuriosity:
         does.
         Around a fracture point both are recognised in turn; without this, an agent that lingers there is thrown to
         and fro
+    :param join_within: steps for which other environments join a new fragment instead of opening their own; 0 never
     :param new_module: a new fragment starts as a ``"copy"`` of the one it follows, so that what that one knew does not
         become novel again while its own memory stays as it is; or ``"fresh"``, as published
     :param learning_rate: of the predictors
@@ -75,6 +76,7 @@ class FARCuriosity:
         recall: Recall,
         n_envs: int,
         confirm_recall: bool = True,
+        join_within: int = 0,
         new_module: Literal["copy", "fresh"] = "copy",
         learning_rate: float = 1e-4,
         gamma: float = 0.99,
@@ -106,7 +108,9 @@ class FARCuriosity:
         self._pending: list[tuple[Transitions, npt.NDArray[np.int64]]] = []
         memory.on_evict.append(self._forget)
         confirm = self._predicts_better if confirm_recall else None
-        self.controller = FragmentationAndRecall(criterion, memory, recall, n_envs, self._open, confirm)
+        self.controller = FragmentationAndRecall(
+            criterion, memory, recall, n_envs, self._open, confirm, join_within=join_within
+        )
         # Of this step: samples and surprisal; the fragments asked about, and the outputs of their modules.
         self._prepared: Prepared = {}
         self._surprisal, self._confirmed = np.zeros(n_envs), np.full(n_envs, -1)

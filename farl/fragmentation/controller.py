@@ -44,7 +44,9 @@ class FragmentationAndRecall(Generic[Payload]):
 
     Environments share the memory, and all are judged against what it held before the step; only those about to open a
     fragment look again, in the order of the batch, at those opened earlier in the same step, and without ``confirm``: a
-    fragment that surprises is given up for any that is recognised.
+    fragment that surprises is given up for any that is recognised. With ``join_within``, an environment about to open a
+    fragment goes instead where another one went that opened one, from the same fragment, a short while ago: the two
+    have most likely passed the same border, and one place would otherwise get a fragment per environment.
 
     :param criterion: ends a fragment; None never does
     :param memory: holds the fragments; the controller opens the first one if it is empty
@@ -54,6 +56,7 @@ class FragmentationAndRecall(Generic[Payload]):
         first)
     :param confirm: given the environments about to be moved, int64[n], and the fragments recognised, int64[n],
         returns where the move makes sense, bool[n]; None confirms all
+    :param join_within: steps for which others join a new fragment; 0 never
     :param share: all environments start in one fragment (True), or each in its own, as for worlds that differ
     :raises ValueError: if n_envs is below 1 or the memory's capacity cannot hold one fragment per environment and a
         new one
@@ -68,6 +71,7 @@ class FragmentationAndRecall(Generic[Payload]):
         new_payload: Callable[[int | None], Payload],
         confirm: Callable[[IntArray, IntArray], BoolArray] | None = None,
         share: bool = True,
+        join_within: int = 0,
     ) -> None:
         if n_envs < 1:
             raise ValueError(f"n_envs must be at least 1; got {n_envs}")
@@ -81,6 +85,9 @@ class FragmentationAndRecall(Generic[Payload]):
         self.recall = recall
         self.new_payload = new_payload
         self.confirm = confirm
+        self.join_within = join_within
+        self._step = 0
+        self._offspring: dict[int, tuple[int, int]] = {}  # fragment -> the latest opened from it, and when
         self.fractures = 0
         """Number of fragmentations so far."""
         self.recalls = 0
@@ -122,7 +129,7 @@ class FragmentationAndRecall(Generic[Payload]):
         fragmented = np.zeros(self.n_envs, bool)
         if self.criterion is not None:
             stays = ~recalled
-            fragmented[stays] = self.criterion.update(surprisal[stays], previous[stays])
+            fragmented[stays] = self.criterion.update(surprisal[stays], previous[stays], np.flatnonzero(stays))
         self.active[recalled] = target[recalled]
         for env in np.flatnonzero(recalled & same_episode):
             self._connect_recalled(env, previous, where)
@@ -130,6 +137,7 @@ class FragmentationAndRecall(Generic[Payload]):
         # Fractures are rare, and each one makes an object: a loop over them, not over environments.
         for env in np.flatnonzero(fragmented):
             (known,) = self.recall.propose(np.array([env]), self.active, keys, where)
+            known = known if known >= 0 else self._just_opened_from(int(self.active[env]))
             if known >= 0:
                 fragmented[env], recalled[env], self.active[env] = False, True, known
                 if same_episode[env]:
@@ -138,10 +146,12 @@ class FragmentationAndRecall(Generic[Payload]):
             old = int(self.active[env])
             new = self.memory.add(self.new_payload(old), keep=self.active.tolist())
             self.active[env] = new
+            self._offspring[old] = (new, self._step)
             if same_episode[env]:
                 self.memory.connect(old, new, {"kind": "fracture"} | _place(where, env))
             self.recall.fractured(int(env), old, new, bool(same_episode[env]), keys, where)
 
+        self._step += 1
         self.recall.advance(keys, where)
         self.memory.touch(np.unique(self.active).tolist())
         self.fractures += int(fragmented.sum())
@@ -154,6 +164,8 @@ class FragmentationAndRecall(Generic[Payload]):
             "active": torch.from_numpy(self.active.copy()),
             "fractures": self.fractures,
             "recalls": self.recalls,
+            "step": self._step,
+            "offspring": {old: list(latest) for old, latest in self._offspring.items()},
             "criterion": None if self.criterion is None else self.criterion.state_dict(),
             "recall": self.recall.state_dict(),
             "memory": self.memory.state_dict(),
@@ -170,6 +182,13 @@ class FragmentationAndRecall(Generic[Payload]):
         self.active = np.resize(state["active"].cpu().numpy(), self.n_envs)
         self.recall.load_state_dict(state["recall"])
         self.fractures, self.recalls = int(state["fractures"]), int(state["recalls"])
+        self._step = int(state["step"])
+        self._offspring = {int(old): (int(new), int(step)) for old, (new, step) in state["offspring"].items()}
+
+    def _just_opened_from(self, fragment_id: int) -> int:
+        """Return the fragment that an environment opened from this one within the last steps, or -1."""
+        new, step = self._offspring.get(fragment_id, (-1, 0))
+        return new if new in self.memory and self._step - step < self.join_within else -1
 
     def _connect_recalled(self, env: int, previous: IntArray, where: Where | None) -> None:
         """Add the way that a recall took, once: a border is crossed many times."""

@@ -101,11 +101,12 @@ class Criterion(ABC):
     def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
         """Return how far each surprisal, float64[E], lies outside its fragment's statistics, float64[E]."""
 
-    def update(self, surprisal: FloatArray, fragment_ids: IntArray) -> BoolArray:
+    def update(self, surprisal: FloatArray, fragment_ids: IntArray, envs: IntArray | None = None) -> BoolArray:
         """Judge one surprisal per environment and add it to the statistics of its fragment.
 
         :param surprisal: float[E]
         :param fragment_ids: int64[E], the active fragment of each environment
+        :param envs: int64[E], which environments these are, for criteria that remember; None is 0 ... E - 1
         :return: bool[E], True where the fragment ends
         :raises ValueError: if a surprisal is not finite
         """
@@ -168,6 +169,84 @@ class Ratio(Criterion):
         return np.where(positive, surprisal / np.where(positive, moments.mean, 1.0), 0.0)
 
 
+class CUSUM(Criterion):
+    """Ends a fragment when its surprisal has changed for good: the cumulative sum test of Page (1954) on its logarithm.
+
+    The z-score of the log surprisal, less a drift, is summed up along the time of each environment; the sum never falls
+    below 0, and a fragment ends where it exceeds the threshold. A single surprise does not end a fragment, a change of
+    level does, even one that is small beside the spread. The logarithm makes levels that differ by orders of magnitude
+    comparable, and the z-score adapts to what a module has learnt, so the same settings serve any environment and
+    learning rate.
+
+    Statistics move by ``alpha`` a step, however many environments share a fragment; what lies more than three standard
+    deviations off enters as if it lay there, so that an excursion does not widen the distribution that it is judged by.
+
+    :param threshold: of the sum, in standard deviations
+    :param drift: taken off in every step, in standard deviations: half of the smallest change of interest
+    :param min_samples: steps a fragment must have before it can end
+    :param alpha: weight of the newest step in the moving statistics
+    :raises ValueError: if a parameter is out of range
+    """
+
+    LARGEST_STEP = 4.0
+    """A single surprise adds no more than this, less the drift."""
+    _WIDEST = 3.0
+    _LEAST_STD = 0.1  # of the logarithm: 10 % more or less are no surprise, however constant it was
+
+    def __init__(
+        self, threshold: float | Quantile = 8.0, drift: float = 0.5, min_samples: int = 100, alpha: float = 0.01
+    ) -> None:
+        if drift < 0.0:
+            raise ValueError(f"drift must be at least 0; got {drift}")
+        super().__init__(threshold, min_samples, alpha)
+        self.drift = drift
+        self.statistics = SurprisalStatistics(alpha, per_step=True)
+        self._sums: FloatArray = np.zeros(0)
+        self._fragments: IntArray = np.zeros(0, np.int64)  # that each environment's sum belongs to
+
+    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+        """Return the z-score of the log surprisal; 0 where the fragment has no statistics yet."""
+        spread = np.maximum(moments.std, self._LEAST_STD)
+        return np.where(moments.count > 0, (_log(surprisal) - moments.mean) / spread, 0.0)
+
+    def update(self, surprisal: FloatArray, fragment_ids: IntArray, envs: IntArray | None = None) -> BoolArray:
+        """Add one surprisal to the sum of each environment; where the fragment has changed, the sum begins anew."""
+        surprisal = np.asarray(surprisal, np.float64)
+        envs = np.arange(len(surprisal)) if envs is None else envs
+        self._make_room(int(envs.max(initial=-1)) + 1)
+        moments = self.statistics.moments(fragment_ids)
+        ready = moments.count >= self.min_samples
+        score = self.score(surprisal, fragment_ids, moments)
+        before = np.where(self._fragments[envs] == fragment_ids, self._sums[envs], 0.0)
+        sums = np.where(ready, np.maximum(before + np.minimum(score, self.LARGEST_STEP) - self.drift, 0.0), 0.0)
+        ends = sums > float(self.threshold)
+        if isinstance(self.threshold, Quantile):
+            self.threshold.observe(sums[ready])
+        self._sums[envs], self._fragments[envs] = np.where(ends, 0.0, sums), fragment_ids
+        reach = np.where(ready, self._WIDEST * np.maximum(moments.std, self._LEAST_STD), np.inf)
+        samples = np.clip(_log(surprisal), moments.mean - reach, moments.mean + reach)
+        self.statistics.update(fragment_ids[~ends], samples[~ends])
+        return ends
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the statistics and the sums."""
+        return super().state_dict() | {
+            "sums": torch.from_numpy(self._sums.copy()),
+            "fragments": torch.from_numpy(self._fragments.copy()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        super().load_state_dict(state)
+        self._sums = state["sums"].cpu().numpy().copy()
+        self._fragments = state["fragments"].cpu().numpy().copy()
+
+    def _make_room(self, n_envs: int) -> None:
+        more = max(n_envs - len(self._sums), 0)
+        self._sums = np.pad(self._sums, (0, more))
+        self._fragments = np.pad(self._fragments, (0, more), constant_values=-1)
+
+
 class Random(Criterion):
     """Ends a fragment at random, whatever the surprisal: the control for surprisal-driven fragmentation.
 
@@ -223,13 +302,23 @@ class Uniform(Criterion):
         number = moments.count + rank_in_fragment(fragment_ids) + 1
         return np.asarray(number % self.every == 0, np.float64)
 
-    def update(self, surprisal: FloatArray, fragment_ids: IntArray) -> BoolArray:
+    def update(self, surprisal: FloatArray, fragment_ids: IntArray, envs: IntArray | None = None) -> BoolArray:
         """Count also the sample that ends a fragment: left out, a full fragment would end again at every later
         visit."""
-        ends = super().update(surprisal, fragment_ids)
+        ends = super().update(surprisal, fragment_ids, envs)
         self.statistics.update(fragment_ids[ends], np.asarray(surprisal, np.float64)[ends])
         return ends
 
 
-CRITERIA: dict[str, type[Criterion]] = {"zscore": ZScore, "ratio": Ratio, "random": Random, "uniform": Uniform}
+CRITERIA: dict[str, type[Criterion]] = {
+    "zscore": ZScore,
+    "ratio": Ratio,
+    "cusum": CUSUM,
+    "random": Random,
+    "uniform": Uniform,
+}
 """The criteria by the name that a config gives them."""
+
+
+def _log(surprisal: FloatArray) -> FloatArray:
+    return np.log(np.maximum(surprisal, np.finfo(np.float64).tiny))

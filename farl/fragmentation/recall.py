@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from farl.fragmentation.criteria import Quantile
-from farl.fragmentation.statistics import IntArray
+from farl.fragmentation.statistics import FloatArray, IntArray
 from farl.memory import LongTermMemory
 
 Where = Sequence[Mapping[str, Any]]
@@ -76,8 +76,8 @@ class KeyRecall:
             self.memory.add_keys(int(active[telling[0] if len(telling) else 0]), keys[telling])
         match = self.memory.match(keys[envs])
         similar = match.similarity >= float(self.threshold)
-        if isinstance(self.threshold, Quantile) and len(envs) == len(active):
-            self.threshold.observe(match.similarity.astype(np.float64))
+        if len(envs) == len(active):
+            self._observe(match.similarity.astype(np.float64), keys)
         return np.where(similar & (match.fragment_ids != active[envs]), match.fragment_ids, -1)
 
     def fractured(
@@ -106,6 +106,57 @@ class KeyRecall:
         self._previous = None if previous is None else previous.cpu().numpy().copy()
         if isinstance(self.threshold, Quantile):
             self.threshold.load_state_dict(state["threshold"])
+
+    def _observe(self, similarity: FloatArray, keys: KeyArray) -> None:
+        """Take note of the best similarity of every environment."""
+        if isinstance(self.threshold, Quantile):
+            self.threshold.observe(similarity)
+
+
+class PlaceRecall(KeyRecall):
+    """Recalls by all places that a fragment has seen, not by its fracture points alone.
+
+    Wherever nothing stored resembles what is seen, it becomes a key of the active fragment. So a fragment is recognised
+    anywhere in it, from whatever side it is entered. Keys of the first steps behind a border that went unnoticed belong
+    to the wrong fragment: have recalls confirmed.
+
+    :param memory: holds the keys; enough of them per fragment for its places
+    :param threshold: least cosine similarity, or a ``Quantile`` of the best similarities seen
+    """
+
+    def __init__(self, memory: LongTermMemory[Any], threshold: float | Quantile) -> None:
+        super().__init__(memory, threshold)
+        # Environments whose keys nothing resembled: in this step, and in the last one.
+        self._unfamiliar: IntArray = np.zeros(0, np.int64)
+        self._pending: IntArray = np.zeros(0, np.int64)
+
+    def propose(self, envs: IntArray, active: IntArray, keys: KeyArray | None, where: Where | None) -> IntArray:
+        """Return the owner of the best key, as ``KeyRecall`` does, with the places of the last step among the keys."""
+        if self._previous is not None and len(self._pending):
+            owners = active[self._pending]  # where the last step ended
+            for fragment_id in np.unique(owners):
+                places = np.unique(self._previous[self._pending[owners == fragment_id]], axis=0)
+                self.memory.add_keys(int(fragment_id), places)
+            self._pending = np.zeros(0, np.int64)
+        return super().propose(envs, active, keys, where)
+
+    def advance(self, keys: KeyArray | None, where: Where | None) -> None:
+        """Remember the keys of this step, and which of them are of new places."""
+        super().advance(keys, where)
+        self._pending = self._unfamiliar
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the previous keys, which of them are of new places, and the threshold's state."""
+        return super().state_dict() | {"pending": torch.from_numpy(self._pending.copy())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        super().load_state_dict(state)
+        self._pending = state["pending"].cpu().numpy().copy()
+
+    def _observe(self, similarity: FloatArray, keys: KeyArray) -> None:
+        super()._observe(similarity, keys)
+        self._unfamiliar = np.flatnonzero((similarity < float(self.threshold)) & keys.any(axis=1))
 
 
 class NoRecall:

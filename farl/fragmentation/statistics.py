@@ -45,13 +45,18 @@ class SurprisalStatistics:
     A fragment is opened by its first sample. Rows are kept sorted by fragment id.
 
     :param alpha: None for lifetime statistics, else the weight in (0, 1] of the newest sample
-    :raises ValueError: if alpha lies outside (0, 1]
+    :param per_step: samples that enter a fragment in one call count as one, their mean: how fast a moving statistic
+        moves then does not depend on how many environments share a fragment
+    :raises ValueError: if alpha lies outside (0, 1], or per_step is asked of lifetime statistics
     """
 
-    def __init__(self, alpha: float | None = None) -> None:
+    def __init__(self, alpha: float | None = None, per_step: bool = False) -> None:
         if alpha is not None and not 0.0 < alpha <= 1.0:
             raise ValueError(f"alpha must lie in (0, 1], or be None for lifetime statistics; got {alpha}")
+        if per_step and alpha is None:
+            raise ValueError("per_step is for moving statistics: set alpha")
         self.alpha = alpha
+        self.per_step = per_step
         self.fragment_ids: IntArray = np.empty(0, np.int64)
         self._count: IntArray = np.empty(0, np.int64)
         self._mean: FloatArray = np.empty(0, np.float64)
@@ -112,7 +117,7 @@ class SurprisalStatistics:
         keep = 1.0 if self.alpha is None else old_weight
         self._spread[rows] = keep * self._spread[rows] + spread
         self._mean[rows] = mean
-        self._count[rows] += size
+        self._count[rows] += 1 if self.per_step else size
 
     def forget(self, fragment_ids: IntArray) -> None:
         """Drop the statistics of the given fragments; unknown ids are ignored."""
@@ -153,11 +158,14 @@ class SurprisalStatistics:
         self, rows: IntArray, size: IntArray, alpha: float
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Weights of the new samples, of the old ones, and their sum (1): geometric in age."""
+        fresh = self._count[rows] == 0
+        if self.per_step:
+            old_weight = np.where(fresh, 0.0, 1.0 - alpha)
+            return np.repeat((1.0 - old_weight) / size, size), old_weight, np.ones(len(rows))
         start = np.cumsum(size) - size
         rank = np.arange(int(size.sum())) - np.repeat(start, size)
         age = np.repeat(size, size) - 1 - rank
         weight = alpha * (1.0 - alpha) ** age
-        fresh = self._count[rows] == 0
         # The first sample of a fragment is its mean: there is nothing older for it to be weighed against.
         weight[start[fresh]] /= alpha
         old_weight = np.where(fresh, 0.0, (1.0 - alpha) ** size)

@@ -5,7 +5,8 @@ import torch
 from farl.curiosity import ActionSpec, FARCuriosity
 from farl.curiosity.bank import ModuleState
 from farl.curiosity.compact import MODULE_CODEC
-from farl.fragmentation import KeyRecall, NoRecall
+from farl.curiosity.replay import Reservoir
+from farl.fragmentation import KeyRecall, NoRecall, PlaceRecall, Recall
 from farl.memory import LongTermMemory, Tiers
 from farl.sb3.config import FARConfig, threshold
 
@@ -30,16 +31,19 @@ def build_curiosity(
     limits = config.memory
     tiers = Tiers[ModuleState](limits.host, limits.disk, MODULE_CODEC)
     memory = LongTermMemory[ModuleState](limits.capacity, limits.keys_per_fragment, tiers)
+    recall: Recall = NoRecall()
+    # Without fragmentation there is nothing to recall, and comparing keys would only cost time.
+    if config.recall is not None and config.criterion is not None:
+        kind = PlaceRecall if config.recall.keys == "places" else KeyRecall
+        recall = kind(memory, threshold(config.recall.threshold))
     return FARCuriosity(
         module,
         memory,
         None if config.criterion is None else config.criterion.build(seed),
-        # Without fragmentation there is nothing to recall, and comparing keys would only cost time.
-        NoRecall()
-        if config.recall is None or config.criterion is None
-        else KeyRecall(memory, threshold(config.recall.threshold)),
+        recall,
         n_envs,
         confirm_recall=config.recall is not None and config.recall.confirm,
+        join_within=0 if config.recall is None else config.recall.join_within,
         new_module=config.new_module,
         learning_rate=config.learning_rate,
         gamma=config.gamma,
@@ -48,5 +52,6 @@ def build_curiosity(
         epochs=config.epochs,
         batch_size=config.batch_size,
         keep_loaded=limits.device,
+        replay=None if config.replay is None else Reservoir(config.replay, seed),
         seed=seed,
     )

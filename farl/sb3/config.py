@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from farl.curiosity.registry import AnyModuleConfig
 from farl.curiosity.rnd import RNDConfig
-from farl.fragmentation import Criterion, Quantile, Random, Ratio, Uniform, ZScore
+from farl.fragmentation import CUSUM, Criterion, Quantile, Random, Ratio, Uniform, ZScore
 from farl.settings import StrictModel
 
 
@@ -64,6 +64,24 @@ class RatioConfig(StrictModel):
         return Ratio(threshold(self.threshold), self.min_samples, self.alpha)
 
 
+class CUSUMConfig(StrictModel):
+    """Fragment where the surprisal has changed for good (cumulative sum of its log's z-score): needs no tuning."""
+
+    name: Literal["cusum"]
+    threshold: float | QuantileConfig = 8.0
+    """Of the sum, in standard deviations: higher, and it takes longer to notice, and more to be fooled."""
+    drift: float = Field(0.5, ge=0.0)
+    """Taken off the sum in every step: half of the smallest change of interest, in standard deviations."""
+    min_samples: int = Field(100, ge=0)
+    """Steps a fragment must have before it can end."""
+    alpha: float = Field(0.01, gt=0.0, le=1.0)
+    """Weight of the newest step in the moving statistics."""
+
+    def build(self, seed: int) -> Criterion:
+        """Make the criterion."""
+        return CUSUM(threshold(self.threshold), self.drift, self.min_samples, self.alpha)
+
+
 class RandomConfig(StrictModel):
     """Fragment at random: the control for surprisal."""
 
@@ -90,7 +108,9 @@ class UniformConfig(StrictModel):
         return Uniform(self.every)
 
 
-CriterionConfig = Annotated[ZScoreConfig | RatioConfig | RandomConfig | UniformConfig, Field(discriminator="name")]
+CriterionConfig = Annotated[
+    ZScoreConfig | RatioConfig | CUSUMConfig | RandomConfig | UniformConfig, Field(discriminator="name")
+]
 
 
 class RecallConfig(StrictModel):
@@ -101,6 +121,12 @@ class RecallConfig(StrictModel):
     confirm: bool = True
     """Recall only where the stored module predicts what is seen better than the active one; false recalls on the key
     alone."""
+    keys: Literal["fractures", "places"] = "fractures"
+    """fractures: a fragment is recognised at its borders, as published. places: anywhere in it, by all that it has seen
+    and nothing stored resembled; give it room for them, as in memory.keys_per_fragment: 256."""
+    join_within: int = Field(0, ge=0)
+    """For so many steps after an environment opened a fragment, others that would open one from the same fragment join
+    it: many environments that pass one border open one fragment. 0: each opens its own."""
 
 
 class MemoryConfig(StrictModel):
@@ -171,6 +197,9 @@ class FARConfig(StrictModel):
     """Passes over the samples in one update of the modules."""
     batch_size: int = Field(64, ge=1)
     """Samples of one fragment in one gradient step; off-policy, also the samples between two updates."""
+    replay: int | None = Field(None, ge=1)
+    """Join every minibatch by as many samples out of so many that are kept, at random, of the whole run; null trains on
+    new samples alone."""
     warmup: int = Field(1000, ge=1)
     """Samples from which the observation norm is learnt before the first intrinsic reward."""
     critic_hidden: tuple[int, ...] = (64, 64)

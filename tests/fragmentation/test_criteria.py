@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from farl.fragmentation import CRITERIA, Quantile, Random, Ratio, Uniform, ZScore
+from farl.fragmentation import CRITERIA, CUSUM, Quantile, Random, Ratio, Uniform, ZScore
 
 ZERO = np.zeros(1, np.int64)
 
@@ -102,6 +102,7 @@ def test_state_dict_continues_the_same_decisions(name):
     make = {
         "zscore": lambda: ZScore(Quantile(0.9, warmup=20), 5, 0.1),
         "ratio": lambda: Ratio(1.5, 5),
+        "cusum": lambda: CUSUM(2.0, 0.1, 5, 0.1),
         "random": lambda: Random(0.2),
         "uniform": lambda: Uniform(7),
     }[name]
