@@ -31,6 +31,25 @@ class CuriosityStep(NamedTuple):
     events: Events
 
 
+class _Pending(NamedTuple):
+    """Samples that wait to be trained on.
+
+    :ivar transitions: B of them
+    :ivar fragment_ids: int64[B], where they belong, as far as is known
+    :ivar envs: int64[B], the environments they come from
+    :ivar times: int64[B], value of ``samples_seen`` after the step
+    """
+
+    transitions: Transitions
+    fragment_ids: npt.NDArray[np.int64]
+    envs: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64]
+
+    def select(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> "_Pending":
+        picked = torch.from_numpy(rows)
+        return _Pending(self.transitions.select(picked), self.fragment_ids[rows], self.envs[rows], self.times[rows])
+
+
 class FARCuriosity:
     """Intrinsic rewards from one curiosity module per fragment, recalled where the agent has been before.
 
@@ -39,7 +58,9 @@ class FARCuriosity:
     in curiosity" (arXiv 2310.17537). Each step is routed by environment: the surprisal is measured in the active
     fragment, the
     controller decides where the environment is, and reward and training sample go to the fragment it ends up in.
-    Modules learn in ``update``; those no longer in use then return to long-term memory.
+    Modules learn in ``update``; those no longer in use then return to long-term memory. Where a criterion takes some
+    steps to be sure, samples under suspicion wait, and go to the fragment that the environment turns out to have gone
+    to.
 
     During the first ``warmup`` samples the observation norm adapts, nothing is rewarded and nothing is fragmented.
 
@@ -105,7 +126,8 @@ class FARCuriosity:
         self.last: CuriosityStep | None = None
         """What the latest step gave."""
         self._generator = torch.Generator().manual_seed(seed)
-        self._pending: list[tuple[Transitions, npt.NDArray[np.int64]]] = []
+        self._pending: list[_Pending] = []
+        self._last_update = 0  # value of samples_seen
         memory.on_evict.append(self._forget)
         confirm = self._predicts_better if confirm_recall else None
         self.controller = FragmentationAndRecall(
@@ -161,9 +183,12 @@ class FARCuriosity:
 
         self._prepared, self._surprisal, self._confirmed = prepared, surprisal, np.full(len(active), -1)
         keys = prepared["features"].flatten(1).cpu().numpy() if "features" in prepared else None
+        excursion = self._excursion()
         events = self.controller.step(surprisal, keys, starts, where)
         moved = np.flatnonzero(events.active != events.previous)
         if len(moved):
+            for env in moved[excursion[moved] > 0]:
+                self._reroute(int(env), int(events.active[env]), int(excursion[env]))
             # Where a recall was just confirmed, its module's outputs are already known.
             other = moved[self._confirmed[moved] != events.active[moved]]
             if len(other):
@@ -187,13 +212,16 @@ class FARCuriosity:
         """
         losses = []
         if self._pending:
-            samples = Transitions(
-                *(torch.cat(field) for field in zip(*(batch for batch, _ in self._pending), strict=True))
+            pending = _Pending(
+                Transitions(
+                    *(torch.cat(field) for field in zip(*(each.transitions for each in self._pending), strict=True))
+                ),
+                *(np.concatenate([each[part] for each in self._pending]) for part in (1, 2, 3)),
             )
-            ids = np.concatenate([ids for _, ids in self._pending])
+            samples, ids = pending.transitions, pending.fragment_ids
             held = np.isin(ids, self.memory.ids)  # a fragment may have been evicted since
-            ready = held & _fills_minibatches(ids, self.batch_size)
-            rows = np.flatnonzero(ready)
+            trusted = np.flatnonzero(held & ~self._suspicious(pending))
+            rows = trusted[_fills_minibatches(ids[trusted], self.batch_size)]
             for _ in range(self.epochs if len(rows) else 0):
                 shuffled = rows[torch.randperm(len(rows), generator=self._generator).numpy()]
                 for chosen in _minibatches(shuffled, ids[shuffled], self.batch_size):
@@ -204,9 +232,9 @@ class FARCuriosity:
                     self.module.learn_shared(prepared)
             if self.replay is not None and len(rows):
                 self.replay.add(samples.select(torch.from_numpy(rows)), ids[rows])
-            waits = held & ~ready
-            self._pending = [(samples.select(torch.from_numpy(waits)), ids[waits])] if waits.any() else []
-        self.samples_since_update = 0
+            held[rows] = False
+            self._pending = [pending.select(held)] if held.any() else []
+        self.samples_since_update, self._last_update = 0, self.samples_seen
         self._store_unused()
         return float(torch.stack(losses).mean()) if losses else None
 
@@ -249,7 +277,8 @@ class FARCuriosity:
             "samples_seen": self.samples_seen,
             "samples_since_update": self.samples_since_update,
             "generator": self._generator.get_state(),
-            "pending": [[list(batch), torch.from_numpy(ids)] for batch, ids in self._pending],
+            "pending": [[list(each[0]), *(torch.from_numpy(part) for part in each[1:])] for each in self._pending],
+            "last_update": self._last_update,
             "replay": None if self.replay is None else self.replay.state_dict(),
         }
 
@@ -268,7 +297,12 @@ class FARCuriosity:
         self.samples_seen = int(state["samples_seen"])
         self.samples_since_update = int(state["samples_since_update"])
         self._generator.set_state(state["generator"].cpu())
-        self._pending = [(Transitions(*batch), ids.cpu().numpy()) for batch, ids in state["pending"]]
+        self._pending = [
+            _Pending(Transitions(*batch), *(part.cpu().numpy() for part in parts)) for batch, *parts in state["pending"]
+        ]
+        n_envs = len(self.controller.active)  # maybe another number than was saved
+        self._pending = [each._replace(envs=each.envs % n_envs) for each in self._pending]
+        self._last_update = int(state["last_update"])
         if self.replay is not None and state["replay"] is not None:
             self.replay.load_state_dict(state["replay"])
 
@@ -328,10 +362,32 @@ class FARCuriosity:
 
     def _remember(self, transitions: Transitions, fragment_ids: npt.NDArray[np.int64]) -> None:
         """Keep a random ``train_fraction`` of the samples for the next update."""
+        n_envs = len(fragment_ids)
+        sample = _Pending(transitions, fragment_ids.copy(), np.arange(n_envs), np.full(n_envs, self.samples_seen))
         if self.train_fraction < 1.0:
-            kept = torch.rand(len(fragment_ids), generator=self._generator) < self.train_fraction
-            transitions, fragment_ids = transitions.select(kept), fragment_ids[kept.numpy()]
-        self._pending.append((transitions, fragment_ids.copy()))
+            sample = sample.select((torch.rand(n_envs, generator=self._generator) < self.train_fraction).numpy())
+        self._pending.append(sample)
+
+    def _excursion(self) -> npt.NDArray[np.int64]:
+        """Return for how many steps what each environment saw has been under suspicion, int64[E]."""
+        n_envs = len(self.controller.active)
+        criterion = self.controller.criterion
+        found = np.zeros(0, np.int64) if criterion is None or criterion.excursion is None else criterion.excursion
+        return np.pad(found, (0, max(0, n_envs - len(found))))[:n_envs]
+
+    def _suspicious(self, pending: _Pending) -> npt.NDArray[np.bool_]:
+        """Mark the samples of excursions that still go on, bool[B]; none has to wait for more than one update."""
+        excursion = self._excursion()
+        begin = self.samples_seen - excursion * len(excursion)
+        return (pending.times > begin[pending.envs]) & (pending.times > self._last_update)
+
+    def _reroute(self, env: int, fragment_id: int, steps: int) -> None:
+        """Let the samples of an environment's last steps before this one belong to a fragment."""
+        since = self.samples_seen - (steps + 1) * len(self.controller.active)
+        for each in reversed(self._pending):
+            if len(each.times) and each.times.max() <= since:
+                break
+            each.fragment_ids[(each.envs == env) & (each.times > since)] = fragment_id
 
 
 def _to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.float64]:

@@ -95,6 +95,9 @@ class Criterion(ABC):
             raise ValueError("threshold must be a number; got NaN")
         self.threshold = threshold
         self.min_samples = min_samples
+        self.excursion: IntArray | None = None
+        """int64[E], for how many steps, the last one included, what each environment saw has been under suspicion of
+        lying outside its fragment; None for criteria that decide at once."""
         self.statistics = SurprisalStatistics(alpha)
 
     @abstractmethod
@@ -194,7 +197,7 @@ class CUSUM(Criterion):
     _LEAST_STD = 0.1  # of the logarithm: 10 % more or less are no surprise, however constant it was
 
     def __init__(
-        self, threshold: float | Quantile = 8.0, drift: float = 0.5, min_samples: int = 100, alpha: float = 0.01
+        self, threshold: float | Quantile = 5.0, drift: float = 0.5, min_samples: int = 100, alpha: float = 0.01
     ) -> None:
         if drift < 0.0:
             raise ValueError(f"drift must be at least 0; got {drift}")
@@ -203,6 +206,7 @@ class CUSUM(Criterion):
         self.statistics = SurprisalStatistics(alpha, per_step=True)
         self._sums: FloatArray = np.zeros(0)
         self._fragments: IntArray = np.zeros(0, np.int64)  # that each environment's sum belongs to
+        self.excursion = np.zeros(0, np.int64)
 
     def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
         """Return the z-score of the log surprisal; 0 where the fragment has no statistics yet."""
@@ -223,6 +227,11 @@ class CUSUM(Criterion):
         if isinstance(self.threshold, Quantile):
             self.threshold.observe(sums[ready])
         self._sums[envs], self._fragments[envs] = np.where(ends, 0.0, sums), fragment_ids
+        lasted = np.where(before > 0.0, self._excursion()[envs], 0) + 1
+        self.excursion = np.zeros(
+            len(self._sums), np.int64
+        )  # those not asked about have moved: nothing is suspicious there
+        self.excursion[envs] = np.where(sums > 0.0, lasted, 0)
         reach = np.where(ready, self._WIDEST * np.maximum(moments.std, self._LEAST_STD), np.inf)
         samples = np.clip(_log(surprisal), moments.mean - reach, moments.mean + reach)
         self.statistics.update(fragment_ids[~ends], samples[~ends])
@@ -233,6 +242,7 @@ class CUSUM(Criterion):
         return super().state_dict() | {
             "sums": torch.from_numpy(self._sums.copy()),
             "fragments": torch.from_numpy(self._fragments.copy()),
+            "excursion": torch.from_numpy(self._excursion().copy()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -240,11 +250,17 @@ class CUSUM(Criterion):
         super().load_state_dict(state)
         self._sums = state["sums"].cpu().numpy().copy()
         self._fragments = state["fragments"].cpu().numpy().copy()
+        self.excursion = state["excursion"].cpu().numpy().copy()
+
+    def _excursion(self) -> IntArray:
+        assert self.excursion is not None
+        return self.excursion
 
     def _make_room(self, n_envs: int) -> None:
         more = max(n_envs - len(self._sums), 0)
         self._sums = np.pad(self._sums, (0, more))
         self._fragments = np.pad(self._fragments, (0, more), constant_values=-1)
+        self.excursion = np.pad(self._excursion(), (0, more))
 
 
 class Random(Criterion):

@@ -68,7 +68,7 @@ class CUSUMConfig(StrictModel):
     """Fragment where the surprisal has changed for good (cumulative sum of its log's z-score): needs no tuning."""
 
     name: Literal["cusum"]
-    threshold: float | QuantileConfig = 8.0
+    threshold: float | QuantileConfig = 5.0
     """Of the sum, in standard deviations: higher, and it takes longer to notice, and more to be fooled."""
     drift: float = Field(0.5, ge=0.0)
     """Taken off the sum in every step: half of the smallest change of interest, in standard deviations."""
