@@ -26,7 +26,8 @@ _MODULE: dict[str, Any] = {"module": {"name": "rnd", "features": FEATURES, "hidd
 _ONE = _MODULE | {"criterion": None, "recall": None}
 _FAR = _MODULE | {
     "criterion": {"name": "cusum"},
-    "recall": {"threshold": 0.97, "keys": "places", "join_within": 100},
+    "recall": {"threshold": 0.97, "keys": "places"},
+    "join_within": 100,
     "memory": {"keys_per_fragment": 256},
 }
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -43,7 +43,7 @@ def build_curiosity(
         recall,
         n_envs,
         confirm_recall=config.recall is not None and config.recall.confirm,
-        join_within=0 if config.recall is None else config.recall.join_within,
+        join_within=config.join_within,
         new_module=config.new_module,
         learning_rate=config.learning_rate,
         gamma=config.gamma,

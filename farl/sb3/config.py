@@ -124,9 +124,6 @@ class RecallConfig(StrictModel):
     keys: Literal["fractures", "places"] = "fractures"
     """fractures: a fragment is recognised at its borders, as published. places: anywhere in it, by all that it has seen
     and nothing stored resembled; give it room for them, as in memory.keys_per_fragment: 256."""
-    join_within: int = Field(0, ge=0)
-    """For so many steps after an environment opened a fragment, others that would open one from the same fragment join
-    it: many environments that pass one border open one fragment. 0: each opens its own."""
 
 
 class MemoryConfig(StrictModel):
@@ -173,6 +170,9 @@ class FARConfig(StrictModel):
     without fragmentation, and the default of modules that cannot be fragmented."""
     recall: RecallConfig | None = RecallConfig()
     """When a stored fragment is taken up again; null never."""
+    join_within: int = Field(0, ge=0)
+    """For so many steps after an environment opened a fragment, others that would open one from the same fragment join
+    it: many environments that pass one border open one fragment. 0: each opens its own."""
     new_module: Literal["copy", "fresh"] = "copy"
     """A new fragment's module starts as a copy of the one it follows, so that what was known does not become novel
     again; or fresh, as published."""
