@@ -33,6 +33,7 @@ _FAR = _MODULE | {
 SETTINGS: dict[str, dict[str, Any]] = {
     "rnd": _ONE,
     "far": _FAR,
+    "far-replay": _FAR | {"replay": REPLAYED},
     "far-norecall": _FAR | {"recall": None},
     "rnd-replay": _ONE | {"replay": REPLAYED},
     "rnd-wide": _ONE,

@@ -6,6 +6,7 @@ Conditions are looks and numbers of rooms: `none-6` (all alike), `color-6`, `tex
 
 - ``rnd``: one RND module
 - ``far``: FARCuriosity; the same settings in every condition
+- ``far-replay``: the same, trained like ``rnd-replay``, each module on samples of its own
 - ``far-norecall``: the same, but nothing is recalled
 - ``rnd-replay``: one RND module; as many samples out of a reservoir of 2 000 join each minibatch
 - ``rnd-wide``: one RND module as wide as makes it as large as all of FAR's modules of the same run
@@ -66,7 +67,7 @@ def _parameters(options: argparse.Namespace) -> Mapping[str, Any]:
 
 BENCHMARK = Benchmark(
     name="forgetting",
-    methods=("rnd", "far", "far-norecall", "rnd-replay", "rnd-wide", "ensemble", "oracle"),
+    methods=("rnd", "far", "far-replay", "far-norecall", "rnd-replay", "rnd-wide", "ensemble", "oracle"),
     conditions=tuple(f"{look}-{rooms}" for look in LOOKS for rooms in (3, 6, 12)),
     metrics={
         "F": "error on return / at the end of the first visit, geometric mean over the rooms left; 1 is no forgetting",

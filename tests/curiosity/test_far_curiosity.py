@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from farl.curiosity import RND, FARCuriosity, Transitions
-from farl.fragmentation import KeyRecall, NoRecall, Ratio, Uniform, ZScore
+from farl.curiosity.replay import Reservoir
+from farl.fragmentation import CUSUM, KeyRecall, NoRecall, Ratio, Uniform, ZScore
 from farl.memory import LongTermMemory
 
 N_ENVS = 4
@@ -198,3 +199,43 @@ def test_a_new_fragment_starts_as_a_copy_of_the_one_it_follows_or_fresh(new_modu
     expected = learnt["parameters"] if new_module == "copy" else fresh
     for name, tensor in expected.items():
         torch.testing.assert_close(opened["parameters"][name], tensor)
+
+
+def test_samples_under_suspicion_go_to_the_fragment_that_the_environment_turns_out_to_be_in():
+    curiosity, rng = make(CUSUM(min_samples=50), batch_size=8), np.random.default_rng(0)
+    stay(curiosity, 0, rng)
+    before = curiosity.bank.state(0)["steps"]
+    while curiosity.fragments == 1:
+        see(curiosity, room(1, rng))
+        assert curiosity.samples_since_update < 100
+    assert curiosity.samples_since_update > N_ENVS  # it took some steps to be sure
+    for _ in range(60):
+        see(curiosity, room(1, rng))
+    curiosity.update()
+    # Fragment 0 learns no more than the few samples of room 0 that were left over, and those before the suspicion.
+    assert curiosity.module_state(0)["steps"] <= before + 2
+    assert curiosity.module_state(1)["steps"] > 20
+
+
+def test_samples_under_suspicion_wait_for_one_update_and_no_longer():
+    curiosity, rng = make(CUSUM(threshold=1e9, min_samples=50), batch_size=1), np.random.default_rng(0)
+    stay(curiosity, 0, rng)
+    trained = []
+    for _ in range(3):
+        for _ in range(10):
+            see(curiosity, room(1, rng))
+        before = curiosity.module_state(0)["steps"]
+        curiosity.update()
+        trained.append(curiosity.module_state(0)["steps"] - before)
+    assert trained[0] == 0
+    assert trained[1] > 0
+
+
+def test_replay_keeps_an_old_room_in_mind_without_fragments():
+    def error_on_return(replay):
+        curiosity, rng = make(replay=replay, batch_size=8), np.random.default_rng(0)
+        stay(curiosity, 0, rng)
+        stay(curiosity, 1, rng)
+        return see(curiosity, room(0, rng)).surprisal.mean()
+
+    assert error_on_return(Reservoir(500)) < 0.5 * error_on_return(None)

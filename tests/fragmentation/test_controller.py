@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farl.fragmentation import FragmentationAndRecall, KeyRecall, NoRecall, Ratio, Uniform, ZScore
+from farl.fragmentation import FragmentationAndRecall, KeyRecall, NoRecall, PlaceRecall, Ratio, Uniform, ZScore
 from farl.memory import LongTermMemory
 
 
@@ -242,3 +242,62 @@ def test_a_recall_that_is_not_confirmed_does_not_happen_unless_the_active_fragme
     assert asked == [([0], [0])]
     surprised = controller.step(np.array([9.0]), key(0.3))
     assert (surprised.active.tolist(), surprised.recalled.tolist()) == ([0], [True])
+
+
+def make_with_places(n_envs=1, join_within=0):
+    memory = LongTermMemory(keys_per_fragment=None)
+    criterion = Ratio(threshold=2.0, min_samples=3, alpha=None)
+    return FragmentationAndRecall(
+        criterion, memory, PlaceRecall(memory, 0.99), n_envs, lambda parent: None, join_within=join_within
+    )
+
+
+def test_by_its_places_a_fragment_is_recalled_away_from_its_fracture_points():
+    def back_at(controller, angle):
+        for step in range(5):
+            controller.step(np.array([1.0]), key(0.3 * step))
+        for step in range(5):
+            controller.step(np.array([9.0 if step == 0 else 1.0]), key(3.0 + 0.3 * step))
+        assert controller.active.tolist() == [1]
+        return controller.step(np.array([1.0]), key(angle)).active.tolist()
+
+    assert back_at(make_with_places(), 0.3) == [0]
+    assert back_at(make(), 0.3) == [1]  # at its fracture points alone it is not
+
+
+def test_a_place_becomes_a_key_of_the_fragment_in_which_it_was_seen_and_only_once():
+    controller = make_with_places(n_envs=2)
+    for _ in range(3):
+        controller.step(np.ones(2), np.concatenate([key(0.0), key(1.0)]))
+    assert controller.memory.key_owners.tolist() == [0, 0]
+    controller.step(np.array([1.0, 9.0]), np.concatenate([key(0.0), key(2.0)]))
+    controller.step(np.ones(2), np.concatenate([key(0.0), key(2.5)]))
+    controller.step(np.ones(2), np.concatenate([key(0.0), key(2.5)]))
+    owners, keys = controller.memory.key_owners, controller.memory.keys
+    assert owners[(keys @ key(2.5)[0]) > 0.999].tolist() == [1]
+
+
+def test_environments_that_pass_a_border_shortly_after_another_join_it():
+    def fragments(join_within, later):
+        controller = make_with_places(2, join_within)
+        for step in range(4):
+            controller.step(np.ones(2), np.concatenate([key(0.1 * step), key(0.1 * step)]))
+        controller.step(np.array([9.0, 1.0]), np.concatenate([key(1.5), key(0.3)]))
+        for _ in range(later):
+            controller.step(np.ones(2), np.concatenate([key(1.5), key(0.3)]))
+        return controller.step(np.array([1.0, 9.0]), np.concatenate([key(1.5), key(2.5)])).active.tolist()
+
+    assert fragments(join_within=5, later=2) == [1, 1]
+    assert fragments(join_within=5, later=8) == [1, 2]
+    assert fragments(join_within=0, later=2) == [1, 2]
+
+
+def test_state_dict_with_places_and_joining_continues_with_the_same_events():
+    rng = np.random.default_rng(0)
+    controller, copy = make_with_places(4, 5), make_with_places(4, 5)
+    stream = [(rng.exponential(size=4), rng.normal(size=(4, 3)).astype(np.float32)) for _ in range(200)]
+    for surprisal, keys in stream[:100]:
+        controller.step(surprisal, keys)
+    copy.load_state_dict(controller.state_dict())
+    for surprisal, keys in stream[100:]:
+        np.testing.assert_array_equal(controller.step(surprisal, keys), copy.step(surprisal, keys))

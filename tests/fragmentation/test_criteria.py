@@ -134,3 +134,48 @@ def test_state_dict_continues_the_same_decisions(name):
 def test_parameters_out_of_range_are_refused(make):
     with pytest.raises(ValueError, match=r"must|lies"):
         make()
+
+
+def test_cusum_overlooks_a_single_surprise_and_notices_a_change_that_lasts():
+    rng = np.random.default_rng(0)
+    criterion = CUSUM()
+    usual = np.exp(rng.normal(size=400))
+    assert not any(one(criterion, sample) for sample in usual)
+    assert not one(criterion, 1000.0)
+    fired = [one(criterion, sample) for sample in np.exp(2.0 + rng.normal(size=20))]
+    assert np.flatnonzero(fired)[:1].tolist() < [12]
+    assert np.any(fired)
+
+
+def test_cusum_says_since_when_it_has_been_suspicious():
+    criterion = CUSUM(threshold=8.0, drift=1.0, min_samples=10, alpha=0.1)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        criterion.update(np.exp(0.1 * rng.normal(size=2)), np.array([0, 0]))
+    assert criterion.excursion.tolist() == [0, 0]
+    fired = [criterion.update(np.array([1.0, 9.0]), np.array([0, 0])).tolist() for _ in range(3)]
+    assert fired == [[False, False], [False, False], [False, True]]  # three steps of 4 - 1 are more than 8
+    assert criterion.excursion.tolist() == [0, 3]
+
+
+def test_cusum_does_not_depend_on_the_unit_of_the_surprisal_nor_on_how_many_share_a_fragment():
+    rng = np.random.default_rng(0)
+    stream = np.exp(np.concatenate([rng.normal(size=300), 3.0 + rng.normal(size=50)]))
+
+    def fired(scale, envs):
+        criterion = CUSUM()
+        ids = np.zeros(envs, np.int64)
+        return [bool(criterion.update(np.full(envs, scale * each), ids)[0]) for each in stream]
+
+    assert any(fired(1.0, 1))
+    assert fired(1.0, 1) == fired(1e-6, 1) == fired(1e6, 1) == fired(1.0, 16)
+
+
+def test_cusum_begins_anew_where_an_environment_has_changed_its_fragment():
+    criterion = CUSUM(threshold=8.0, drift=1.0, min_samples=0, alpha=0.1)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        criterion.update(np.exp(0.1 * rng.normal(size=2)), np.array([0, 1]), np.array([0, 1]))
+    fragments = [0, 1, 0, 1, 0, 1]
+    fired = [criterion.update(np.array([9.0]), np.array([each]), np.array([0]))[0] for each in fragments]
+    assert not np.any(fired)

@@ -107,3 +107,14 @@ def test_samples_that_are_not_finite_are_refused_and_change_nothing():
     with pytest.raises(ValueError, match="finite"):
         statistics.update(np.array([0]), np.array([np.nan]))
     assert len(statistics) == 0
+
+
+def test_per_step_statistics_take_all_that_enters_a_fragment_at_once_for_one_sample():
+    single, shared = SurprisalStatistics(0.1, per_step=True), SurprisalStatistics(0.1, per_step=True)
+    for sample in np.random.default_rng(0).normal(size=50):
+        single.update(np.array([3]), np.array([sample]))
+        shared.update(np.array([3, 3, 3, 3]), np.full(4, sample))
+    for one, many in zip(single.moments(np.array([3])), shared.moments(np.array([3])), strict=True):
+        assert one[0] == pytest.approx(many[0])
+    with pytest.raises(ValueError, match="alpha"):
+        SurprisalStatistics(per_step=True)
