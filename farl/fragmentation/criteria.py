@@ -337,4 +337,5 @@ CRITERIA: dict[str, type[Criterion]] = {
 
 
 def _log(surprisal: FloatArray) -> FloatArray:
-    return np.log(np.maximum(surprisal, np.finfo(np.float64).tiny))
+    logarithm: FloatArray = np.log(np.maximum(surprisal, np.finfo(np.float64).tiny))
+    return logarithm
