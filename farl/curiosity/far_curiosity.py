@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from farl.curiosity.bank import ModuleBank, ModuleState
+from farl.curiosity.forgetting import ForgettingMeter
 from farl.curiosity.module import CuriosityModule, Prepared, Transitions
 from farl.curiosity.normalisation import RewardNorm
 from farl.curiosity.replay import Reservoir
@@ -125,6 +126,8 @@ class FARCuriosity:
         self.samples_since_update = 0
         self.last: CuriosityStep | None = None
         """What the latest step gave."""
+        self.forgetting = ForgettingMeter(seed=seed)
+        """What is forgotten, as far as the module has features."""
         self._generator = torch.Generator().manual_seed(seed)
         self._pending: list[_Pending] = []
         self._last_update = 0  # value of samples_seen
@@ -200,6 +203,8 @@ class FARCuriosity:
         for env in np.flatnonzero(events.fragmented):
             self.reward_norm.open(int(events.active[env]), int(events.previous[env]))
         reward = self.reward_norm(self._bonus(outputs, prepared, starts), events.active)
+        if keys is not None:
+            self.forgetting.observe(keys, surprisal, reward)
         self._remember(transitions, events.active)
         self.last = CuriosityStep(surprisal, reward, events)
         return self.last
@@ -279,6 +284,7 @@ class FARCuriosity:
             "generator": self._generator.get_state(),
             "pending": [[list(each[0]), *(torch.from_numpy(part) for part in each[1:])] for each in self._pending],
             "last_update": self._last_update,
+            "forgetting": self.forgetting.state_dict(),
             "replay": None if self.replay is None else self.replay.state_dict(),
         }
 
@@ -303,6 +309,7 @@ class FARCuriosity:
         n_envs = len(self.controller.active)  # maybe another number than was saved
         self._pending = [each._replace(envs=each.envs % n_envs) for each in self._pending]
         self._last_update = int(state["last_update"])
+        self.forgetting.load_state_dict(state["forgetting"])
         if self.replay is not None and state["replay"] is not None:
             self.replay.load_state_dict(state["replay"])
 

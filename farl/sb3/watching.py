@@ -80,6 +80,8 @@ class Watcher:
         record("far/fragments", len(self.curiosity.memory))
         record("far/fractures", self.curiosity.controller.fractures)
         record("far/recalls", self.curiosity.recalls)
+        for name, value in self.curiosity.forgetting.summary().items():
+            record(f"far/{name}", value)
         record("far/memory_mb", self.curiosity.memory_bytes / 2**20)
         if self.config.memory.disk is not None:
             record("far/disk_mb", self.curiosity.memory.tiers.disk_bytes / 2**20)
