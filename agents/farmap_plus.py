@@ -29,8 +29,8 @@ from farl.maps.geometry import Int32Array, IntArray
 from farl.maps.known_cells import KnownCells
 from farl.maps.local_map import LocalMap
 from farl.maps.portals import PortalRecall, SizeLimit
-from farl.maps.roadmap import FAR, Portal, Roadmap
-from farl.maps.survey import shared_cell, survey, survey_stored
+from farl.maps.roadmap import Roadmaps
+from farl.maps.survey import survey
 from farl.maps.views import cone_widths
 
 __all__ = ["FARMapPlus"]
@@ -57,28 +57,21 @@ class PlusPlanners(FragmentedPlanners):
         self.portals = PortalRecall(n_envs)
         super().__init__(n_envs, view_size, seed, self.limit, lambda _: self.portals, gamma, "before", capacity)
         self.index = KnownCells(n_envs)
-        self.roadmaps = [Roadmap() for _ in range(n_envs)]
+        self.roadmaps = Roadmaps(n_envs)
         self._reluctance = float(reluctance)
         self._stored: list[dict[int, LocalMap]] = [{} for _ in range(n_envs)]
         self._widths = cone_widths(view_size)
-        self._gates: IntArray = np.zeros((n_envs, 4, 3), np.int64)
-        self._goals: IntArray = np.zeros((n_envs, 4, 4), np.int64)
-        self._steps: Int32Array = np.zeros((n_envs, 4, 4), np.int32)
-        self._counts: IntArray = np.zeros((n_envs, 2), np.int64)  # gates and goals of each
-        self._stale: npt.NDArray[np.bool_] = np.zeros(n_envs, bool)
         self._done: npt.NDArray[np.bool_] = np.zeros(n_envs, bool)
         self.memory.on_evict.append(self._evicted)
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of the stored maps and of the index of places, all explorers together."""
-        return super().memory_bytes + self.index.bits.nbytes
+        """Bytes of the stored maps, the index of places and the roadmaps, all explorers together."""
+        return super().memory_bytes + self.index.bits.nbytes + self.roadmaps.nbytes
 
     def act(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> IntArray:
         """Take in what is seen, choose anew where there is something new, and return the next steps, int64[E]."""
         events = self.remember(codes, odometry, starts)
-        if self._stale.any():
-            self._entered(np.flatnonzero(self._stale))
         news = (self.index.n_new > 0) | starts
         self._done &= ~news
         self.progress[news | events.fragmented | events.recalled, 1] = 0
@@ -94,7 +87,7 @@ class PlusPlanners(FragmentedPlanners):
         """Return everything that decides what happens next."""
         return super().state_dict() | {
             "index": self.index.state_dict(),
-            "roadmaps": [roadmap.state_dict() for roadmap in self.roadmaps],
+            "roadmaps": self.roadmaps.state_dict(),
             "done": torch.from_numpy(self._done.copy()),
         }
 
@@ -102,16 +95,12 @@ class PlusPlanners(FragmentedPlanners):
         """Restore what ``state_dict`` returned."""
         super().load_state_dict(state)
         self.index.load_state_dict(state["index"])
-        for roadmap, saved in zip(self.roadmaps, state["roadmaps"], strict=True):
-            roadmap.load_state_dict(saved)
+        self.roadmaps.load_state_dict(state["roadmaps"])
         self._stored = [{} for _ in range(self.n_envs)]
         for fragment_id in self.memory.ids:
             stored = self.memory[fragment_id]
             if "env" in stored:
                 self._stored[stored["env"]][fragment_id] = stored
-        trip = self.portals.trip.copy()
-        self._entered(np.arange(self.n_envs))
-        self.portals.trip = trip
         self._done = state["done"].numpy().copy()
 
     def _choose(self, envs: IntArray, last_call: bool) -> IntArray:
@@ -120,7 +109,6 @@ class PlusPlanners(FragmentedPlanners):
             _act(
                 envs,
                 maps.label,
-                maps.box,
                 maps.pose,
                 maps.origin,
                 self.index.bits,
@@ -128,10 +116,11 @@ class PlusPlanners(FragmentedPlanners):
                 self.plan,
                 self.progress,
                 self.random,
-                self._gates,
-                self._goals,
-                self._steps,
-                self._counts,
+                self.roadmaps.kind,
+                self.roadmaps.place,
+                self.roadmaps.degree,
+                self.roadmaps.edges,
+                self.controller.active,
                 self.portals.trip,
                 self._done,
                 last_call,
@@ -154,91 +143,39 @@ class PlusPlanners(FragmentedPlanners):
 
     def _leave(self, env: int, fragment_id: int, to: int) -> None:
         super()._leave(env, fragment_id, to)
-        stored, roadmap = self.memory[fragment_id], self.roadmaps[env]
-        self._stored[env][fragment_id] = stored
+        self._stored[env][fragment_id] = self.memory[fragment_id]
         if to not in self._stored[env]:
-            row, col = (int(value) for value in self.portals.odometry[env, :2])
-            roadmap.add(Portal(fragment_id, to, row, col))
-        self._join(env, fragment_id)
+            self.roadmaps.mark(env, *(int(value) for value in self.portals.odometry[env, :2]))
         self._survey(env, fragment_id, self.maps.label[env], self.maps.box[env], self.maps.origin[env])
-
-    def _join(self, env: int, fragment_id: int) -> None:
-        """Add portals between a fragment that was just stored and those that it has come to overlap."""
-        roadmap, stored = self.roadmaps[env], self._stored[env][fragment_id]
-        for other, known in self._stored[env].items():
-            if other == fragment_id or not _overlap(stored, known) or roadmap.joined(fragment_id, other):
-                continue
-            row, col = shared_cell(
-                stored["label"].numpy(), np.array(stored["corner"]), known["label"].numpy(), np.array(known["corner"])
-            )
-            if row == FAR:
-                continue
-            number = roadmap.add(Portal(fragment_id, other, row, col))
-            self.memory.connect(fragment_id, other, {"kind": "overlap", "row": row, "col": col})
-            label, corner = _padded(known)
-            goals = roadmap.goals(other).copy()
-            goals[:, :2] -= corner
-            roadmap.survey_portal(
-                other,
-                number,
-                *survey_stored(
-                    label, row - corner[0], col - corner[1], roadmap.cells(other) - corner, goals, self.scratch
-                ),
-            )
 
     def _survey(self, env: int, fragment_id: int, label: Int32Array, box: IntArray, origin: IntArray) -> None:
         """Measure a fragment whose map lies on a canvas, with the odometry's zero at ``origin``."""
-        roadmap = self.roadmaps[env]
         down, across = (int(self.index.centre - origin[axis]) for axis in (0, 1))
-        between, goals, to_goals = survey(
-            label,
-            box,
-            self.index.bits[env],
-            down,
-            across,
-            roadmap.cells(fragment_id) + origin,
-            self._widths,
-            self.scratch,
+        landmarks = self.roadmaps.landmarks(env) + origin
+        cells, goals, between, to_goals = survey(
+            label, box, self.index.bits[env], down, across, landmarks, self._widths, self.scratch
         )
+        cells -= origin
         goals[:, :2] -= origin
-        roadmap.survey(fragment_id, between, goals, to_goals)
+        self.roadmaps.join(env, fragment_id, cells, self.roadmaps.find(env, cells), goals, between, to_goals)
+
+    def _survey_stored(self, env: int, fragment_id: int) -> None:
+        label = np.pad(self._stored[env][fragment_id]["label"].numpy(), _MARGIN)
+        corner = np.array(self._stored[env][fragment_id]["corner"], np.int64) - _MARGIN
+        box = np.array([_MARGIN, label.shape[0] - 1 - _MARGIN, _MARGIN, label.shape[1] - 1 - _MARGIN])
+        self._survey(env, fragment_id, label, box, -corner)
 
     def _review(self, env: int) -> None:
         """Nothing is left to see by what is remembered of the fragments: look through their maps once more."""
-        for fragment_id, stored in self._stored[env].items():
-            if fragment_id != self.controller.active[env] and stored["label"].numel():
-                label, corner = _padded(stored)
-                box = np.array([_MARGIN, label.shape[0] - 1 - _MARGIN, _MARGIN, label.shape[1] - 1 - _MARGIN])
-                self._survey(env, fragment_id, label, box, -corner)
-        self._entered(np.array([env]))
-
-    def _entered(self, envs: IntArray) -> None:
-        for env in envs:
-            active = int(self.controller.active[env])
-            roadmap = self.roadmaps[env]
-            roadmap.enter(active)
-            routes = roadmap.routes(active)
-            n_gates, n_goals = routes.steps.shape
-            self._make_room(n_gates, n_goals)
-            self._gates[env, :n_gates] = routes.portals
-            self._goals[env, :n_goals] = routes.goals
-            self._steps[env, :n_gates, :n_goals] = routes.steps
-            self._counts[env] = n_gates, n_goals
-            self.portals.trip[env] = -1
-            self._stale[env] = False
-
-    def _make_room(self, n_gates: int, n_goals: int) -> None:
-        more_gates = max(0, 2 * n_gates - self._gates.shape[1]) if n_gates > self._gates.shape[1] else 0
-        more_goals = max(0, 2 * n_goals - self._goals.shape[1]) if n_goals > self._goals.shape[1] else 0
-        if more_gates or more_goals:
-            self._gates = np.pad(self._gates, ((0, 0), (0, more_gates), (0, 0)))
-            self._goals = np.pad(self._goals, ((0, 0), (0, more_goals), (0, 0)))
-            self._steps = np.pad(self._steps, ((0, 0), (0, more_gates), (0, more_goals)))
+        for fragment_id in self._stored[env]:
+            if fragment_id != self.controller.active[env]:
+                self._survey_stored(env, fragment_id)
 
     def _begin(self, envs: IntArray) -> None:
         for env in envs:
             self._stored[env] = {}
-            self.roadmaps[env] = Roadmap()
+        self.roadmaps.clear(envs)
+        self.portals.trip[envs] = -1
         self.index.clear(envs)
         self._done[envs] = False
         super()._begin(envs)
@@ -249,14 +186,15 @@ class PlusPlanners(FragmentedPlanners):
             gone = fragments.pop(fragment_id, None)
             if gone is None:
                 continue
-            self.roadmaps[env].forget(fragment_id)
+            self.roadmaps.forget(env, fragment_id)
             self.index.forget(env, gone)
             for known in [*fragments.values(), self.maps.copy_out(env)]:
                 if known["label"].numel() and _overlap(gone, known):
                     self.index.note(env, known)
+            for other in [other for other, known in fragments.items() if _overlap(gone, known)]:
+                self._survey_stored(env, other)  # ways that both knew
             if self.portals.trip[env, 0] == fragment_id:
                 self.portals.trip[env] = -1
-            self._stale[env] = True
 
 
 class FARMapPlus(MapExplorer):
@@ -320,16 +258,10 @@ def _overlap(a: LocalMap, b: LocalMap) -> bool:
     )
 
 
-def _padded(stored: LocalMap) -> tuple[Int32Array, IntArray]:
-    """A stored map with a margin of unknown cells, and the corner of that by the odometry, int64[2]."""
-    return np.pad(stored["label"].numpy(), _MARGIN), np.array(stored["corner"], np.int64) - _MARGIN
-
-
 @compiled
 def _act(
     envs: Any,
     label: Any,
-    box: Any,
     pose: Any,
     origin: Any,
     bits: Any,
@@ -337,10 +269,11 @@ def _act(
     plan: Any,
     progress: Any,
     random: Any,
-    gates: Any,
-    goals: Any,
-    steps: Any,
-    counts: Any,
+    kind: Any,
+    place: Any,
+    degree: Any,
+    edges: Any,
+    active: Any,
     trip: Any,
     done: Any,
     last_call: bool,
@@ -355,29 +288,25 @@ def _act(
             actions[i] = step_anywhere(label, pose, random, e)
             continue
         action = follow(label, pose, plan, progress, e)
-        if action < 0 and trip[e, 0] >= 0 and progress[e, 1] > 0:
-            # At the portal: the next observation recalls what lies behind it.
-            action = step_anywhere(label, pose, random, e)
         if action < 0:
-            found = choose_goal(
-                label,
-                box,
-                pose,
-                origin,
-                bits,
+            length, found = choose_goal(
+                label[e],
+                pose[e],
+                origin[e],
+                bits[e],
                 centre,
-                plan,
-                progress,
-                gates,
-                goals,
-                steps,
-                counts,
-                trip,
-                e,
+                kind[e],
+                place[e],
+                degree[e],
+                edges[e],
+                active[e],
                 reluctance,
                 widths,
                 scratch,
+                plan[e],
+                trip[e],
             )
+            progress[e, 0], progress[e, 1] = 0, length
             action = follow(label, pose, plan, progress, e)
             if action < 0 and (found or last_call):
                 done[e] = not found

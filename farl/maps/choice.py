@@ -1,41 +1,54 @@
 """The choice of the next goal among those of the current fragment and of all stored ones."""
 
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
 
 from farl.maps.compiled import compiled
+from farl.maps.frontiers import quadrant
 from farl.maps.planner import search, trace
-from farl.maps.roadmap import CROSSING, FAR
+from farl.maps.roadmap import GOAL, LANDMARK
 from farl.maps.survey import gain_now, goal_gain
 from farl.maps.views import cone_cells
+
+CROSSING = 3
+"""Steps that goals of other fragments count as farther away: a recall may cost a step or two, and without it ways of
+the same length through different fragments would make agents turn back and forth between them."""
 
 
 @compiled
 def choose_goal(
     label: Any,
-    box: Any,
     pose: Any,
     origin: Any,
     bits: Any,
     centre: int,
-    plan: Any,
-    progress: Any,
-    gates: Any,
-    goals: Any,
-    steps: Any,
-    counts: Any,
-    trip: Any,
-    e: int,
+    kind: Any,
+    place: Any,
+    degree: Any,
+    edges: Any,
+    active: int,
     reluctance: float,
     widths: Any,
     scratch: Any,
-) -> bool:
-    """Plan to the goal with the highest gain / (steps + reluctance), in this fragment or in any other."""
-    down, across = centre - origin[e, 0], centre - origin[e, 1]
-    n = search(label[e], pose[e, 0], pose[e, 1], -1, -1, scratch)
-    _, distance, _, queue, _ = scratch
-    trip[e, 0] = -1
+    plan: Any,
+    trip: Any,
+) -> tuple[int, bool]:
+    """Plan to the goal with the highest gain / (steps + reluctance), in this fragment or in any other.
+
+    :param label: int32[S, S], the map of the current fragment, which is ``active``
+    :param pose: int64[3], where the agent is on its canvas
+    :param bits: the agent's index of known places
+    :param kind, place, degree, edges: the agent's roadmap
+    :param plan: int8[L], written: the way to the goal, or to the landmark where another fragment is to be taken up
+    :param trip: int64[3], written: that fragment (-1 for none), and row and column of the landmark by the odometry
+    :return: the plan's length, and whether there is any goal
+    """
+    down, across = centre - origin[0], centre - origin[1]
+    n = search(label, pose[0], pose[1], -1, -1, scratch)
+    distance, queue = scratch[1], scratch[3]
+    trip[0] = -1
     best, best_row, best_col, best_heading = 0.0, -1, -1, -1
     most = cone_cells(widths)
     for i in range(n):
@@ -43,66 +56,95 @@ def choose_goal(
         if most <= best * (distance[row, col] + 1 + reluctance):
             break  # nearest first: even a view of nothing but unknown cells would not make up for the way
         for heading in range(4):
-            gain = goal_gain(label[e], bits[e], down, across, row, col, heading, widths)
+            gain = goal_gain(label, bits, down, across, row, col, heading, widths)
             score = gain / (distance[row, col] + 1 + reluctance)
             if score > best:
                 best, best_row, best_col, best_heading = score, row, col, heading
-    gate = best_gate(best, pose, origin, bits, centre, gates, goals, steps, counts, e, reluctance, widths, scratch)
-    if gate >= 0:
-        row, col = gates[e, gate, 0] + origin[e, 0], gates[e, gate, 1] + origin[e, 1]
-        trip[e, 0], trip[e, 1], trip[e, 2] = gates[e, gate, 2], gates[e, gate, 0], gates[e, gate, 1]
-        progress[e, 0], progress[e, 1] = 0, trace(row, col, scratch, plan[e])
-        return True
-    progress[e, 0], progress[e, 1] = 0, 0
+    exit_at, beyond, through = best_elsewhere(
+        best, origin, bits, centre, kind, place, degree, edges, active, reluctance, widths, scratch
+    )
+    if exit_at >= 0:
+        trip[0], trip[1], trip[2] = through, place[exit_at, 0], place[exit_at, 1]
+        length = trace(place[exit_at, 0] + origin[0], place[exit_at, 1] + origin[1], scratch, plan)
+        if length == 0:
+            # The next observation recalls what lies beyond: a step to its side.
+            plan[0] = quadrant(place[beyond, 0] - trip[1], place[beyond, 1] - trip[2])
+            length = 1
+        return length, True
     if best_heading < 0:
-        return False
-    length = trace(best_row, best_col, scratch, plan[e])
-    if length < plan.shape[1]:
-        plan[e, length] = best_heading
+        return 0, False
+    length = trace(best_row, best_col, scratch, plan)
+    if length < len(plan):
+        plan[length] = best_heading
         length += 1
-    progress[e, 1] = length
-    return True
+    return length, True
 
 
 @compiled
-def best_gate(
+def best_elsewhere(
     best: float,
-    pose: Any,
     origin: Any,
     bits: Any,
     centre: int,
-    gates: Any,
-    goals: Any,
-    steps: Any,
-    counts: Any,
-    e: int,
+    kind: Any,
+    place: Any,
+    degree: Any,
+    edges: Any,
+    active: int,
     reluctance: float,
     widths: Any,
     scratch: Any,
-) -> int:
-    """The portal to the best goal of all other fragments; -1 if none is better than ``best``.
+) -> tuple[int, int, int]:
+    """Find the goal of another fragment that is better than ``best``, by Dijkstra's algorithm over the roadmap.
 
-    The gains that were stored are upper bounds: more is known since. So the best one is counted anew until it stands.
+    It begins at all landmarks of the current map that were reached by the search in ``scratch``, and ends where no
+    goal could be better. Gains were counted when their fragment was left; what is better by them is counted anew.
+
+    :return: the landmark where the current fragment is left, the vertex after it, and the fragment to be taken up
+        there; -1, -1, -1 if no goal is better
     """
     stamp, distance, _, _, current = scratch
-    n_gates, n_goals = counts[e]
-    away = np.full(n_goals, FAR, np.int64)
-    through = np.full(n_goals, -1, np.int64)
-    for k in range(n_gates):
-        row, col = gates[e, k, 0] + origin[e, 0], gates[e, k, 1] + origin[e, 1]
-        if stamp[row, col] == current[0]:
-            to_gate = distance[row, col] + CROSSING
-            for g in range(n_goals):
-                if to_gate + steps[e, k, g] < away[g]:
-                    away[g], through[g] = to_gate + steps[e, k, g], k
-    while True:
-        chosen, highest = -1, best
-        for g in range(n_goals):
-            if goals[e, g, 3] > highest * (away[g] + reluctance):
-                chosen, highest = g, goals[e, g, 3] / (away[g] + reluctance)
-        if chosen < 0:
-            return -1
-        now = gain_now(bits[e], goals[e, chosen, 0] + centre, goals[e, chosen, 1] + centre, goals[e, chosen, 2], widths)
-        if now == goals[e, chosen, 3]:
-            return int(through[chosen])
-        goals[e, chosen, 3] = now
+    side = len(stamp)
+    steps = np.full(len(kind), -1, np.int64)  # -1: not reached
+    first = np.full((len(kind), 3), -1, np.int64)
+    heap = [(np.int64(0), np.int64(-1))]
+    heappop(heap)
+    most = 0
+    for vertex in range(len(kind)):
+        if kind[vertex] == GOAL:
+            most = max(most, place[vertex, 3])
+        elif kind[vertex] == LANDMARK:
+            row, col = place[vertex, 0] + origin[0], place[vertex, 1] + origin[1]
+            if 0 <= row < side and 0 <= col < side and stamp[row, col] == current[0]:
+                steps[vertex] = distance[row, col] + CROSSING
+                heappush(heap, (steps[vertex], np.int64(vertex)))
+    found = (-1, -1, -1)
+    while len(heap):
+        away, vertex = heappop(heap)
+        if most <= best * (away + 1 + reluctance):
+            break
+        if away > steps[vertex]:
+            continue
+        for at in range(degree[vertex]):
+            to, length, fragment_id = edges[vertex, at]
+            if fragment_id == active:
+                continue  # the search has answered for those
+            total = away + length
+            if kind[to] == GOAL:
+                if place[to, 3] > best * (total + reluctance):
+                    place[to, 3] = gain_now(bits, place[to, 0] + centre, place[to, 1] + centre, place[to, 2], widths)
+                    score = place[to, 3] / (total + reluctance)
+                    if score > best:
+                        best = score
+                        if first[vertex, 0] < 0:
+                            found = (vertex, to, fragment_id)
+                        else:
+                            found = (first[vertex, 0], first[vertex, 1], first[vertex, 2])
+            elif steps[to] < 0 or total < steps[to]:
+                steps[to] = total
+                if first[vertex, 0] < 0:
+                    first[to, 0], first[to, 1], first[to, 2] = vertex, to, fragment_id
+                else:
+                    first[to] = first[vertex]
+                heappush(heap, (total, np.int64(to)))
+    return found

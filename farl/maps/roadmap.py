@@ -1,189 +1,214 @@
-"""The ways between fragments: portals, the distances between them, and the goals that stored fragments hold.
+"""The ways between fragments: landmarks, the steps between them, and the goals that stored fragments hold.
 
-A portal is a free cell that two fragments share. What lies between the portals and the goals of one fragment is
-measured once, when the fragment is left; the ways across fragments are put together from that (as in hierarchical
-path planning: Botea, Mueller and Schaeffer 2004).
+A landmark is a free cell by which fragments that both know it are joined: the fracture points, and the cells of a wide
+grid over the world. What lies between the landmarks and the goals of one fragment is measured once, when the fragment
+is left; the ways across fragments are put together from that (a probabilistic roadmap's idea, Kavraki et al. 1996, with
+measured instead of sampled ways).
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from farl.maps.compiled import compiled
-from farl.maps.geometry import Int32Array, IntArray
+from farl.maps.geometry import ByteArray, Int32Array, IntArray
 
-CROSSING = 3
-"""Steps that every portal on the way counts for. Recalling a fragment costs a step or two; and without it, ways of
-the same length through different fragments would make agents turn back and forth between them."""
 FAR = 1 << 28
 """Distance of what cannot be reached."""
-
-
-class Portal(NamedTuple):
-    """A free cell that two fragments share; row and column by the odometry."""
-
-    first: int
-    second: int
-    row: int
-    col: int
-
-    def other(self, fragment_id: int) -> int:
-        """The fragment on the other side."""
-        return self.second if fragment_id == self.first else self.first
-
-
-class Routes(NamedTuple):
-    """What can be reached from a fragment through its portals.
-
-    :ivar portals: int64[K, 3], row and column of each portal of the fragment, and the fragment behind it
-    :ivar goals: int64[G, 4], row, column, heading and gain of the goals in all other fragments
-    :ivar steps: int32[K, G], steps from each portal to each goal
-    """
-
-    portals: IntArray
-    goals: IntArray
-    steps: Int32Array
-
-
-class Roadmap:
-    """The portals and goals of one agent's fragments."""
-
-    def __init__(self) -> None:
-        self.portals: dict[int, Portal] = {}
-        """The portals by number; numbers are rows of the distances."""
-        self._of_fragment: dict[int, list[int]] = {}
-        self._goals: dict[int, IntArray] = {}
-        self._to_goals: dict[int, Int32Array] = {}
-        self._steps: Int32Array = np.full((16, 16), FAR, np.int32)
-
-    def add(self, portal: Portal) -> int:
-        """Add a portal and return its number; its distances are unknown yet."""
-        number = next(i for i in range(len(self.portals) + 1) if i not in self.portals)
-        if number == len(self._steps):
-            self._steps = np.pad(self._steps, ((0, number), (0, number)), constant_values=FAR)
-        self.portals[number] = portal
-        self._steps[number], self._steps[:, number] = FAR, FAR
-        for fragment_id in portal[:2]:
-            self._of_fragment.setdefault(fragment_id, []).append(number)
-            if fragment_id in self._to_goals:
-                self._to_goals[fragment_id] = np.pad(self._to_goals[fragment_id], ((0, 1), (0, 0)), constant_values=FAR)
-        return number
-
-    def numbers(self, fragment_id: int) -> list[int]:
-        """The numbers of a fragment's portals."""
-        return self._of_fragment.get(fragment_id, [])
-
-    def cells(self, fragment_id: int) -> IntArray:
-        """int64[K, 2], the cells of a fragment's portals."""
-        return np.array([self.portals[number][2:] for number in self.numbers(fragment_id)], np.int64).reshape(-1, 2)
-
-    def joined(self, a: int, b: int) -> bool:
-        """Whether two fragments share a portal."""
-        return any(b in self.portals[number][:2] for number in self.numbers(a))
-
-    def goals(self, fragment_id: int) -> IntArray:
-        """int64[G, 4], the goals of a stored fragment."""
-        return self._goals.get(fragment_id, np.zeros((0, 4), np.int64))
-
-    def survey(self, fragment_id: int, between: Int32Array, goals: IntArray, to_goals: Int32Array) -> None:
-        """Take in what was measured in a fragment that is left.
-
-        :param between: int32[K, K], steps between its portals
-        :param goals: int64[G, 4], row, column, heading and gain of its goals
-        :param to_goals: int32[K, G], steps from its portals to its goals
-        """
-        numbers = self.numbers(fragment_id)
-        self._steps[np.ix_(numbers, numbers)] = np.minimum(self._steps[np.ix_(numbers, numbers)], between)
-        self._goals[fragment_id], self._to_goals[fragment_id] = goals, to_goals
-
-    def survey_portal(self, fragment_id: int, number: int, between: Int32Array, to_goals: Int32Array) -> None:
-        """Take in what was measured in a stored fragment from a portal that was added to it: int32[K] and int32[G]."""
-        numbers = self.numbers(fragment_id)
-        self._steps[number, numbers] = np.minimum(self._steps[number, numbers], between)
-        self._steps[numbers, number] = self._steps[number, numbers]
-        self._to_goals[fragment_id][numbers.index(number)] = to_goals
-
-    def enter(self, fragment_id: int) -> None:
-        """A fragment is taken up: its goals are now looked for in its map."""
-        self._goals.pop(fragment_id, None)
-        self._to_goals.pop(fragment_id, None)
-
-    def forget(self, fragment_id: int) -> None:
-        """Take a fragment out, with its portals and goals."""
-        self.enter(fragment_id)
-        for number in self._of_fragment.pop(fragment_id, []):
-            portal = self.portals.pop(number)
-            other = portal.other(fragment_id)
-            row = self._of_fragment[other].index(number)
-            del self._of_fragment[other][row]
-            if other in self._to_goals:
-                self._to_goals[other] = np.delete(self._to_goals[other], row, axis=0)
-            self._steps[number], self._steps[:, number] = FAR, FAR
-
-    def routes(self, fragment_id: int) -> Routes:
-        """Work out the shortest ways from a fragment's portals to the goals of all others."""
-        sources = self.numbers(fragment_id)
-        holders = [holder for holder, goals in self._goals.items() if len(goals) and holder != fragment_id]
-        portals = np.array(
-            [(*self.portals[number][2:], self.portals[number].other(fragment_id)) for number in sources], np.int64
-        ).reshape(-1, 3)
-        if not holders or not sources:
-            return Routes(portals, np.zeros((0, 4), np.int64), np.zeros((len(sources), 0), np.int32))
-        n = max(self.portals) + 1
-        outside = self._steps[:n, :n].copy()
-        # Ways through the fragment itself begin with another of its portals: left in, they would tie, and agents turn
-        # back.
-        outside[np.ix_(sources, sources)] = FAR
-        reach = _shortest(outside, np.array(sources))
-        steps = [
-            (reach[:, self.numbers(holder), None] + self._to_goals[holder][None]).min(axis=1)
-            if self.numbers(holder)
-            else np.full((len(sources), len(self._goals[holder])), FAR, np.int32)
-            for holder in holders
-        ]
-        return Routes(portals, np.concatenate([self._goals[h] for h in holders]), np.concatenate(steps, axis=1))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all of it as tensors and lists."""
-        return {
-            "portals": {number: list(portal) for number, portal in self.portals.items()},
-            "steps": torch.from_numpy(self._steps.copy()),
-            "of_fragment": {fragment_id: list(numbers) for fragment_id, numbers in self._of_fragment.items()},
-            "goals": {fragment_id: torch.from_numpy(goals.copy()) for fragment_id, goals in self._goals.items()},
-            "to_goals": {fragment_id: torch.from_numpy(steps.copy()) for fragment_id, steps in self._to_goals.items()},
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` returned."""
-        self.portals = {number: Portal(*portal) for number, portal in state["portals"].items()}
-        self._steps = state["steps"].numpy().copy()
-        self._of_fragment = {fragment_id: list(numbers) for fragment_id, numbers in state["of_fragment"].items()}
-        self._goals = {fragment_id: goals.numpy().copy() for fragment_id, goals in state["goals"].items()}
-        self._to_goals = {fragment_id: steps.numpy().copy() for fragment_id, steps in state["to_goals"].items()}
+NOTHING, LANDMARK, GOAL = 0, 1, 2
+"""Kinds of vertices."""
+_TILT = 5
 
 
 @compiled
-def _shortest(steps: Any, sources: Any) -> Any:
-    """Dijkstra's algorithm over a dense matrix, int32[P, P], from each source: int32[K, P]."""
-    n = len(steps)
-    reach = np.full((len(sources), n), FAR, np.int32)
-    done = np.empty(n, np.bool_)
-    for i in range(len(sources)):
-        done[:] = False
-        row = reach[i]
-        row[sources[i]] = 0
-        while True:
-            nearest, best = -1, FAR
-            for j in range(n):
-                if not done[j] and row[j] < best:
-                    nearest, best = j, row[j]
-            if nearest < 0:
+def on_grid(row: int, col: int) -> bool:
+    """Whether a cell by the odometry belongs to the grid of landmarks, one cell of 26.
+
+    The grid is square, but turned against rows and columns: a narrow corridor cannot run between its lines.
+    """
+    return (_TILT * row + col) % (_TILT * _TILT + 1) == 0
+
+
+class Roadmaps:
+    """The graphs of E agents; vertices are landmarks and goals, edges the ways inside stored fragments.
+
+    :param n_envs: number of agents E
+    """
+
+    def __init__(self, n_envs: int) -> None:
+        self.kind: ByteArray = np.zeros((n_envs, 64), np.uint8)
+        """uint8[E, P], what each vertex is."""
+        self.place: Int32Array = np.zeros((n_envs, 64, 5), np.int32)
+        """int32[E, P, 5], row and column by the odometry; of goals also heading, gain when last counted, and
+        fragment."""
+        self.degree: Int32Array = np.zeros((n_envs, 64), np.int32)
+        """int32[E, P], how many edges each vertex has."""
+        self.edges: Int32Array = np.zeros((n_envs, 64, 8, 3), np.int32)
+        """int32[E, P, D, 3], the vertex that is reached, the steps, and the fragment in whose map they are."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes, as allocated, of all of it."""
+        return sum(getattr(self, name).nbytes for name in _ARRAYS)
+
+    def mark(self, env: int, row: int, col: int) -> None:
+        """Make a cell a landmark: a fracture point."""
+        at = np.array([[row, col]], np.int64)
+        self.join(env, -1, at, self.find(env, at), np.zeros((0, 4), np.int64), _NO_STEPS, _NO_STEPS[:, :0])
+
+    def find(self, env: int, cells: IntArray) -> IntArray:
+        """The landmarks at cells, int64[K, 2]; -1 where there is none."""
+        return np.asarray(_find(self.kind[env], self.place[env], cells))
+
+    def landmarks(self, env: int) -> IntArray:
+        """int64[K, 2], the cells of an agent's landmarks."""
+        return self.place[env, self.kind[env] == LANDMARK, :2].astype(np.int64)
+
+    def join(
+        self,
+        env: int,
+        fragment_id: int,
+        cells: IntArray,
+        numbers: IntArray,
+        goals: IntArray,
+        between: Int32Array,
+        to_goals: Int32Array,
+    ) -> None:
+        """Take in what was measured in a fragment, in place of the goals that it had.
+
+        :param cells: int64[K, 2], its landmarks
+        :param numbers: int64[K], their vertices, -1 for those that are new
+        :param goals: int64[G, 4], row, column, heading and gain of its goals
+        :param between: int32[K, K], steps between its landmarks
+        :param to_goals: int32[K, G], steps from its landmarks to its goals
+        """
+        self.forget_goals(env, fragment_id)
+        room = int((self.kind[env] == NOTHING).sum())
+        if room < len(cells) + len(goals):
+            self._widen(1, self.kind.shape[1] + len(cells) + len(goals))
+        arrays = self.kind[env], self.place[env], self.degree[env]
+        goal_numbers = np.full(len(goals), -1, np.int64)
+        _settle(*arrays, fragment_id, cells, numbers, goals, goal_numbers)
+        while not _link(self.degree[env], self.edges[env], fragment_id, numbers, goal_numbers, between, to_goals):
+            self._widen(2, 0)
+
+    def forget_goals(self, env: int, fragment_id: int) -> None:
+        """Take a fragment's goals out."""
+        _forget(self.kind[env], self.place[env], self.degree[env], self.edges[env], fragment_id, False)
+
+    def forget(self, env: int, fragment_id: int) -> None:
+        """Take out the goals of a fragment and all ways that are known from its map."""
+        _forget(self.kind[env], self.place[env], self.degree[env], self.edges[env], fragment_id, True)
+
+    def clear(self, envs: IntArray) -> None:
+        """Forget all of these agents."""
+        self.kind[envs], self.degree[envs] = NOTHING, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it as tensors."""
+        return {name: torch.from_numpy(getattr(self, name).copy()) for name in _ARRAYS}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        for name in _ARRAYS:
+            setattr(self, name, state[name].cpu().numpy().copy())
+
+    def _widen(self, axis: int, least: int) -> None:
+        """At least double the number of vertices (axis 1) or of edges at each (axis 2)."""
+        for name in _ARRAYS if axis == 1 else ("edges",):
+            array = getattr(self, name)
+            grow = [(0, 0)] * array.ndim
+            grow[axis] = (0, max(array.shape[axis], least - array.shape[axis]))
+            setattr(self, name, np.pad(array, grow))
+
+
+_ARRAYS = ("kind", "place", "degree", "edges")
+_NO_STEPS: Int32Array = np.zeros((1, 1), np.int32)
+
+
+@compiled
+def _find(kind: Any, place: Any, cells: Any) -> Any:
+    found = np.full(len(cells), -1, np.int64)
+    for k in range(len(cells)):
+        for vertex in range(len(kind)):
+            if kind[vertex] == LANDMARK and place[vertex, 0] == cells[k, 0] and place[vertex, 1] == cells[k, 1]:
+                found[k] = vertex
                 break
-            done[nearest] = True
-            for j in range(n):
-                through = best + steps[nearest, j] + CROSSING
-                if through < row[j]:
-                    row[j] = through
-    return reach
+    return found
+
+
+@compiled
+def _settle(
+    kind: Any, place: Any, degree: Any, fragment_id: int, cells: Any, numbers: Any, goals: Any, goal_numbers: Any
+) -> None:
+    """Give new landmarks and goals their vertices."""
+    free = 0
+    for k in range(len(cells)):
+        if numbers[k] < 0:
+            while kind[free] != NOTHING:
+                free += 1
+            numbers[k], kind[free], degree[free] = free, LANDMARK, 0
+            place[free, 0], place[free, 1] = cells[k, 0], cells[k, 1]
+    for g in range(len(goals)):
+        while kind[free] != NOTHING:
+            free += 1
+        goal_numbers[g], kind[free], degree[free] = free, GOAL, 0
+        for i in range(4):
+            place[free, i] = goals[g, i]
+        place[free, 4] = fragment_id
+
+
+@compiled
+def _link(
+    degree: Any, edges: Any, fragment_id: int, numbers: Any, goal_numbers: Any, between: Any, to_goals: Any
+) -> bool:
+    """Draw the edges, but none where another landmark lies on the way; False if a vertex has no room for one more."""
+    n = len(numbers)
+    for i in range(n):
+        for j in range(n + len(goal_numbers)):
+            steps = between[i, j] if j < n else to_goals[i, j - n]
+            if i == j or steps >= FAR:
+                continue
+            relayed = False
+            for k in range(n):
+                rest = between[k, j] if j < n else to_goals[k, j - n]
+                if k not in (i, j) and between[i, k] + rest <= steps:
+                    relayed = True
+                    break
+            if relayed:
+                continue
+            vertex, to = numbers[i], numbers[j] if j < n else goal_numbers[j - n]
+            at = 0
+            while at < degree[vertex] and edges[vertex, at, 0] != to:
+                at += 1
+            if at == degree[vertex]:
+                if at == edges.shape[1]:
+                    return False
+                degree[vertex] += 1
+            elif edges[vertex, at, 1] <= steps:
+                continue
+            edges[vertex, at, 0], edges[vertex, at, 1], edges[vertex, at, 2] = to, steps, fragment_id
+    return True
+
+
+@compiled
+def _forget(kind: Any, place: Any, degree: Any, edges: Any, fragment_id: int, ways: bool) -> None:
+    for vertex in range(len(kind)):
+        if kind[vertex] != LANDMARK:
+            continue
+        at = 0
+        while at < degree[vertex]:
+            to = edges[vertex, at, 0]
+            if (kind[to] == GOAL and place[to, 4] == fragment_id) or (ways and edges[vertex, at, 2] == fragment_id):
+                degree[vertex] -= 1
+                for i in range(3):
+                    edges[vertex, at, i] = edges[vertex, degree[vertex], i]
+            else:
+                at += 1
+        if ways and degree[vertex] == 0:
+            kind[vertex] = NOTHING
+    for vertex in range(len(kind)):
+        if kind[vertex] == GOAL and place[vertex, 4] == fragment_id:
+            kind[vertex] = NOTHING
