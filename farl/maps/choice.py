@@ -12,7 +12,7 @@ from farl.maps.roadmap import GOAL, LANDMARK
 from farl.maps.survey import gain_now, goal_gain
 from farl.maps.views import cone_cells
 
-CROSSING = 3
+CROSSING = 1
 """Steps that goals of other fragments count as farther away: a recall may cost a step or two, and without it ways of
 the same length through different fragments would make agents turn back and forth between them."""
 
@@ -24,10 +24,8 @@ def choose_goal(
     origin: Any,
     bits: Any,
     centre: int,
-    kind: Any,
-    place: Any,
-    degree: Any,
-    edges: Any,
+    roads: Any,
+    e: int,
     active: int,
     reluctance: float,
     widths: Any,
@@ -40,7 +38,7 @@ def choose_goal(
     :param label: int32[S, S], the map of the current fragment, which is ``active``
     :param pose: int64[3], where the agent is on its canvas
     :param bits: the agent's index of known places
-    :param kind, place, degree, edges: the agent's roadmap
+    :param roads: `Roadmaps.arrays`; the agent's are those at ``e``
     :param plan: int8[L], written: the way to the goal, or to the landmark where another fragment is to be taken up
     :param trip: int64[3], written: that fragment (-1 for none), and row and column of the landmark by the odometry
     :return: the plan's length, and whether there is any goal
@@ -61,9 +59,10 @@ def choose_goal(
             if score > best:
                 best, best_row, best_col, best_heading = score, row, col, heading
     exit_at, beyond, through = best_elsewhere(
-        best, origin, bits, centre, kind, place, degree, edges, active, reluctance, widths, scratch
+        best, pose, origin, bits, centre, roads, e, active, reluctance, widths, scratch
     )
     if exit_at >= 0:
+        place = roads[1][e]
         trip[0], trip[1], trip[2] = through, place[exit_at, 0], place[exit_at, 1]
         length = trace(place[exit_at, 0] + origin[0], place[exit_at, 1] + origin[1], scratch, plan)
         if length == 0:
@@ -83,13 +82,12 @@ def choose_goal(
 @compiled
 def best_elsewhere(
     best: float,
+    pose: Any,
     origin: Any,
     bits: Any,
     centre: int,
-    kind: Any,
-    place: Any,
-    degree: Any,
-    edges: Any,
+    roads: Any,
+    e: int,
     active: int,
     reluctance: float,
     widths: Any,
@@ -103,48 +101,71 @@ def best_elsewhere(
     :return: the landmark where the current fragment is left, the vertex after it, and the fragment to be taken up
         there; -1, -1, -1 if no goal is better
     """
+    kind, place, degree, edges = roads[0][e], roads[1][e], roads[2][e], roads[3][e]
+    near, nearby, seen, reach = roads[4][e], roads[5][e], roads[6], roads[7]
     stamp, distance, _, _, current = scratch
     side = len(stamp)
-    steps = np.full(len(kind), -1, np.int64)  # -1: not reached
-    first = np.full((len(kind), 3), -1, np.int64)
-    heap = [(np.int64(0), np.int64(-1))]
-    heappop(heap)
-    most = 0
-    for vertex in range(len(kind)):
-        if kind[vertex] == GOAL:
-            most = max(most, place[vertex, 3])
-        elif kind[vertex] == LANDMARK:
-            row, col = place[vertex, 0] + origin[0], place[vertex, 1] + origin[1]
-            if 0 <= row < side and 0 <= col < side and stamp[row, col] == current[0]:
-                steps[vertex] = distance[row, col] + CROSSING
-                heappush(heap, (steps[vertex], np.int64(vertex)))
-    found = (-1, -1, -1)
+    row, col = pose[0] - origin[0], pose[1] - origin[1]
+    if nearby[0] < 0 or abs(row - nearby[2]) + abs(col - nearby[3]) > side // 2:
+        _list_near(kind, place, row, col, 2 * side, near, nearby)
+    found = (np.int64(-1), np.int64(-1), np.int64(-1))
+    most = nearby[1]
+    if most <= best * (CROSSING + 1 + reluctance):
+        return found
+    seen[-1] += 1
+    mark = seen[-1]
+    heap = [(np.int64(0), np.int64(0))]
+    heap.clear()
+    for i in range(nearby[0]):
+        vertex = near[i]
+        row, col = place[vertex, 0] + origin[0], place[vertex, 1] + origin[1]
+        if 0 <= row < side and 0 <= col < side and stamp[row, col] == current[0]:
+            away = distance[row, col] + CROSSING
+            if most > best * (away + 1 + reluctance):
+                seen[vertex], reach[vertex, 0], reach[vertex, 1] = mark, away, -1
+                heappush(heap, (np.int64(away), np.int64(vertex)))
     while len(heap):
         away, vertex = heappop(heap)
         if most <= best * (away + 1 + reluctance):
             break
-        if away > steps[vertex]:
+        if away > reach[vertex, 0]:
             continue
         for at in range(degree[vertex]):
             to, length, fragment_id = edges[vertex, at]
             if fragment_id == active:
-                continue  # the search has answered for those
+                continue  # the search over the current map has answered for those
             total = away + length
-            if kind[to] == GOAL:
-                if place[to, 3] > best * (total + reluctance):
-                    place[to, 3] = gain_now(bits, place[to, 0] + centre, place[to, 1] + centre, place[to, 2], widths)
-                    score = place[to, 3] / (total + reluctance)
-                    if score > best:
-                        best = score
-                        if first[vertex, 0] < 0:
-                            found = (vertex, to, fragment_id)
-                        else:
-                            found = (first[vertex, 0], first[vertex, 1], first[vertex, 2])
-            elif steps[to] < 0 or total < steps[to]:
-                steps[to] = total
-                if first[vertex, 0] < 0:
-                    first[to, 0], first[to, 1], first[to, 2] = vertex, to, fragment_id
-                else:
-                    first[to] = first[vertex]
-                heappush(heap, (total, np.int64(to)))
+            is_goal = kind[to] == GOAL
+            if is_goal:
+                if place[to, 3] <= best * (total + reluctance):
+                    continue
+                place[to, 3] = gain_now(bits, place[to, 0] + centre, place[to, 1] + centre, place[to, 2], widths)
+                score = place[to, 3] / (total + reluctance)
+                if score <= best:
+                    continue
+                best = score
+            elif seen[to] == mark and reach[to, 0] <= total:
+                continue
+            exit_at, beyond, through = vertex, to, fragment_id
+            if reach[vertex, 1] >= 0:
+                exit_at, beyond, through = reach[vertex, 1], reach[vertex, 2], reach[vertex, 3]
+            if is_goal:
+                found = (np.int64(exit_at), np.int64(beyond), np.int64(through))
+            else:
+                seen[to], reach[to, 0], reach[to, 1], reach[to, 2], reach[to, 3] = mark, total, exit_at, beyond, through
+                heappush(heap, (np.int64(total), np.int64(to)))
     return found
+
+
+@compiled
+def _list_near(kind: Any, place: Any, row: int, col: int, within: int, near: Any, nearby: Any) -> None:
+    """List the landmarks that the current map can hold, and note the highest gain."""
+    n, most = 0, 0
+    for vertex in range(len(kind)):
+        if kind[vertex] == GOAL:
+            most = max(most, place[vertex, 3])
+        elif kind[vertex] == LANDMARK:
+            if abs(place[vertex, 0] - row) <= within and abs(place[vertex, 1] - col) <= within:
+                near[n] = vertex
+                n += 1
+    nearby[0], nearby[1], nearby[2], nearby[3] = n, most, row, col

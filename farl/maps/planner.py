@@ -53,14 +53,17 @@ def search(label: Any, row: int, col: int, to_row: int, to_col: int, scratch: An
     if row == to_row and col == to_col:
         return tail
     while head < tail:
-        r, c = queue[head]
+        r, c = np.int64(queue[head, 0]), np.int64(queue[head, 1])
         head += 1
+        further = distance[r, c] + 1
         for heading in range(4):
             rr, cc = r + STEP_ROWS[heading], c + STEP_COLS[heading]
-            if stamp[rr, cc] != mark and label[rr, cc] == FREE:
-                stamp[rr, cc] = mark
-                distance[rr, cc] = distance[r, c] + 1
-                came[rr, cc] = heading
+            # Unsigned indices need no check for negative ones: that makes the search several times as fast.
+            i, j = np.uint64(rr), np.uint64(cc)
+            if label[i, j] == FREE and stamp[i, j] != mark:
+                stamp[i, j] = mark
+                distance[i, j] = further
+                came[i, j] = heading
                 queue[tail, 0], queue[tail, 1] = rr, cc
                 tail += 1
                 if rr == to_row and cc == to_col:

@@ -47,6 +47,12 @@ class Roadmaps:
         """int32[E, P], how many edges each vertex has."""
         self.edges: Int32Array = np.zeros((n_envs, 64, 8, 3), np.int32)
         """int32[E, P, D, 3], the vertex that is reached, the steps, and the fragment in whose map they are."""
+        self._make_work_space()
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """What `best_elsewhere` takes: the graphs, and its work space."""
+        return self.kind, self.place, self.degree, self.edges, self._near, self._nearby, self._seen, self._reach
 
     @property
     def nbytes(self) -> int:
@@ -96,15 +102,17 @@ class Roadmaps:
 
     def forget_goals(self, env: int, fragment_id: int) -> None:
         """Take a fragment's goals out."""
+        self._nearby[env, 0] = -1
         _forget(self.kind[env], self.place[env], self.degree[env], self.edges[env], fragment_id, False)
 
     def forget(self, env: int, fragment_id: int) -> None:
         """Take out the goals of a fragment and all ways that are known from its map."""
+        self._nearby[env, 0] = -1
         _forget(self.kind[env], self.place[env], self.degree[env], self.edges[env], fragment_id, True)
 
     def clear(self, envs: IntArray) -> None:
         """Forget all of these agents."""
-        self.kind[envs], self.degree[envs] = NOTHING, 0
+        self.kind[envs], self.degree[envs], self._nearby[envs, 0] = NOTHING, 0, -1
 
     def state_dict(self) -> dict[str, Any]:
         """Return all of it as tensors."""
@@ -114,6 +122,7 @@ class Roadmaps:
         """Restore what ``state_dict`` returned."""
         for name in _ARRAYS:
             setattr(self, name, state[name].cpu().numpy().copy())
+        self._make_work_space()
 
     def _widen(self, axis: int, least: int) -> None:
         """At least double the number of vertices (axis 1) or of edges at each (axis 2)."""
@@ -122,6 +131,18 @@ class Roadmaps:
             grow = [(0, 0)] * array.ndim
             grow[axis] = (0, max(array.shape[axis], least - array.shape[axis]))
             setattr(self, name, np.pad(array, grow))
+        self._make_work_space()
+
+    def _make_work_space(self) -> None:
+        n_envs, n_vertices = self.kind.shape
+        # The landmarks near each agent: how many (-1: to be listed anew), the highest gain of a goal, and the place
+        # where they were listed.
+        self._near: Int32Array = np.zeros((n_envs, n_vertices), np.int32)
+        self._nearby: Int32Array = np.full((n_envs, 4), -1, np.int32)
+        # For each vertex the search that reached it last; its steps, and the landmark where the agent's fragment is
+        # left for it, the vertex after that, and the fragment in between.
+        self._seen: Int32Array = np.zeros(n_vertices + 1, np.int32)
+        self._reach: Int32Array = np.zeros((n_vertices, 4), np.int32)
 
 
 _ARRAYS = ("kind", "place", "degree", "edges")
