@@ -149,12 +149,12 @@ class PlusPlanners(FragmentedPlanners):
         """Measure a fragment whose map lies on a canvas, with the odometry's zero at ``origin``."""
         down, across = (int(self.index.centre - origin[axis]) for axis in (0, 1))
         landmarks = self.roadmaps.landmarks(env) + origin
-        cells, goals, between, to_goals = survey(
+        cells, goals, ways = survey(
             label, box, self.index.bits[env], down, across, landmarks, self._widths, self.scratch
         )
         cells -= origin
         goals[:, :2] -= origin
-        self.roadmaps.join(env, fragment_id, cells, self.roadmaps.find(env, cells), goals, between, to_goals)
+        self.roadmaps.join(env, fragment_id, cells, self.roadmaps.find(env, cells), goals, ways)
 
     def _survey_stored(self, env: int, fragment_id: int) -> None:
         label = np.pad(self._stored[env][fragment_id]["label"].numpy(), _MARGIN)
@@ -299,7 +299,11 @@ def _act(
                 trip[e],
             )
             progress[e, 0], progress[e, 1] = 0, length
-            action = follow(label, pose, plan, progress, e)
+            row, col = pose[e, 0] - origin[e, 0], pose[e, 1] - origin[e, 1]
+            if trip[e, 0] >= 0 and row == trip[e, 1] and col == trip[e, 2]:
+                action, progress[e, 1] = plan[e, 0], 0  # out of this map
+            else:
+                action = follow(label, pose, plan, progress, e)
             if action < 0 and (found or last_call):
                 done[e] = not found
                 action = step_anywhere(label, pose, random, e)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from farl.maps.compiled import compiled
-from farl.maps.frontiers import quadrant
 from farl.maps.planner import search, trace
 from farl.maps.roadmap import GOAL, LANDMARK
 from farl.maps.survey import gain_now, goal_gain
@@ -58,7 +57,7 @@ def choose_goal(
             score = gain / (distance[row, col] + 1 + reluctance)
             if score > best:
                 best, best_row, best_col, best_heading = score, row, col, heading
-    exit_at, beyond, through = best_elsewhere(
+    exit_at, heading, through = best_elsewhere(
         best, pose, origin, bits, centre, roads, e, active, reluctance, widths, scratch
     )
     if exit_at >= 0:
@@ -66,9 +65,7 @@ def choose_goal(
         trip[0], trip[1], trip[2] = through, place[exit_at, 0], place[exit_at, 1]
         length = trace(place[exit_at, 0] + origin[0], place[exit_at, 1] + origin[1], scratch, plan)
         if length == 0:
-            # The next observation recalls what lies beyond: a step to its side.
-            plan[0] = quadrant(place[beyond, 0] - trip[1], place[beyond, 1] - trip[2])
-            length = 1
+            plan[0], length = heading, 1  # the other fragment knows that this cell is free
         return length, True
     if best_heading < 0:
         return 0, False
@@ -98,8 +95,8 @@ def best_elsewhere(
     It begins at all landmarks of the current map that were reached by the search in ``scratch``, and ends where no
     goal could be better. Gains were counted when their fragment was left; what is better by them is counted anew.
 
-    :return: the landmark where the current fragment is left, the vertex after it, and the fragment to be taken up
-        there; -1, -1, -1 if no goal is better
+    :return: the landmark where the current fragment is left, the heading there, and the fragment to be taken up;
+        -1, -1, -1 if no goal is better
     """
     kind, place, degree, edges = roads[0][e], roads[1][e], roads[2][e], roads[3][e]
     near, nearby, seen, reach = roads[4][e], roads[5][e], roads[6], roads[7]
@@ -131,7 +128,7 @@ def best_elsewhere(
         if away > reach[vertex, 0]:
             continue
         for at in range(degree[vertex]):
-            to, length, fragment_id = edges[vertex, at]
+            to, length, heading, fragment_id = edges[vertex, at]
             if fragment_id == active:
                 continue  # the search over the current map has answered for those
             total = away + length
@@ -146,13 +143,13 @@ def best_elsewhere(
                 best = score
             elif seen[to] == mark and reach[to, 0] <= total:
                 continue
-            exit_at, beyond, through = vertex, to, fragment_id
+            exit_at, first, through = vertex, heading, fragment_id
             if reach[vertex, 1] >= 0:
-                exit_at, beyond, through = reach[vertex, 1], reach[vertex, 2], reach[vertex, 3]
+                exit_at, first, through = reach[vertex, 1], reach[vertex, 2], reach[vertex, 3]
             if is_goal:
-                found = (np.int64(exit_at), np.int64(beyond), np.int64(through))
+                found = (np.int64(exit_at), np.int64(first), np.int64(through))
             else:
-                seen[to], reach[to, 0], reach[to, 1], reach[to, 2], reach[to, 3] = mark, total, exit_at, beyond, through
+                seen[to], reach[to, 0], reach[to, 1], reach[to, 2], reach[to, 3] = mark, total, exit_at, first, through
                 heappush(heap, (np.int64(total), np.int64(to)))
     return found
 

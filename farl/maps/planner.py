@@ -88,6 +88,17 @@ def trace(row: int, col: int, scratch: Any, plan: Any) -> int:
 
 
 @compiled
+def first_heading(row: int, col: int, scratch: Any) -> int:
+    """The first step of the way to a reached cell; -1 if that is where the search began."""
+    came = scratch[2]
+    first = -1
+    while came[row, col] >= 0:
+        first = came[row, col]
+        row, col = row - STEP_ROWS[first], col - STEP_COLS[first]
+    return int(first)
+
+
+@compiled
 def plan_to_state(label: Any, pose: Any, row: int, col: int, heading: int, scratch: Any, plan: Any) -> int:
     """Plan the shortest path to a cell with a heading; return its length, -1 if there is none.
 

@@ -45,8 +45,9 @@ class Roadmaps:
         fragment."""
         self.degree: Int32Array = np.zeros((n_envs, 64), np.int32)
         """int32[E, P], how many edges each vertex has."""
-        self.edges: Int32Array = np.zeros((n_envs, 64, 8, 3), np.int32)
-        """int32[E, P, D, 3], the vertex that is reached, the steps, and the fragment in whose map they are."""
+        self.edges: Int32Array = np.zeros((n_envs, 64, 8, 4), np.int32)
+        """int32[E, P, D, 4], the vertex that is reached, the steps, the heading of the first one, and the fragment in
+        whose map they are."""
         self._make_work_space()
 
     @property
@@ -62,7 +63,7 @@ class Roadmaps:
     def mark(self, env: int, row: int, col: int) -> None:
         """Make a cell a landmark: a fracture point."""
         at = np.array([[row, col]], np.int64)
-        self.join(env, -1, at, self.find(env, at), np.zeros((0, 4), np.int64), _NO_STEPS, _NO_STEPS[:, :0])
+        self.join(env, -1, at, self.find(env, at), np.zeros((0, 4), np.int64), np.zeros((1, 1, 2), np.int32))
 
     def find(self, env: int, cells: IntArray) -> IntArray:
         """The landmarks at cells, int64[K, 2]; -1 where there is none."""
@@ -79,25 +80,21 @@ class Roadmaps:
         cells: IntArray,
         numbers: IntArray,
         goals: IntArray,
-        between: Int32Array,
-        to_goals: Int32Array,
+        ways: Int32Array,
     ) -> None:
         """Take in what was measured in a fragment, in place of the goals that it had.
 
         :param cells: int64[K, 2], its landmarks
         :param numbers: int64[K], their vertices, -1 for those that are new
         :param goals: int64[G, 4], row, column, heading and gain of its goals
-        :param between: int32[K, K], steps between its landmarks
-        :param to_goals: int32[K, G], steps from its landmarks to its goals
+        :param ways: int32[K, K + G, 2], steps from its landmarks to all landmarks and goals, and their first headings
         """
         self.forget_goals(env, fragment_id)
         room = int((self.kind[env] == NOTHING).sum())
         if room < len(cells) + len(goals):
             self._widen(1, self.kind.shape[1] + len(cells) + len(goals))
-        arrays = self.kind[env], self.place[env], self.degree[env]
-        goal_numbers = np.full(len(goals), -1, np.int64)
-        _settle(*arrays, fragment_id, cells, numbers, goals, goal_numbers)
-        while not _link(self.degree[env], self.edges[env], fragment_id, numbers, goal_numbers, between, to_goals):
+        vertices = _settle(self.kind[env], self.place[env], self.degree[env], fragment_id, cells, numbers, goals)
+        while not _link(self.degree[env], self.edges[env], fragment_id, vertices, ways):
             self._widen(2, 0)
 
     def forget_goals(self, env: int, fragment_id: int) -> None:
@@ -140,13 +137,12 @@ class Roadmaps:
         self._near: Int32Array = np.zeros((n_envs, n_vertices), np.int32)
         self._nearby: Int32Array = np.full((n_envs, 4), -1, np.int32)
         # For each vertex the search that reached it last; its steps, and the landmark where the agent's fragment is
-        # left for it, the vertex after that, and the fragment in between.
+        # left for it, the heading there, and the fragment that is taken up.
         self._seen: Int32Array = np.zeros(n_vertices + 1, np.int32)
         self._reach: Int32Array = np.zeros((n_vertices, 4), np.int32)
 
 
 _ARRAYS = ("kind", "place", "degree", "edges")
-_NO_STEPS: Int32Array = np.zeros((1, 1), np.int32)
 
 
 @compiled
@@ -161,48 +157,44 @@ def _find(kind: Any, place: Any, cells: Any) -> Any:
 
 
 @compiled
-def _settle(
-    kind: Any, place: Any, degree: Any, fragment_id: int, cells: Any, numbers: Any, goals: Any, goal_numbers: Any
-) -> None:
-    """Give new landmarks and goals their vertices."""
+def _settle(kind: Any, place: Any, degree: Any, fragment_id: int, cells: Any, numbers: Any, goals: Any) -> Any:
+    """Give new landmarks and goals their vertices; return those of all landmarks and goals, int64[K + G]."""
+    vertices = np.empty(len(cells) + len(goals), np.int64)
     free = 0
-    for k in range(len(cells)):
-        if numbers[k] < 0:
-            while kind[free] != NOTHING:
-                free += 1
-            numbers[k], kind[free], degree[free] = free, LANDMARK, 0
-            place[free, 0], place[free, 1] = cells[k, 0], cells[k, 1]
-    for g in range(len(goals)):
+    for k in range(len(vertices)):
+        if k < len(numbers) and numbers[k] >= 0:
+            vertices[k] = numbers[k]
+            continue
         while kind[free] != NOTHING:
             free += 1
-        goal_numbers[g], kind[free], degree[free] = free, GOAL, 0
-        for i in range(4):
-            place[free, i] = goals[g, i]
-        place[free, 4] = fragment_id
+        vertices[k], degree[free] = free, 0
+        if k < len(cells):
+            kind[free], place[free, 0], place[free, 1] = LANDMARK, cells[k, 0], cells[k, 1]
+        else:
+            kind[free], place[free, 4] = GOAL, fragment_id
+            for i in range(4):
+                place[free, i] = goals[k - len(cells), i]
+    return vertices
 
 
 @compiled
-def _link(
-    degree: Any, edges: Any, fragment_id: int, numbers: Any, goal_numbers: Any, between: Any, to_goals: Any
-) -> bool:
+def _link(degree: Any, edges: Any, fragment_id: int, vertices: Any, ways: Any) -> bool:
     """Draw the edges, but none where another landmark lies on the way; False if a vertex has no room for one more."""
-    n = len(numbers)
+    n = len(ways)
     for i in range(n):
-        for j in range(n + len(goal_numbers)):
-            steps = between[i, j] if j < n else to_goals[i, j - n]
+        for j in range(len(vertices)):
+            steps = ways[i, j, 0]
             if i == j or steps >= FAR:
                 continue
             relayed = False
             for k in range(n):
-                rest = between[k, j] if j < n else to_goals[k, j - n]
-                if k not in (i, j) and between[i, k] + rest <= steps:
+                if k not in (i, j) and ways[i, k, 0] + ways[k, j, 0] <= steps:
                     relayed = True
                     break
             if relayed:
                 continue
-            vertex, to = numbers[i], numbers[j] if j < n else goal_numbers[j - n]
-            at = 0
-            while at < degree[vertex] and edges[vertex, at, 0] != to:
+            vertex, at = vertices[i], 0
+            while at < degree[vertex] and edges[vertex, at, 0] != vertices[j]:
                 at += 1
             if at == degree[vertex]:
                 if at == edges.shape[1]:
@@ -210,7 +202,8 @@ def _link(
                 degree[vertex] += 1
             elif edges[vertex, at, 1] <= steps:
                 continue
-            edges[vertex, at, 0], edges[vertex, at, 1], edges[vertex, at, 2] = to, steps, fragment_id
+            edge = edges[vertex, at]
+            edge[0], edge[1], edge[2], edge[3] = vertices[j], steps, ways[i, j, 1], fragment_id
     return True
 
 
@@ -222,9 +215,9 @@ def _forget(kind: Any, place: Any, degree: Any, edges: Any, fragment_id: int, wa
         at = 0
         while at < degree[vertex]:
             to = edges[vertex, at, 0]
-            if (kind[to] == GOAL and place[to, 4] == fragment_id) or (ways and edges[vertex, at, 2] == fragment_id):
+            if (kind[to] == GOAL and place[to, 4] == fragment_id) or (ways and edges[vertex, at, 3] == fragment_id):
                 degree[vertex] -= 1
-                for i in range(3):
+                for i in range(4):
                     edges[vertex, at, i] = edges[vertex, degree[vertex], i]
             else:
                 at += 1

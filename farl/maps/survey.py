@@ -1,4 +1,4 @@
-"""What is measured in a fragment: its landmarks, its goals and what they would show, and the steps between them."""
+"""What is measured in a fragment: its landmarks, its goals and what they would show, and the ways between them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 from farl.maps.compiled import compiled
 from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS, UNKNOWN, Int32Array, IntArray
 from farl.maps.known_cells import is_known, unknown_in_cone
-from farl.maps.planner import search
+from farl.maps.planner import first_heading, search
 from farl.maps.roadmap import FAR, on_grid
 
 BLOCK = 3
@@ -42,8 +42,8 @@ def gain_now(bits: Any, row: int, col: int, heading: int, widths: Any) -> int:
 @compiled
 def survey(
     label: Any, box: Any, bits: Any, down: int, across: int, landmarks: Any, widths: Any, scratch: Any
-) -> tuple[IntArray, IntArray, Int32Array, Int32Array]:
-    """Measure a fragment: its landmarks and goals, and the steps between them.
+) -> tuple[IntArray, IntArray, Int32Array]:
+    """Measure a fragment: its landmarks and goals, and the ways between them.
 
     Its landmarks are the cells of the grid that it knows as free (`on_grid`), and those of ``landmarks``.
 
@@ -53,7 +53,8 @@ def survey(
     :param across: index column - canvas column
     :param landmarks: int64[N, 2], canvas rows and columns of all that there are, in and out of the map
     :return: int64[K, 2], canvas rows and columns of the landmarks; int64[G, 4], canvas row, column, heading and gain
-        of the goals; int32[K, K], steps from landmark to landmark; int32[K, G], from landmark to goal
+        of the goals; int32[K, K + G, 2], steps from each landmark to each landmark and goal, and the heading of the
+        first one
     """
     centre = bits.shape[1] // 2
     stamp, distance, _, _, current = scratch
@@ -84,17 +85,18 @@ def survey(
                     if gain > best[block, 3]:
                         best[block, 0], best[block, 1], best[block, 2], best[block, 3] = r, c, heading, gain
     cells, goals = cells[:n], best[best[:, 3] > 0]
-    between = np.full((n, n), FAR, np.int32)
-    to_goals = np.full((n, len(goals)), FAR, np.int32)
+    ways = np.full((n, n + len(goals), 2), FAR, np.int32)
     for i in range(n):
         search(label, cells[i, 0], cells[i, 1], -1, -1, scratch)
-        mark = current[0]
-        for j in range(n):
-            if stamp[cells[j, 0], cells[j, 1]] == mark:
-                between[i, j] = distance[cells[j, 0], cells[j, 1]]
-        for g in range(len(goals)):
-            # The last step of the way comes from the cell behind the goal.
-            row, col = goals[g, 0] - STEP_ROWS[goals[g, 2]], goals[g, 1] - STEP_COLS[goals[g, 2]]
-            if stamp[row, col] == mark:
-                to_goals[i, g] = distance[row, col] + 1
-    return cells, goals, between, to_goals
+        for j in range(n + len(goals)):
+            if j < n:
+                row, col, last = cells[j, 0], cells[j, 1], -1
+            else:
+                # The last step to a goal comes from the cell behind it.
+                last = goals[j - n, 2]
+                row, col = goals[j - n, 0] - STEP_ROWS[last], goals[j - n, 1] - STEP_COLS[last]
+            if stamp[row, col] == current[0]:
+                first = first_heading(row, col, scratch)
+                ways[i, j, 0] = distance[row, col] + (last >= 0)
+                ways[i, j, 1] = last if first < 0 else first
+    return cells, goals, ways
