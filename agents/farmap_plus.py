@@ -61,6 +61,8 @@ class PlusPlanners(FragmentedPlanners):
         self._reluctance = float(reluctance)
         self._stored: list[dict[int, LocalMap]] = [{} for _ in range(n_envs)]
         self._widths = cone_widths(view_size)
+        # The current maps' bounding boxes by the odometry, as of when something new was last seen.
+        self._extent: IntArray = np.tile(np.array([0, -1, 0, -1], np.int64), (n_envs, 1))
         self._done: npt.NDArray[np.bool_] = np.zeros(n_envs, bool)
         self.memory.on_evict.append(self._evicted)
 
@@ -88,6 +90,7 @@ class PlusPlanners(FragmentedPlanners):
         return super().state_dict() | {
             "index": self.index.state_dict(),
             "roadmaps": self.roadmaps.state_dict(),
+            "extent": torch.from_numpy(self._extent.copy()),
             "done": torch.from_numpy(self._done.copy()),
         }
 
@@ -101,6 +104,7 @@ class PlusPlanners(FragmentedPlanners):
             stored = self.memory[fragment_id]
             if "env" in stored:
                 self._stored[stored["env"]][fragment_id] = stored
+        self._extent = state["extent"].numpy().copy()
         self._done = state["done"].numpy().copy()
 
     def _choose(self, envs: IntArray, last_call: bool) -> IntArray:
@@ -128,11 +132,17 @@ class PlusPlanners(FragmentedPlanners):
         )
 
     def _observe(self, codes: Int32Array, odometry: Int32Array) -> None:
-        before = self.maps.area
-        super()._observe(self.index.sift(codes, odometry, self.maps), odometry)
+        super()._observe(self.index.sift(codes, odometry, self._extent), odometry)
+        self._measure_extent(np.flatnonzero(self.index.n_new))
         self.portals.odometry = odometry
-        self.limit.areas = np.where(self.maps.area > before, self.maps.area, 0)
+        self.limit.areas = np.where(self.index.n_new > 0, self.maps.area, 0)
         self.limit.active = self.controller.active.copy()
+
+    def _measure_extent(self, envs: IntArray) -> None:
+        self._extent[envs] = self.maps.box[envs] - self.maps.origin[envs][:, [0, 0, 1, 1]]
+
+    def _entered(self, envs: IntArray) -> None:
+        self._measure_extent(envs)
 
     def _arrive(self, codes: Int32Array, odometry: Int32Array, events: Events) -> None:
         # A map that is recalled takes in nothing at the portal: it is known there.

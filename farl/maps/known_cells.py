@@ -12,7 +12,10 @@ import torch
 
 from farl.maps.compiled import compiled
 from farl.maps.geometry import RIGHT_COLS, RIGHT_ROWS, STEP_COLS, STEP_ROWS, UNKNOWN, Int32Array, IntArray, WordArray
-from farl.maps.local_map import LocalMap, LocalMaps
+from farl.maps.local_map import LocalMap
+
+OVERLAP = 8
+"""Cells around a map that it takes in although another fragment knows them."""
 
 
 class KnownCells:
@@ -44,16 +47,19 @@ class KnownCells:
         _see(codes, odometry, self.bits, self.centre, self.n_new)
         return self.n_new
 
-    def sift(self, codes: Int32Array, odometry: Int32Array, maps: LocalMaps) -> Int32Array:
+    def sift(self, codes: Int32Array, odometry: Int32Array, boxes: IntArray) -> Int32Array:
         """Note what is seen, and return what of it the agents' current maps should take in, int32[E, V, V].
 
         That is all of it where something is new, or where a map is empty: what is new must be joined to the agent's
-        place. Where nothing is new, only what lies in the map's bounding box: a walk through known places does not
-        enlarge the map.
+        place. Where nothing is new, only what lies in the map or `OVERLAP` cells around it: a walk through known places
+        hardly enlarges the map, but fragments that meet come to share some cells.
+
+        :param boxes: int64[E, 4], first and last row, first and last column of the maps, by the odometry; empty if
+            last < first
         """
         self.see(codes, odometry)
         sifted = codes.copy()
-        _sift(sifted, odometry, self.n_new, maps.origin, maps.box)
+        _sift(sifted, odometry, self.n_new, boxes)
         return sifted
 
     def forget(self, env: int, stored: LocalMap) -> None:
@@ -157,7 +163,7 @@ def _see(codes: Any, odometry: Any, bits: Any, centre: int, n_new: Any) -> None:
 
 
 @compiled
-def _sift(codes: Any, odometry: Any, n_new: Any, origin: Any, box: Any) -> None:
+def _sift(codes: Any, odometry: Any, n_new: Any, box: Any) -> None:
     size = codes.shape[1]
     half = size // 2
     for e in range(len(codes)):
@@ -165,10 +171,11 @@ def _sift(codes: Any, odometry: Any, n_new: Any, origin: Any, box: Any) -> None:
             continue
         heading = odometry[e, 2]
         for f in range(size):
-            row = origin[e, 0] + odometry[e, 0] + f * STEP_ROWS[heading] - half * RIGHT_ROWS[heading]
-            col = origin[e, 1] + odometry[e, 1] + f * STEP_COLS[heading] - half * RIGHT_COLS[heading]
+            row = odometry[e, 0] + f * STEP_ROWS[heading] - half * RIGHT_ROWS[heading]
+            col = odometry[e, 1] + f * STEP_COLS[heading] - half * RIGHT_COLS[heading]
             for s in range(size):
-                if not (box[e, 0] <= row <= box[e, 1] and box[e, 2] <= col <= box[e, 3]):
+                inside = box[e, 0] - OVERLAP <= row <= box[e, 1] + OVERLAP
+                if not (inside and box[e, 2] - OVERLAP <= col <= box[e, 3] + OVERLAP):
                     codes[e, size - 1 - f, s] = UNKNOWN
                 row += RIGHT_ROWS[heading]
                 col += RIGHT_COLS[heading]

@@ -10,7 +10,7 @@ from farl.maps.known_cells import is_known, unknown_in_cone
 from farl.maps.planner import first_heading, search
 from farl.maps.roadmap import FAR, on_grid
 
-BLOCK = 3
+BLOCK = 2
 """Of the goals of a stored fragment, the best one of each block of so many cells a side is remembered."""
 
 
