@@ -50,8 +50,8 @@ METHODS: dict[str, tuple[type[MapExplorer], dict[str, Any]]] = {
 PAIRS = (("farmap", "frontier"), ("farmap", "frontier-heading"), ("farmap-plus", "infogain"), ("farmap-plus", "farmap"))
 
 _WIDE = {
-    "X300": (WorldSize(WorldParameters((13, 13), (6, 6), (2, 2), connect=0.35), (90_000, 105_000)), 4, 20_000),
-    "X600": (WorldSize(WorldParameters((26, 26), (6, 6), (2, 2), connect=0.35), (360_000, 400_000)), 2, 60_000),
+    "X300": (WorldSize(WorldParameters((13, 13), (6, 6), (2, 2), connect=0.35), (90_000, 105_000)), 4, 10_000),
+    "X600": (WorldSize(WorldParameters((26, 26), (6, 6), (2, 2), connect=0.35), (360_000, 400_000)), 2, 20_000),
 }
 
 
