@@ -6,7 +6,7 @@ local maps, a long-term memory with a graph - and changes what is decided with i
 
 - goals are next best views, in the current fragment and in all stored ones alike: what a goal would show, over the
   steps to it;
-- a fragment that is left is surveyed once: its best goals, and the steps between them and its portals
+- a fragment that is left is surveyed once: its best goals, and the steps between them and its landmarks
   (`farl.maps.roadmap`), so that the way to a goal in any fragment can be weighed without its map;
 - the long-term memory has an index of the places it knows (`farl.maps.known_cells`), a bit per cell, so that nothing is
   explored again from another side;

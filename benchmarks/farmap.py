@@ -49,7 +49,7 @@ METHODS: dict[str, tuple[type[MapExplorer], dict[str, Any]]] = {
 }
 PAIRS = (("farmap", "frontier"), ("farmap", "frontier-heading"), ("farmap-plus", "infogain"), ("farmap-plus", "farmap"))
 
-_WIDE = {
+WIDE = {
     "X300": (WorldSize(WorldParameters((13, 13), (6, 6), (2, 2), connect=0.35), (90_000, 105_000)), 4, 10_000),
     "X600": (WorldSize(WorldParameters((26, 26), (6, 6), (2, 2), connect=0.35), (360_000, 400_000)), 2, 20_000),
 }
@@ -131,8 +131,8 @@ def run(job: Job) -> dict[str, Any]:
 def worlds_of(condition: str, parameters: Mapping[str, Any]) -> tuple[list[BoolArray], int]:
     """The maps of a condition and the number of steps."""
     steps = int(parameters["steps"])
-    if condition in _WIDE:
-        size, n_worlds, wide_steps = _WIDE[condition]
+    if condition in WIDE:
+        size, n_worlds, wide_steps = WIDE[condition]
         rng = np.random.default_rng(7)
         return [generate_world(rng, size) for _ in range(n_worlds)], min(wide_steps, 12 * steps)
     if condition == "all":
@@ -300,7 +300,7 @@ METRICS = {
 BENCHMARK = Benchmark(
     name="farmap",
     methods=tuple(METHODS),
-    conditions=(*GROUPS, "all", *_WIDE),
+    conditions=(*GROUPS, "all", *WIDE),
     metrics=METRICS,
     run=run,
     sizes={

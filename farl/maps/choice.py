@@ -89,7 +89,7 @@ def best_elsewhere(
     reluctance: float,
     widths: Any,
     scratch: Any,
-) -> tuple[int, int, int]:
+) -> tuple[Any, Any, Any]:
     """Find the goal of another fragment that is better than ``best``, by Dijkstra's algorithm over the roadmap.
 
     It begins at all landmarks of the current map that were reached by the search in ``scratch``, and ends where no
@@ -161,8 +161,7 @@ def _list_near(kind: Any, place: Any, row: int, col: int, within: int, near: Any
     for vertex in range(len(kind)):
         if kind[vertex] == GOAL:
             most = max(most, place[vertex, 3])
-        elif kind[vertex] == LANDMARK:
-            if abs(place[vertex, 0] - row) <= within and abs(place[vertex, 1] - col) <= within:
-                near[n] = vertex
-                n += 1
+        elif kind[vertex] == LANDMARK and max(abs(place[vertex, 0] - row), abs(place[vertex, 1] - col)) <= within:
+            near[n] = vertex
+            n += 1
     nearby[0], nearby[1], nearby[2], nearby[3] = n, most, row, col

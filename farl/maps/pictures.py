@@ -27,7 +27,7 @@ def fragment_map(
     :param walls: bool[H, W], the world
     :param start: row and column in it where the odometry is 0
     :param fragments: the stored maps by id (`LocalMap`); cells that several know have the colour of the latest
-    :param graph: joins fragments by edges with `row` and `col` of the fracture points or portals, by the odometry
+    :param graph: joins fragments by edges with `row` and `col` of the fracture points, by the odometry
     :param trajectory: int64[T, 2], rows and columns in the world
     """
     height, width = walls.shape

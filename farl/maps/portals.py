@@ -14,6 +14,8 @@ from farl.maps.geometry import Int32Array, IntArray
 class PortalRecall:
     """Recalls the fragment that an agent is on its way to, when it has come to the portal or next to it.
 
+    A portal is the landmark at which one fragment is left for another.
+
     :param n_envs: number of environments E
     """
 

@@ -3,72 +3,115 @@ import numpy as np
 import pytest
 import torch
 
-from farl.maps.geometry import FREE
-from farl.maps.known_cells import KnownCells, is_known
+from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS
+from farl.maps.known_cells import OVERLAP, KnownCells, is_known
 from farl.maps.local_map import LocalMaps
+from farl.maps.planner import Scratch, search
 from farl.maps.portals import PortalRecall, SizeLimit
-from farl.maps.roadmap import CROSSING, FAR, Portal, Roadmap
-from farl.maps.survey import shared_cell
+from farl.maps.roadmap import FAR, GOAL, Roadmaps, on_grid
+from farl.maps.survey import survey
+from farl.maps.views import cone_widths
+
+NO_BOX = np.array([[0, -1, 0, -1]])
 
 
-def random_roadmap(rng, n_fragments=8, n_portals=14, n_goals=3):
-    roadmap, graph = Roadmap(), nx.Graph()
-    for _ in range(n_portals):
-        a, b = rng.choice(n_fragments, 2, replace=False).tolist()
-        if not roadmap.joined(a, b):
-            roadmap.add(Portal(a, b, int(rng.integers(50)), int(rng.integers(50))))
-    goals = {}
-    for fragment_id in range(1, n_fragments):
-        numbers = roadmap.numbers(fragment_id)
-        between = rng.integers(1, 30, (len(numbers),) * 2).astype(np.int32)
-        between = np.minimum(between, between.T)
-        np.fill_diagonal(between, 0)
-        to_goals = rng.integers(1, 30, (len(numbers), n_goals)).astype(np.int32)
-        roadmap.survey(fragment_id, between, rng.integers(1, 99, (n_goals, 4)), to_goals)
-        goals[fragment_id] = to_goals
-        for i, a in enumerate(numbers):
-            for j, b in enumerate(numbers[:i]):
-                graph.add_edge(a, b, weight=int(between[i, j]) + CROSSING)
-    return roadmap, graph, goals
+def random_map(rng, side=24):
+    label = np.zeros((side, side), np.int32)
+    label[3:-3, 3:-3] = np.where(rng.random((side - 6, side - 6)) < 0.8, FREE, 7)
+    return label
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_routes_are_shortest_ways_outside_the_fragment(seed):
-    roadmap, graph, to_goals = random_roadmap(np.random.default_rng(seed))
-    routes = roadmap.routes(0)
-    holders = [f for f in to_goals if len(roadmap.goals(f))]
-    for k, source in enumerate(roadmap.numbers(0)):
-        reach = nx.single_source_dijkstra_path_length(graph, source) if source in graph else {source: 0}
-        expected = np.concatenate(
-            [
-                np.min(
-                    [reach.get(n, FAR) + to_goals[f][i] for i, n in enumerate(roadmap.numbers(f))] or [[FAR] * 3],
-                    axis=0,
-                )
-                for f in holders
-            ]
-        )
-        np.testing.assert_array_equal(np.minimum(routes.steps[k], FAR), np.minimum(expected, FAR))
+def surveyed(label, landmarks=(), roadmap=None, fragment_id=1):
+    """A roadmap with one fragment, whose map lies with the odometry's zero in a corner of its canvas."""
+    index, roadmap = KnownCells(1), roadmap or Roadmaps(1)
+    known = np.argwhere(label != 0)
+    index.note(0, {"label": torch.from_numpy(label), "corner": [0, 0]})
+    box = np.array([*np.sort(known[:, 0])[[0, -1]], *np.sort(known[:, 1])[[0, -1]]])
+    landmarks = np.array(landmarks, np.int64).reshape(-1, 2)
+    scratch, centre = Scratch(len(label)).arrays, index.centre
+    cells, goals, ways = survey(label, box, index.bits[0], centre, centre, landmarks, cone_widths(5), scratch)
+    roadmap.join(0, fragment_id, cells, roadmap.find(0, cells), goals, ways)
+    return roadmap, cells, goals, ways
+
+
+def steps_by_search(label, start, end):
+    scratch = Scratch(len(label)).arrays
+    search(label, *start, -1, -1, scratch)
+    return scratch[1][tuple(end)] if scratch[0][tuple(end)] == scratch[4][0] else FAR
+
+
+def graph_of(roadmap):
+    graph = nx.DiGraph()
+    for vertex in np.flatnonzero(roadmap.kind[0]):
+        graph.add_node(int(vertex))
+        for to, steps, _, _ in roadmap.edges[0, vertex, : roadmap.degree[0, vertex]].tolist():
+            graph.add_edge(int(vertex), to, weight=steps)
+    return graph
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ways_over_the_roadmap_are_shortest_ways_of_the_map(seed):
+    label = random_map(np.random.default_rng(seed))
+    roadmap, cells, goals, _ = surveyed(label, landmarks=np.argwhere(label == FREE)[:3])
+    reach = dict(nx.all_pairs_dijkstra_path_length(graph_of(roadmap)))
+    numbers = roadmap.find(0, cells)
+    assert min(len(cells), len(goals)) > 5
+    assert (numbers >= 0).all()
+    goal_vertices = np.flatnonzero(roadmap.kind[0] == GOAL)
+    for number, cell in zip(numbers, cells, strict=True):
+        for other, end in zip(numbers, cells, strict=True):
+            assert reach[number].get(int(other), FAR) == steps_by_search(label, cell, end)
+        for vertex in goal_vertices:
+            row, col, heading = roadmap.place[0, vertex, :3]
+            behind = (row - STEP_ROWS[heading], col - STEP_COLS[heading])
+            expected = steps_by_search(label, cell, behind)
+            assert reach[number].get(int(vertex), FAR) == (expected + 1 if expected < FAR else FAR)
+
+
+def test_the_first_heading_of_a_way_begins_a_shortest_one():
+    label = random_map(np.random.default_rng(7))
+    _, cells, _, ways = surveyed(label)
+    for i, start in enumerate(cells):
+        for j, end in enumerate(cells):
+            steps, heading = ways[i, j]
+            if i != j and steps < FAR:
+                onwards = (start[0] + STEP_ROWS[heading], start[1] + STEP_COLS[heading])
+                assert steps_by_search(label, onwards, end) == steps - 1
+
+
+def test_no_corridor_runs_between_the_landmarks_of_the_grid():
+    for row in range(26):
+        for col in range(26):
+            corridor = [(row + r, col + c) for r in range(3) for c in range(16)]
+            assert any(on_grid(r, c) for r, c in corridor)
+            assert any(on_grid(c, r) for r, c in corridor)
 
 
 def test_a_fragment_that_is_forgotten_leaves_nothing_behind():
-    roadmap, _, _ = random_roadmap(np.random.default_rng(1))
-    roadmap.forget(3)
-    assert all(3 not in portal[:2] for portal in roadmap.portals.values())
-    for fragment_id in (0, 1, 2, 4):
-        assert all(number in roadmap.portals for number in roadmap.numbers(fragment_id))
-        routes = roadmap.routes(fragment_id)
-        assert routes.steps.shape == (len(roadmap.numbers(fragment_id)), len(routes.goals))
-    reused = roadmap.add(Portal(0, 1, 5, 5))
-    assert reused < 14
+    first, second = np.zeros((30, 30), np.int32), np.zeros((30, 30), np.int32)
+    first[3:14, 3:27], second[10:27, 3:27] = FREE, FREE
+    roadmap, _, _, _ = surveyed(first, fragment_id=1)
+    alone = graph_of(roadmap)
+    surveyed(second, roadmap=roadmap, fragment_id=2)
+    assert len(graph_of(roadmap)) > len(alone)
+    roadmap.forget(0, 2)
+    vertices = np.flatnonzero(roadmap.kind[0])
+    for vertex in vertices:
+        edges = roadmap.edges[0, vertex, : roadmap.degree[0, vertex]]
+        assert set(edges[:, 0].tolist()) <= set(vertices.tolist())
+        assert (edges[:, 3] == 1).all()
+    assert not ((roadmap.kind[0] == GOAL) & (roadmap.place[0, :, 4] == 2)).any()
 
 
-def test_a_roadmap_is_restored_exactly():
-    roadmap, _, _ = random_roadmap(np.random.default_rng(2))
-    again = Roadmap()
+def test_a_roadmap_grows_and_is_restored_exactly():
+    rng = np.random.default_rng(2)
+    roadmap = Roadmaps(1)
+    for fragment_id in range(4):
+        surveyed(random_map(rng), np.argwhere(rng.random((24, 24)) < 0.3), roadmap, fragment_id)
+    assert roadmap.kind.shape[1] > 64
+    again = Roadmaps(1)
     again.load_state_dict(roadmap.state_dict())
-    for first, second in zip(roadmap.routes(0), again.routes(0), strict=True):
-        np.testing.assert_array_equal(first, second)
+    assert nx.utils.graphs_equal(graph_of(roadmap), graph_of(again))
 
 
 def view(size=5):
@@ -78,8 +121,8 @@ def view(size=5):
 
 
 def test_the_index_knows_what_was_seen_and_nothing_else():
-    index, maps = KnownCells(1), LocalMaps(1, 5)
-    index.sift(view(), np.array([[0, 0, 0]], np.int32), maps)
+    index = KnownCells(1)
+    index.sift(view(), np.array([[0, 0, 0]], np.int32), NO_BOX)
     known = {
         (r, c)
         for r in range(-6, 6)
@@ -91,44 +134,37 @@ def test_the_index_knows_what_was_seen_and_nothing_else():
 
 
 def test_the_index_grows_with_the_world():
-    index, maps = KnownCells(1), LocalMaps(1, 5)
+    index = KnownCells(1)
     for step in range(0, 600, 3):
-        index.sift(view(), np.array([[-step, step, 0]], np.int32), maps)
+        index.sift(view(), np.array([[-step, step, 0]], np.int32), NO_BOX)
     for step in range(0, 600, 3):
         assert is_known(index.bits[0], index.centre - step, index.centre + step)
 
 
-def test_a_walk_through_known_places_does_not_enlarge_a_map():
+def test_a_walk_through_known_places_enlarges_a_map_by_the_overlap_alone():
     index, maps = KnownCells(1), LocalMaps(1, 5)
-    places = [np.array([[row, 0, 1]], np.int32) for row in range(8)]
+    places = [np.array([[row, 0, 1]], np.int32) for row in range(3 * OVERLAP)]
     for place in places:
-        maps.observe(index.sift(view(), place, maps), place)
+        maps.observe(index.sift(view(), place, NO_BOX), place)
     maps.forget(0)
-    maps.observe(index.sift(view(), places[0], maps), places[0])
-    area = maps.area[0]
+    maps.observe(index.sift(view(), places[0], NO_BOX), places[0])
+    assert maps.area[0] == 9
+    extent = maps.box - maps.origin[:, [0, 0, 1, 1]]
     for place in places:
-        maps.observe(index.sift(view(), place, maps), place)
-    assert maps.area[0] == area == 9
+        maps.observe(index.sift(view(), place, extent), place)
+    assert maps.area[0] == 3 * (3 + OVERLAP)
 
 
 def test_forgotten_cells_are_unknown_again_unless_another_map_knows_them():
     index, maps = KnownCells(1), LocalMaps(1, 5)
     place = np.array([[0, 0, 0]], np.int32)
-    maps.observe(index.sift(view(), place, maps), place)
+    maps.observe(index.sift(view(), place, NO_BOX), place)
     first = maps.copy_out(0)
     other = {"label": torch.full((1, 1), FREE, dtype=torch.int32), "corner": [0, 0]}
     index.forget(0, first)
     index.note(0, other)
     assert is_known(index.bits[0], index.centre, index.centre)
     assert not is_known(index.bits[0], index.centre - 1, index.centre)
-
-
-def test_the_shared_cell_is_free_in_both_maps():
-    a, b = np.zeros((6, 6), np.int32), np.zeros((6, 6), np.int32)
-    a[:, 2:] = FREE
-    b[:4] = FREE
-    assert shared_cell(a, np.array([0, 0]), b, np.array([2, 1])) == (3, 3)
-    assert shared_cell(a, np.array([0, 0]), b, np.array([30, 0])) == (FAR, FAR)
 
 
 def test_a_portal_recalls_only_on_the_way_to_its_fragment():
