@@ -87,6 +87,13 @@ class Tiers(Generic[Payload]):
         """Fragments whose payload is on disk alone."""
         return [fragment_id for fragment_id in self._files if fragment_id not in self._held]
 
+    def file_of(self, fragment_id: int) -> Path:
+        """Return the file of a payload.
+
+        :raises KeyError: if it has none
+        """
+        return self._files[fragment_id].path
+
     @property
     def disk_bytes(self) -> int:
         """Size of all files."""
