@@ -1,18 +1,33 @@
-"""What curiosity and fragmentation cost: wall-clock time of the same number of steps, learning included.
+"""What curiosity and fragmentation cost: time of the same number of steps, learning included.
 
 - ``ppo``: PPO alone
 - ``rnd``: PPO with one RND module, nothing fragments
-- ``far-N``: PPO with fragmentation and recall over N live fragments. The N modules are there from the start, each with
-  as many keys as a fragment may have; the real criterion, the real comparison of keys and the real confirmation run
-  at every step, but their verdict is replaced: in each step one environment in fifty, about as many as in the
-  quickstart, moves to a fragment drawn at random. So all N modules are in use all the time, however the world looks.
+- ``far``: PPO with fragmentation and recall as it comes, with as many fragments as there happen to be
+- ``rnd-env``, ``far-env``: the same through ``FARVecEnv``, where the bonus is part of the reward and there is no
+  intrinsic critic
+- ``rlexplore``: SB3's PPO with RLeXplore's RND, which adds the bonus to PPO's advantages and has no critic of its
+  own either; needs
+  ``--rlexplore PYTHON``, a Python that has both FARL and rllte-core
+- ``far-N``: the worst case: N live fragments. The N modules are there from the start, each with as many keys as a
+  fragment may have;
+  the real criterion, the real comparison of keys and the real confirmation run at every step, but their verdict is
+  replaced: in each step one environment in fifty moves to a fragment drawn at random. So all N modules are in use all
+  the time, however the world looks.
+
+Everyone takes gradient steps on batches of 256 samples, one pass over all samples of a rollout; networks are each
+library's defaults.
+``rooms`` is a MiniGrid of nine rooms (980 numbers); ``atari`` Montezuma's Revenge in 84 x 84 frames.
 
 The methods are run in turn, one at a time, and that as many times as there are seeds: a machine that slows down does so
-for all of them.
+for all of them. CPU seconds are told beside the wall-clock, for they suffer less from what else runs.
 """
 
+import argparse
+import json
+import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,38 +35,106 @@ import numpy.typing as npt
 
 from benchmarks.harness import Benchmark, Job, Size, main
 
-N_ENVS = 16
-N_STEPS = 128
+BATCH_SIZE = 256
 MOVES_PER_STEP = 0.02
-ENVIRONMENT = "farl/HeteroRooms-3x3-v0"
 
 
 def run(job: Job) -> dict[str, Any]:
+    steps = job.parameters[f"{job.condition}_steps"]
+    if job.method == "rlexplore":
+        return _run_rlexplore(job, steps)
     from stable_baselines3 import PPO
 
-    from farl import FAR
+    from farl import FAR, FARVecEnv
+
+    far = _settings(job)
+    venv = make_env(job.condition, job.seed)
+    policy, settings = ppo_settings(job.condition)
+    if job.method.endswith("-env"):
+        venv = FARVecEnv(venv, far, device="cpu", seed=job.seed)
+        model: Any = PPO(policy, venv, seed=job.seed, device="cpu", **settings)
+    else:
+        model = FAR(PPO)(policy, venv, seed=job.seed, device="cpu", far=far, **settings)
+    curiosity = venv.curiosity if isinstance(venv, FARVecEnv) else model.curiosity
+    if job.method.startswith("far-") and job.method != "far-env":
+        _scatter(curiosity, fragments=int(job.method.removeprefix("far-")), seed=job.seed)
+    result = timed(model, settings["n_steps"] * venv.num_envs, steps)
+    venv.close()
+    if curiosity is not None:
+        result["live_fragments"] = len(curiosity.memory)
+        result["parameters"] = sum(part.numel() for part in curiosity.module.predictor.parameters())
+    return result
+
+
+def make_env(condition: str, seed: int) -> Any:
+    """A vector environment of a condition."""
     from farl.experiment.config import EnvironmentConfig
     from farl.experiment.environments import make_vec_env
 
-    venv = make_vec_env(EnvironmentConfig(id=ENVIRONMENT, kind="minigrid", n_envs=N_ENVS), job.seed)
-    far: dict[str, Any] | None = {"criterion": {"name": "ratio", "threshold": 1e9}, "warmup": 1}
-    if job.method == "rnd":
-        far = {"criterion": None, "recall": None, "warmup": 1}
+    if condition == "rooms":
+        return make_vec_env(EnvironmentConfig(id="farl/HeteroRooms-3x3-v0", kind="minigrid", n_envs=16), seed)
+    return make_vec_env(EnvironmentConfig(id="ALE/MontezumaRevenge-v5", kind="atari", n_envs=8), seed)
+
+
+def ppo_settings(condition: str) -> tuple[str, dict[str, Any]]:
+    """Policy and hyperparameters of PPO."""
+    if condition == "rooms":
+        return "MlpPolicy", {"n_steps": 128, "batch_size": 512, "n_epochs": 4}
+    return "CnnPolicy", {"n_steps": 64, "batch_size": 128, "n_epochs": 4}
+
+
+def timed(model: Any, warm_up: int, steps: int, callback: Any = None) -> dict[str, Any]:
+    """Time of ``steps`` steps, after a first rollout for imports, allocations, and the first use of everything."""
+    model.learn(warm_up, callback=callback)
+    began, began_cpu = time.perf_counter(), time.process_time()
+    model.learn(steps, reset_num_timesteps=False, callback=callback)
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "steps_per_second": steps / seconds}
+
+
+def _settings(job: Job) -> dict[str, Any] | None:
+    common: dict[str, Any] = {"batch_size": BATCH_SIZE, "warmup": 256}
+    if job.condition == "atari":
+        common |= {"module": {"frame_stack": 4}}
     if job.method == "ppo":
-        far = None
-    arguments = {"n_steps": N_STEPS, "batch_size": 512, "n_epochs": 4, "seed": job.seed, "device": "cpu", "far": far}
-    model: Any = FAR(PPO)("MlpPolicy", venv, **arguments)
-    if job.method.startswith("far-"):
-        _scatter(model.curiosity, fragments=int(job.method.removeprefix("far-")), seed=job.seed)
-    rollout = N_ENVS * N_STEPS
-    model.learn(rollout)  # imports, allocations, and the first use of every module
-    steps = job.parameters["steps"]
-    began = time.perf_counter()
-    model.learn(steps, reset_num_timesteps=False)
-    seconds = time.perf_counter() - began
-    venv.close()
-    live = len(model.curiosity.memory) if model.curiosity is not None else 0
-    return {"seconds": seconds, "steps_per_second": steps / seconds, "live_fragments": live}
+        return None
+    if job.method.startswith("rnd"):
+        return common | {"criterion": None, "recall": None}
+    if job.method in ("far", "far-env"):
+        return common
+    return common | {"criterion": {"name": "ratio", "threshold": 1e9}, "warmup": 1}
+
+
+def _run_rlexplore(job: Job, steps: int) -> dict[str, Any]:
+    python = job.parameters["rlexplore"]
+    if python is None:
+        raise ValueError("needs --rlexplore PYTHON, or leave it out with --methods")
+    command = [python, "-m", "benchmarks._rlexplore", job.condition, str(job.seed), str(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def _ratios(rows: Any) -> list[dict[str, Any]]:
+    """CPU and wall-clock time of each method over that of ``rnd`` in the same repeat and condition."""
+    done = {(row["condition"], row["seed"], row["method"]): row for row in rows if "error" not in row}
+    ratios = []
+    for (condition, seed, method), row in done.items():
+        baseline = done.get((condition, seed, "rnd"))
+        if baseline is not None:
+            values = {f"{name}_over_rnd": row[name] / baseline[name] for name in ("seconds", "cpu_seconds")}
+            ratios.append({"method": method, "condition": f"{condition}, over rnd", "seed": seed, **values})
+    return ratios
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rlexplore", metavar="PYTHON", help="a Python that has both FARL and rllte-core")
+
+
+def _parameters(options: argparse.Namespace) -> Mapping[str, Any]:
+    return {"rlexplore": options.rlexplore}
 
 
 def _scatter(curiosity: Any, fragments: int, seed: int) -> None:
@@ -87,19 +170,39 @@ def _scatter(curiosity: Any, fragments: int, seed: int) -> None:
 
 BENCHMARK = Benchmark(
     name="overhead",
-    methods=("ppo", "rnd", "far-1", "far-10", "far-100"),
-    conditions=("rooms",),
+    methods=("ppo", "rnd", "far", "rnd-env", "far-env", "rlexplore", "far-10", "far-100"),
+    conditions=("rooms", "atari"),
     metrics={
         "seconds": "wall-clock time of the run, learning included, in s",
+        "cpu_seconds": "the same in CPU time",
         "steps_per_second": "environment steps per second",
+        "seconds_over_rnd": "wall-clock time over that of rnd in the same repeat",
+        "cpu_seconds_over_rnd": "CPU time over that of rnd in the same repeat",
     },
     run=run,
     sizes={
-        "quick": Size(seeds=1, parameters={"steps": 2_048}, note="one repeat of 2 048 steps"),
-        "default": Size(seeds=5, parameters={"steps": 20_480}, note="five repeats of 20 480 steps instead of 102 400"),
-        "full": Size(seeds=5, parameters={"steps": 102_400}, note="five repeats of 102 400 steps"),
+        "quick": Size(
+            seeds=1,
+            parameters={"rooms_steps": 2_048, "atari_steps": 512},
+            note="one repeat of 2 048 steps, a part of the methods, rooms only",
+            methods=("ppo", "rnd", "far", "far-env", "far-10"),
+            conditions=("rooms",),
+        ),
+        "default": Size(
+            seeds=3,
+            parameters={"rooms_steps": 10_240, "atari_steps": 512},
+            note="three repeats of 10 240 steps instead of five of 102 400, and of 512 instead of 20 480 on Atari",
+        ),
+        "full": Size(
+            seeds=5,
+            parameters={"rooms_steps": 102_400, "atari_steps": 20_480},
+            note="five repeats of 102 400 steps, and of 20 480 on Atari",
+        ),
     },
     alone=True,
+    derive=_ratios,
+    add_arguments=_add_arguments,
+    parameters=_parameters,
 )
 
 if __name__ == "__main__":
