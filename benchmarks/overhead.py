@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ def _run_rlexplore(job: Job, steps: int) -> dict[str, Any]:
     python = job.parameters["rlexplore"]
     if python is None:
         raise ValueError("needs --rlexplore PYTHON, or leave it out with --methods")
-    command = [python, "-m", "benchmarks._rlexplore", job.condition, str(job.seed), str(steps)]
+    command = [str(Path(python).expanduser()), "-m", "benchmarks._rlexplore", job.condition, str(job.seed), str(steps)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
