@@ -1,8 +1,7 @@
 """One timed run of RLeXplore's RND on SB3's PPO, for ``benchmarks.overhead``, in a Python that has both it and FARL.
 
 Prints one line of JSON. The callback does what RLeXplore's notebook on Stable-Baselines3 does: the bonus of a whole
-rollout is
-computed at once, at its end, and added to advantages and returns.
+rollout is computed at once, at its end, and added to advantages and returns.
 """
 
 import json

@@ -3,13 +3,11 @@
 The long-term memory is filled with N fragments (8, or 800), ``memory: {device: 8, host: 64, disk: DIR}``. Then:
 
 - **recall**: modules of each tier are taken into use, one at a time, each drawn from those that lie in that tier:
-  the time until
-  it has predicted one sample. Files are dropped from the page cache first, so the disk is read.
+  the time until it has predicted one sample. Files are dropped from the page cache first, so the disk is read.
 - **throughput**: 16 environments, one transition each a step, an update every 128 steps. The real mechanism runs at
-  every step, but its
-  verdict is replaced: in each step an environment moves with a probability of 2%, to a neighbour of its fragment, as
-  from room to room
-  (``walk``), or to any other (``anywhere``, the worst case: nearly every move is a recall from disk).
+  every step, but its verdict is replaced: in each step an environment moves with a probability of 2%, to a neighbour
+  of its fragment, as from room to room (``walk``), or to any other (``anywhere``, the worst case: nearly every move is
+  a recall from disk).
 
 ``atari`` is the module of the FARCuriosity paper (2.20 M parameters, 84 x 84 frames) under ``walk``; the others are
 MLPs on 980 inputs.

@@ -6,17 +6,16 @@
 - ``rnd-env``, ``far-env``: the same through ``FARVecEnv``, where the bonus is part of the reward and there is no
   intrinsic critic
 - ``rlexplore``: SB3's PPO with RLeXplore's RND, which adds the bonus to PPO's advantages and has no critic of its
-  own either; needs
-  ``--rlexplore PYTHON``, a Python that has both FARL and rllte-core
+  own either; it is run when ``--methods`` names it, and needs ``--rlexplore PYTHON``, a Python that has both FARL and
+  rllte-core
 - ``far-N``: the worst case: N live fragments. The N modules are there from the start, each with as many keys as a
-  fragment may have;
-  the real criterion, the real comparison of keys and the real confirmation run at every step, but their verdict is
-  replaced: in each step one environment in fifty moves to a fragment drawn at random. So all N modules are in use all
-  the time, however the world looks.
+  fragment may have; the real criterion, the real comparison of keys and the real confirmation run at every step, but
+  their verdict is replaced: in each step one environment in fifty moves to a fragment drawn at random. So all N modules
+  are in use all the time, however the world looks.
 
 Everyone takes gradient steps on batches of 256 samples, one pass over all samples of a rollout; networks are each
-library's defaults.
-``rooms`` is a MiniGrid of nine rooms (980 numbers); ``atari`` Montezuma's Revenge in 84 x 84 frames.
+library's defaults. ``rooms`` is a MiniGrid of nine rooms (980 numbers); ``atari`` Montezuma's Revenge in 84 x 84
+frames.
 
 The methods are run in turn, one at a time, and that as many times as there are seeds: a machine that slows down does so
 for all of them. CPU seconds are told beside the wall-clock, for they suffer less from what else runs.

@@ -138,8 +138,8 @@ class MemoryConfig(StrictModel):
     host: int | None = Field(None, ge=1)
     """Most modules in host memory; beyond it the least recently used go to disk. Null for no limit. Needs disk."""
     disk: str | None = None
-    """Folder for the rest, 4.5 bytes a parameter: parameters are exact, the optimiser's state is not. What lies there is
-    removed when the run ends; checkpoints hold all of it."""
+    """Folder for the rest, 4.5 bytes a parameter: parameters are exact, the optimiser's state is not. Removed when
+    the run ends; checkpoints hold all of it."""
 
     @model_validator(mode="after")
     def _host_with_disk(self) -> "MemoryConfig":
