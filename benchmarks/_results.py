@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,10 +12,18 @@ _RESAMPLES = 10_000
 _CONFIDENCE = 0.95
 
 Row = Mapping[str, Any]
+Statistic = Literal["mean", "interquartile mean"]
 
 
 def results_document(
-    name: str, command: str, size: str, note: str, metrics: Mapping[str, str], seconds: float, rows: Sequence[Row]
+    name: str,
+    command: str,
+    size: str,
+    note: str,
+    metrics: Mapping[str, str],
+    seconds: float,
+    rows: Sequence[Row],
+    statistic: Statistic = "mean",
 ) -> dict[str, Any]:
     """What ``results.json`` holds."""
     # Here, because workers import this module too, and torch takes seconds.
@@ -33,13 +41,18 @@ def results_document(
         "cores": facts["cpu_count"],
         "versions": library_versions(),
         "metrics": dict(metrics),
-        "summary": summarise(rows, metrics),
+        "statistic": statistic,
+        "summary": summarise(rows, metrics, statistic),
         "rows": list(rows),
     }
 
 
-def summarise(rows: Sequence[Row], metrics: Mapping[str, str]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+def summarise(
+    rows: Sequence[Row], metrics: Mapping[str, str], statistic: Statistic = "mean"
+) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     """``summary[method][condition][metric] = {mean, low, high, n}``, with 95% bootstrap intervals of the mean.
+
+    With ``statistic="interquartile mean"`` the entry ``mean`` is that of the middle half of the runs.
 
     Runs that failed or have no value are left out. The interval of a single run is the run itself: look at ``n``.
     """
@@ -51,7 +64,7 @@ def summarise(rows: Sequence[Row], metrics: Mapping[str, str]) -> dict[str, dict
                 of_method.setdefault(metric, []).append(float(row[metric]))
     return {
         method: {
-            condition: {metric: _mean_and_interval(numbers) for metric, numbers in by_metric.items()}
+            condition: {metric: _mean_and_interval(numbers, statistic) for metric, numbers in by_metric.items()}
             for condition, by_metric in by_condition.items()
         }
         for method, by_condition in values.items()
@@ -71,7 +84,8 @@ def table(document: Mapping[str, Any]) -> str:
         f"{document['cpu']}, {document['cores']} cores, {document['date']}",
         "",
     ]
-    lines += ["Mean over runs, 95% bootstrap interval, number of runs.", ""]
+    statistic = document["statistic"].capitalize()
+    lines += [f"{statistic} over runs, 95% bootstrap interval, number of runs.", ""]
     for condition in _ordered(document, "condition"):
         lines += [f"## {condition}", "", f"| method | {' | '.join(metrics)} |", f"|---{'|---' * len(metrics)}|"]
         for method in _ordered(document, "method"):
@@ -142,13 +156,16 @@ def curves(document: Mapping[str, Any], name: str) -> Figure:
     return figure
 
 
-def _mean_and_interval(numbers: list[float]) -> dict[str, float]:
+def _mean_and_interval(numbers: list[float], statistic: Statistic) -> dict[str, float]:
+    def center(values: Any, axis: int = -1) -> Any:
+        return np.mean(values, axis=axis) if statistic == "mean" else stats.trim_mean(values, 0.25, axis=axis)
+
     sample = np.asarray(numbers, dtype=np.float64)
-    mean = low = high = float(sample.mean())
+    mean = low = high = float(center(sample))
     if len(sample) > 1 and np.ptp(sample) > 0:
         interval = stats.bootstrap(
             (sample,),
-            np.mean,
+            center,
             n_resamples=_RESAMPLES,
             confidence_level=_CONFIDENCE,
             method="percentile",

@@ -41,7 +41,7 @@ from typing import Any, Literal, NoReturn
 from matplotlib.figure import Figure
 
 from benchmarks._pool import available_cores, run_all
-from benchmarks._results import default_plots, results_document, table
+from benchmarks._results import Statistic, default_plots, results_document, table
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.files import write_atomically
 
@@ -102,6 +102,7 @@ class Benchmark:
     - ``run``: a module-level function, called in a process of its own with one torch thread; returns the metrics, and
       if it likes ``"curves": {name: {"x": [...], "y": [...]}}``, and anything else that belongs in ``results.json``
     - ``alone``: nothing else runs beside these jobs, which run in order: for timing
+    - ``statistic``: that summarises the runs
     - ``plot``: makes ``{file name: figure}`` from the document that goes into ``results.json``
     - ``derive``: makes further rows from those of the runs, such as groups pooled or paired differences
     - ``add_arguments``, ``parameters``: options of its own, and the job parameters that follow from them
@@ -114,6 +115,7 @@ class Benchmark:
     run: Callable[[Job], dict[str, Any]]
     sizes: Mapping[SizeName, Size]
     alone: bool = False
+    statistic: Statistic = "mean"
     plot: Callable[[Mapping[str, Any]], Mapping[str, Figure]] = default_plots
     derive: Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]] | None = None
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
@@ -225,6 +227,7 @@ def _run(benchmark: Benchmark, options: argparse.Namespace, command: str) -> int
         size=options.size,
         note=benchmark.sizes[options.size].note,
         metrics=benchmark.metrics,
+        statistic=benchmark.statistic,
         seconds=time.monotonic() - began,
         rows=rows,
     )
