@@ -8,6 +8,10 @@ One run takes three seeds through the levels side by side, in the same batched p
 (``farl.continual.stacked_ppo``; it computes what Stable-Baselines3's PPO computes, see the tests). Every seed has an
 order of the levels of its own. Intervals are over seeds.
 
+``--suite procgen`` takes SB3's PPO with Adam and with TRAC, and ParticlePPO, through levels 20, 21, ... of two easy
+games (16 environments, NatureCNN); an iteration is a rollout of 1 024 steps, and ``mean_return`` is over the
+evaluations of each level at its end. Name the methods: ``--methods adam,trac,particle --seeds 0-2 --levels 4``.
+
 The options of ParticlePPO, and the strengths of the baselines, were chosen on Acrobot with ``--methods`` that end in
 them (``particle:...``); CartPole and LunarLander confirm.
 """
@@ -25,6 +29,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks._lifelong import run_levels
+from benchmarks._procgen_levels import ALGORITHMS, run_game
 from benchmarks._results import default_plots
 from benchmarks.harness import Benchmark, Job, Size, main
 from farl.continual.defences import Defence, L2Init, PolicyEWC, ReDo, Replay
@@ -32,7 +37,7 @@ from farl.continual.stacked_ppo import StackedPPO, StackedSettings
 from farl.continual.trac import Trac
 from farl.errors import ConfigError
 
-SUITES = {"control": ("CartPole", "Acrobot", "LunarLander")}
+SUITES = {"control": ("CartPole", "Acrobot", "LunarLander"), "procgen": ("starpilot", "fruitbot")}
 SIDE_BY_SIDE = 3
 RATE = 1e-2
 
@@ -89,7 +94,11 @@ OPTIONS: dict[str, Method] = {
 
 
 def run(job: Job) -> dict[str, Any]:
-    """One method on one task, with all seeds of the job side by side."""
+    """One method on one task, with all seeds of the job side by side; on ProcGen with the job's own seed."""
+    if job.condition in SUITES["procgen"]:
+        if job.method not in ALGORITHMS:
+            raise ValueError(f"the suite procgen has the methods {', '.join(ALGORITHMS)}, not {job.method}")
+        return run_game(job.condition, job.method, job.seed, job.parameters)
     method = (METHODS | OPTIONS)[job.method]
     settings = StackedSettings(**method.settings)
 
@@ -146,7 +155,7 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
 BENCHMARK = Benchmark(
     name="continual_rl",
     methods=(*METHODS, *OPTIONS),
-    conditions=SUITES["control"],
+    conditions=(*SUITES["control"], *SUITES["procgen"]),
     metrics={
         "mean_return": "mean return over all levels and iterations",
         "later_return": "the same without the first level",
@@ -172,8 +181,14 @@ BENCHMARK = Benchmark(
             parameters={"levels": 5, "iterations": 40},
             note="5 levels of 40 iterations instead of 10 of 200",
             methods=tuple(METHODS),
+            conditions=SUITES["control"],
         ),
-        "full": Size(seeds=1, parameters={"levels": 10, "iterations": 200}, methods=tuple(METHODS)),
+        "full": Size(
+            seeds=1,
+            parameters={"levels": 10, "iterations": 200},
+            methods=tuple(METHODS),
+            conditions=SUITES["control"],
+        ),
     },
     plot=plots,
     derive=each_seed,

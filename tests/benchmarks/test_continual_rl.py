@@ -66,3 +66,13 @@ def test_the_quick_size_writes_its_table(tmp_path):
 
 def test_no_option_has_the_name_of_a_method():
     assert not set(METHODS) & set(OPTIONS)
+
+
+def test_procgen_levels_are_learnt_in_sequence(monkeypatch):
+    pytest.importorskip("procgen")
+    monkeypatch.setattr("benchmarks._procgen_levels.EPISODES", 1)
+    parameters = {"levels": 2, "iterations": 1}
+    row = run(Job("continual_rl", "trac", "starpilot", 0, parameters))
+    assert [len(returns) for returns in row["sequence_returns"]] == [1, 2]
+    with pytest.raises(ValueError, match="the suite procgen has the methods"):
+        run(Job("continual_rl", "redo", "starpilot", 0, parameters))
