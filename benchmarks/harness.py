@@ -23,7 +23,9 @@ A benchmark is a module with a ``BENCHMARK`` and a guard::
 
 ``python -m benchmarks.NAME --out DIR [--methods a,b] [--conditions x,y] [--seeds 0-4] [--quick | --full] [--jobs N]``
 then writes ``results.json``, ``table.md`` and plots to DIR. Each finished run is a small file under ``DIR/rows``, so an
-interrupted benchmark continues where it was; a run whose parameters changed is done again.
+interrupted benchmark continues where it was; a run whose parameters changed is done again. ``--continue-from
+results.json`` counts the runs in that file as finished, so that a part of a long benchmark can be published and the
+rest added later, on a machine without those small files.
 """
 
 import argparse
@@ -185,6 +187,7 @@ def _parse(benchmark: Benchmark, arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--conditions", metavar="X,Y", help=f"some of: {', '.join(benchmark.conditions)}")
     parser.add_argument("--seeds", metavar="0-4", help="single seeds and ranges")
     parser.add_argument("--jobs", type=int, default=available_cores(), metavar="N", help="processes (default: cores)")
+    parser.add_argument("--continue-from", type=Path, metavar="FILE", help="a results.json whose runs are finished")
     sizes = parser.add_mutually_exclusive_group()
     for name, help_text in (("quick", "under a minute: does it run?"), ("full", "the size of the paper")):
         sizes.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=help_text)
@@ -209,6 +212,23 @@ def _chosen(kind: str, text: str | None, known: Sequence[str], default: Sequence
     return list(dict.fromkeys(names))
 
 
+def _restore(benchmark: Benchmark, results: Path, rows_folder: Path) -> None:
+    """Write the small files of the finished runs in a ``results.json``, where they are missing."""
+    try:
+        document = json.loads(results.read_text(encoding="utf-8"))
+        name, rows = document["name"], document["rows"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"--continue-from {results}: cannot be read as a results.json: {error}") from None
+    if name != benchmark.name:
+        raise ConfigError(f"--continue-from {results}: holds results of {name}, not of {benchmark.name}")
+    for row in rows:
+        if "parameters" in row and "error" not in row:  # others were derived from rows, or failed
+            job = Job(benchmark.name, row["method"], row["condition"], row["seed"], row["parameters"])
+            path = rows_folder / f"{job.key}.json"
+            if not path.exists():
+                write_atomically(path, json.dumps(row, allow_nan=False))
+
+
 def _run(benchmark: Benchmark, options: argparse.Namespace, command: str) -> int:
     jobs = make_jobs(benchmark, options)
     out: Path = options.out
@@ -217,6 +237,8 @@ def _run(benchmark: Benchmark, options: argparse.Namespace, command: str) -> int
         rows_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written: {(error.strerror or str(error)).lower()}") from None
+    if options.continue_from is not None:
+        _restore(benchmark, options.continue_from, rows_folder)
     began = time.monotonic()
     rows = run_all(benchmark.name, benchmark.run, jobs, rows_folder, 1 if benchmark.alone else options.jobs)
     if benchmark.derive is not None:

@@ -58,6 +58,25 @@ def test_finished_runs_are_kept_and_changed_parameters_run_again(log: Path, tmp_
     assert len(log.read_text().splitlines()) == 5
 
 
+def test_published_results_are_continued(log: Path, tmp_path: Path) -> None:
+    published = ["--continue-from", str(tmp_path / "first" / "results.json")]
+    main(BENCHMARK, ["--out", str(tmp_path / "first"), "--jobs", "1", "--seeds", "0"])
+    main(BENCHMARK, ["--out", str(tmp_path / "all"), "--jobs", "1"])
+    log.write_text("")
+    assert main(BENCHMARK, ["--out", str(tmp_path / "second"), "--jobs", "1", *published]) == 0
+    assert {line.split()[-1] for line in log.read_text().splitlines()} == {"1"}
+    assert results(tmp_path / "second")["summary"] == results(tmp_path / "all")["summary"]
+
+
+def test_results_of_another_benchmark_are_not_continued(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "results.json"
+    other.write_text('{"name": "other", "rows": []}')
+    assert main(BENCHMARK, ["--out", str(tmp_path / "out"), "--continue-from", str(other)]) == 2
+    assert "holds results of other, not of toy" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("trouble", "message"), [("raise", "ValueError: no luck"), ("die", "process died")])
 def test_crashed_job_loses_no_other_and_is_tried_again(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str, message: str
