@@ -9,8 +9,9 @@ The long-term memory is filled with N fragments (8, or 800), ``memory: {device: 
   of its fragment, as from room to room (``walk``), or to any other (``anywhere``, the worst case: nearly every move is
   a recall from disk).
 
-``atari`` is the module of the FARCuriosity paper (2.20 M parameters, 84 x 84 frames) under ``walk``; the others are
-MLPs on 980 inputs.
+``training`` is a whole PPO on a MiniGrid of nine rooms under ``walk``; the others are curiosity and its learning
+alone, on random observations. ``atari`` is the module of the FARCuriosity paper (2.20 M parameters, 84 x 84 frames)
+under ``walk``; the others have MLPs on 980 inputs.
 """
 
 import os
@@ -38,10 +39,11 @@ def run(job: Job) -> dict[str, Any]:
     fragments = int(job.method.removeprefix("fragments-"))
     rng = np.random.default_rng(job.seed)
     with tempfile.TemporaryDirectory() as folder:
+        if job.condition == "training":
+            return _training(job, fragments, folder, rng)
         before = _resident_gb()
         curiosity, moves = _curiosity(job, fragments, folder, rng)
-        steps_per_second, observe = _throughput(job, curiosity, rng)
-        row: dict[str, Any] = {"steps_per_second": steps_per_second}
+        row, observe = _throughput(job, curiosity, rng)
         moves.stop()
         for tier in ("device", "host", "disk"):
             seconds = _recall_latencies(curiosity, tier, job.parameters["recalls"], observe, rng)
@@ -88,13 +90,39 @@ def _curiosity(job: Job, fragments: int, folder: str, rng: np.random.Generator) 
     curiosity = FARCuriosity(
         module, memory, None, moves, N_ENVS, confirm_recall=False, warmup=1, keep_loaded=DEVICE, seed=job.seed
     )
-    for _ in range(fragments - 1):
-        memory.add(curiosity.bank.initial_state())
-    curiosity.controller.active[:] = rng.integers(0, fragments, N_ENVS)
+    _fill(curiosity, fragments, rng)
     return curiosity, moves
 
 
-def _throughput(job: Job, curiosity: Any, rng: np.random.Generator) -> tuple[float, Any]:
+def _fill(curiosity: Any, fragments: int, rng: np.random.Generator) -> None:
+    for _ in range(fragments - 1):
+        curiosity.memory.add(curiosity.bank.initial_state())
+    curiosity.controller.active[:] = rng.integers(0, fragments, N_ENVS)
+
+
+def _training(job: Job, fragments: int, folder: str, rng: np.random.Generator) -> dict[str, Any]:
+    from stable_baselines3 import PPO
+
+    from benchmarks.overhead import make_env, ppo_settings, timed
+    from farl import FAR
+
+    venv = make_env("rooms", job.seed)
+    policy, settings = ppo_settings("rooms")
+    memory = {"capacity": max(fragments, N_ENVS + 1), "device": DEVICE, "host": HOST, "disk": folder}
+    far = {"criterion": None, "memory": memory, "warmup": 1}
+    model: Any = FAR(PPO)(policy, venv, seed=job.seed, device="cpu", far=far, **settings)
+    model.curiosity.controller.recall = _Moves(model.curiosity.memory, False, rng)
+    model.curiosity.controller.confirm = None
+    _fill(model.curiosity, fragments, rng)
+    result = timed(model, settings["n_steps"] * venv.num_envs, N_ENVS * job.parameters["steps"])
+    return {
+        "steps_per_second": result["steps_per_second"],
+        "steps_per_cpu_second": N_ENVS * job.parameters["steps"] / result["cpu_seconds"],
+        "disk_gb": model.curiosity.memory.tiers.disk_bytes / 1e9,
+    }
+
+
+def _throughput(job: Job, curiosity: Any, rng: np.random.Generator) -> tuple[dict[str, Any], Any]:
     import torch
 
     from farl.curiosity import Transitions
@@ -115,10 +143,12 @@ def _throughput(job: Job, curiosity: Any, rng: np.random.Generator) -> tuple[flo
                 curiosity.update()
 
     go(UPDATE_EVERY)
-    began = time.perf_counter()
-    go(job.parameters["atari_steps" if atari else "steps"])
-    seconds = time.perf_counter() - began
-    return job.parameters["atari_steps" if atari else "steps"] * N_ENVS / seconds, observe
+    steps = job.parameters["atari_steps" if atari else "steps"]
+    began, began_cpu = time.perf_counter(), time.process_time()
+    go(steps)
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
+    samples = steps * N_ENVS
+    return {"steps_per_second": samples / seconds, "steps_per_cpu_second": samples / cpu_seconds}, observe
 
 
 def _recall_latencies(curiosity: Any, tier: str, count: int, observe: Any, rng: np.random.Generator) -> list[float]:
@@ -158,9 +188,10 @@ def _resident_gb() -> float:
 BENCHMARK = Benchmark(
     name="memory_tiers",
     methods=("fragments-8", "fragments-800"),
-    conditions=("walk", "anywhere", "atari"),
+    conditions=("training", "walk", "anywhere", "atari"),
     metrics={
-        "steps_per_second": "environment steps per second of curiosity alone, its training included",
+        "steps_per_second": "environment steps per second; in training of all of PPO, elsewhere of curiosity alone",
+        "steps_per_cpu_second": "the same per second of CPU time",
         "device_median_ms": "time until a module on the device has predicted, in ms",
         "device_p99_ms": "the same, 99th percentile",
         "host_median_ms": "of a module in host memory",
@@ -177,12 +208,12 @@ BENCHMARK = Benchmark(
             seeds=1,
             parameters={"steps": 256, "atari_steps": 2, "recalls": 20},
             note="one repeat, few steps, no Atari modules",
-            conditions=("walk", "anywhere"),
+            conditions=("training", "walk"),
         ),
         "default": Size(
             seeds=3,
-            parameters={"steps": 1_280, "atari_steps": 64, "recalls": 100},
-            note="three repeats of 1 280 steps (Atari: 64) instead of five of 12 800 (Atari: 1 280)",
+            parameters={"steps": 640, "atari_steps": 32, "recalls": 100},
+            note="three repeats of 640 steps (Atari: 32) instead of five of 12 800 (Atari: 1 280)",
         ),
         "full": Size(seeds=5, parameters={"steps": 12_800, "atari_steps": 1_280, "recalls": 500}),
     },

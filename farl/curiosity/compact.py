@@ -27,14 +27,15 @@ def encode(state: Mapping[str, Any]) -> dict[str, Any]:
     """
     moment = torch.cat([tensor.flatten() for tensor in state["second_moment"].values()] or [torch.zeros(0)])
     padded = torch.nn.functional.pad(moment, (0, -len(moment) % _BLOCK)).view(-1, _BLOCK)
-    positive = padded > 0.0
-    logarithm = torch.where(positive, padded, 1.0).log2()
-    high = torch.where(positive, logarithm, -torch.inf).amax(dim=1)
-    low = torch.where(positive, logarithm, torch.inf).amin(dim=1)
-    low, high = torch.where(low <= high, low, 0.0), torch.where(low <= high, high, 0.0)  # blocks of zeros
-    span = (high - low).clamp(min=torch.finfo(torch.float32).tiny)
-    level = ((logarithm - low[:, None]) / span[:, None] * (_LEVELS - 1)).round() + 1.0
-    codes = torch.where(positive, level, 0.0).to(torch.uint8).flatten()
+    logarithm = padded.log2()  # of zero it is -inf
+    zero = torch.isneginf(logarithm)
+    high = logarithm.amax(dim=1)
+    low = logarithm.masked_fill(zero, torch.inf).amin(dim=1)
+    blank = torch.isneginf(high)
+    low, high = low.masked_fill(blank, 0.0), high.masked_fill(blank, 0.0)
+    step = (high - low).clamp(min=torch.finfo(torch.float32).tiny) / (_LEVELS - 1)
+    level = logarithm.sub_(low[:, None]).div_(step[:, None]).round_().add_(1.0).clamp_(min=0.0)
+    codes = level.to(torch.uint8).flatten()
     return {
         "parameters": dict(state["parameters"]),
         "second_moment": codes[::2] | (codes[1::2] << 4),
@@ -48,8 +49,9 @@ def decode(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``ModuleState`` that ``encode`` wrote, as far as it was kept."""
     packed, low, high = tree["second_moment"], tree["low"], tree["high"]
     codes = torch.stack([packed & 15, packed >> 4], dim=1).view(-1, _BLOCK)
-    exponent = low[:, None] + (codes - 1.0) / (_LEVELS - 1) * (high - low)[:, None]
-    moment = torch.where(codes > 0, exponent.exp2(), 0.0).flatten()
+    step = (high - low) / (_LEVELS - 1)
+    exponent = codes.float().sub_(1.0).mul_(step[:, None]).add_(low[:, None])
+    moment = exponent.exp2_().masked_fill_(codes == 0, 0.0).flatten()
     parameters: dict[str, Tensor] = tree["parameters"]
     sizes = [tensor.numel() for tensor in parameters.values()]
     parts = torch.split(moment[: sum(sizes)], sizes)
