@@ -22,6 +22,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from matplotlib.figure import Figure
+
 from benchmarks.harness import Benchmark, Job, Size, main
 
 LOOKS = {"none": "alike", "color": "color", "texture": "texture"}
@@ -65,6 +68,33 @@ def _parameters(options: argparse.Namespace) -> Mapping[str, Any]:
     return {name: getattr(options, name) for name in ("layout_seed", "rollouts", "learning_rate", "walkers")}
 
 
+def _plot(document: Mapping[str, Any]) -> dict[str, Figure]:
+    """F and the error on return, both on a logarithmic axis: a group of bars per condition."""
+    figure = Figure(figsize=(11.0, 4.0), layout="constrained")
+    summary = document["summary"]
+    conditions = list(dict.fromkeys(row["condition"] for row in document["rows"]))
+    width = 0.8 / len(summary)
+    for axes, metric, label in zip(
+        figure.subplots(1, 2),
+        ("F", "return_error"),
+        ("F: error on return / at the end of the first visit", "error on return"),
+        strict=True,
+    ):
+        for index, (method, cells) in enumerate(summary.items()):
+            known = [
+                (place, cells[name][metric]) for place, name in enumerate(conditions) if metric in cells.get(name, {})
+            ]
+            x = np.array([place for place, _ in known]) + (index - (len(summary) - 1) / 2) * width
+            mean, low, high = (np.array([cell[key] for _, cell in known]) for key in ("mean", "low", "high"))
+            whiskers = np.maximum([mean - low, high - mean], 0.0)
+            axes.bar(x, mean, width, yerr=whiskers, capsize=2, label=method)
+        axes.set(yscale="log", ylabel=label, xticks=range(len(conditions)), xticklabels=conditions)
+        if metric == "F":
+            axes.axhline(1.0, color="black", linewidth=0.8)
+            axes.legend(fontsize="small")
+    return {"forgetting": figure}
+
+
 BENCHMARK = Benchmark(
     name="forgetting",
     methods=("rnd", "far", "far-replay", "far-norecall", "rnd-replay", "rnd-wide", "ensemble", "oracle"),
@@ -84,6 +114,7 @@ BENCHMARK = Benchmark(
         "default": Size(seeds=5),
         "full": Size(seeds=10),
     },
+    plot=_plot,
     add_arguments=_add_arguments,
     parameters=_parameters,
 )
