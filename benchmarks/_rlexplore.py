@@ -29,8 +29,8 @@ class Bonus(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         buffer: Any = self.model.rollout_buffer  # type: ignore[attr-defined]
-        seen = torch.as_tensor(buffer.observations)
-        following = torch.cat([seen[1:], torch.as_tensor(self.locals["new_obs"])[None]])
+        seen = torch.as_tensor(buffer.observations).float()  # its norm cannot average bytes
+        following = torch.cat([seen[1:], torch.as_tensor(self.locals["new_obs"])[None].float()])
         ends = torch.as_tensor(buffer.episode_starts)
         samples = {
             "observations": seen,
