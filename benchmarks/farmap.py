@@ -248,8 +248,8 @@ def trade(document: Mapping[str, Any]) -> Figure:
     for axes, condition in zip(figure.subplots(1, len(conditions), squeeze=False)[0], conditions, strict=True):
         for (method,), rows in _grouped(document["rows"], "method").items():
             here = [row for row in rows if row["condition"] == condition]
-            if here and method != "random":
-                x, y = (np.mean([row[name] for row in here]) for name in ("memory_mean", "auc"))
+            x, y = (np.mean([row[name] for row in here] or [0.0]) for name in ("memory_mean", "auc"))
+            if x > 0:  # the random walk remembers nothing
                 axes.plot(x, y, "o")
                 axes.annotate(method, (x, y), textcoords="offset points", xytext=(5, 4), fontsize="small")
         axes.margins(x=0.3)
