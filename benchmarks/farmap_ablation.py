@@ -5,8 +5,8 @@ worlds instead: every wall has a new colour at every step, or 20 obstacles move 
 drawn by the generator with the paper's parameters, as in `benchmarks.farmap`; conditions are its groups.
 
 Rows named ``a - b`` are differences on the same worlds, averaged over seeds: surprisal against the cuts that
-disregard it. Those have in each group the frequency at which they cost as much active memory as surprisal does, chosen
-on other worlds.
+disregard it. Those have in each group about the frequency at which they cost as much active memory as surprisal does,
+set after a first look at 16 worlds a group.
 """
 
 import sys
