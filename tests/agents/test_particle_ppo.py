@@ -60,7 +60,7 @@ def test_one_particle_is_ppo(action, extra):
     )
 
 
-@pytest.mark.parametrize(("acting", "evidence"), [("mixture", "loss"), ("thompson", "policy"), ("map", "loss")])
+@pytest.mark.parametrize(("acting", "evidence"), [("mixture", "loss"), ("thompson", "policy")])
 def test_it_learns_to_balance_and_logs_its_particles(acting, evidence, tmp_path):
     model = ParticlePPO(
         "MlpPolicy",
