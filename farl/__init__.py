@@ -4,6 +4,7 @@
 ``FAR(PPO)("MlpPolicy", env, far={})``.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,13 @@ __all__ = ["FAR", "FARConfig", "FARVecEnv", "__version__"]
 _CHECKOUT = Path(__file__).parent.parent
 if (_CHECKOUT / "pyproject.toml").is_file() and (_CHECKOUT / "agents").is_dir():
     __path__.append(str(_CHECKOUT))
+
+# The extra procgen brings the old gym, which Stable-Baselines3 imports where it finds it: its notice of retirement would
+# stand above the output of every command.
+with suppress(ImportError):
+    from gym_notices import notices
+
+    notices.notices.clear()
 
 if TYPE_CHECKING:
     from farl.sb3 import FAR, FARConfig, FARVecEnv
