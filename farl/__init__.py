@@ -17,8 +17,8 @@ _CHECKOUT = Path(__file__).parent.parent
 if (_CHECKOUT / "pyproject.toml").is_file() and (_CHECKOUT / "agents").is_dir():
     __path__.append(str(_CHECKOUT))
 
-# The extra procgen brings the old gym, which Stable-Baselines3 imports where it finds it: its notice of retirement would
-# stand above the output of every command.
+# The extra procgen brings the old gym, which Stable-Baselines3 imports where it finds it: its notice of retirement
+# would stand above the output of every command.
 with suppress(ImportError):
     from gym_notices import notices
 
