@@ -94,7 +94,7 @@ class ParticlePPO(PPO):
                 raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}")
         if n_particles < 1:
             raise ValueError(f"n_particles must be at least 1, got {n_particles}")
-        PolicyWeights((n_particles,), beta, ess_floor, forgetting)  # refuses what is out of range
+        PolicyWeights((1,), beta, ess_floor, forgetting)  # refuses what is out of range, before memory is taken
         self.n_particles, self.init, self.noise_scale = n_particles, init, noise_scale
         self.acting, self.evidence, self.particle_loss = acting, evidence, particle_loss
         self.beta, self.ess_floor, self.forgetting = beta, ess_floor, forgetting
