@@ -132,7 +132,7 @@ class ParticlePolicy(BasePolicy):
     :param n_particles: N
     :param init: the others: ``"independent"`` policies, or the first one plus ``"noise"`` (then added to all)
     :param acting: ``"mixture"`` of distributions, one particle an episode (``"thompson"``), or the heaviest (``"map"``)
-    :param weights: of the particles
+    :param make_weights: makes the weights of the particles, once it is known that these fit into memory
     """
 
     def __init__(
@@ -143,20 +143,21 @@ class ParticlePolicy(BasePolicy):
         init: Initialisation,
         noise_scale: tuple[float, float],
         acting: Acting,
-        weights: PolicyWeights,
+        make_weights: Callable[[], PolicyWeights],
         backend: Backend,
         seed: int,
     ) -> None:
         if first.use_sde:
             raise ValueError("ParticlePPO has no state-dependent exploration: leave use_sde at false")
         super().__init__(first.observation_space, first.action_space)
-        self.acting, self.weights = acting, weights
+        self.acting = acting
         self.kind = ActionDistributions(first.action_space)
         device = first.device
         # Copies first: that refuses more particles than the memory holds, before any other is made.
         self.ensemble = ParticleEnsemble(
             _Outputs(first), n_particles, noise_scale=(0.0, 0.0), backend=backend, device=device
         )
+        self.weights = make_weights()
         if n_particles > 1 and init == "noise":
             noisy = draw_particles(self.ensemble.module, range(n_particles), "noise", noise_scale, seed)[0]
             for name, value in self.ensemble.parameters.items():

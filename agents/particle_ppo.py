@@ -141,7 +141,7 @@ class ParticlePPO(PPO):
             self.init,
             self.noise_scale,
             self.acting,
-            PolicyWeights((self.n_particles,), self.beta, self.ess_floor, self.forgetting, self.device),
+            lambda: PolicyWeights((self.n_particles,), self.beta, self.ess_floor, self.forgetting, self.device),
             self.backend,
             self.seed or 0,
         )
