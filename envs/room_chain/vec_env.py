@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from farl.envs.batched import BatchedVecEnv
 from farl.envs.room_chain.env import Start, checked_max_steps, goal_reward, start_poses
 from farl.envs.room_chain.layout import VIEW_WIDTH, Look, RoomChain
 from farl.envs.room_chain.render import draw_rooms
 
 
-class RoomChainVecEnv(VecEnv):
+class RoomChainVecEnv(BatchedVecEnv):
     """E agents in one world; spaces, rewards and infos as in `RoomChainEnv`, whose parameters it takes.
 
     Agents whose episode ends are reset at once; their infos then hold `terminal_observation`, `TimeLimit.truncated`
@@ -46,7 +46,6 @@ class RoomChainVecEnv(VecEnv):
         super().__init__(n_envs, spaces.Box(0.0, 1.0, (VIEW_WIDTH,), np.float32), spaces.Discrete(3))
         self._rng = np.random.default_rng()
         self._poses = np.full(n_envs, self.world.start)
-        self._elapsed = np.zeros(n_envs, np.int64)
         self._actions: npt.NDArray[np.int64] = np.zeros(n_envs, np.int64)
 
     @property
@@ -71,18 +70,17 @@ class RoomChainVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Move every agent."""
         self._poses = self.world.following[self._poses, self._actions]
-        self._elapsed += 1
+        self.lengths += 1
         reached = self.world.is_goal[self._poses]
-        rewards = np.where(reached, goal_reward(self._elapsed, self.max_steps), 0.0).astype(np.float32)
-        dones = reached | (self._elapsed >= self.max_steps)
+        rewards = np.where(reached, goal_reward(self.lengths, self.max_steps), 0.0).astype(np.float32)
+        self.returns += rewards
+        dones = reached | (self.lengths >= self.max_steps)
         infos = self._infos()
         observations = self.world.views(self._poses)
         if dones.any():
             ended = np.flatnonzero(dones)
             for env, last in zip(ended, observations[ended], strict=True):  # a dict each; episodes end rarely
-                infos[env]["terminal_observation"] = last
-                infos[env]["TimeLimit.truncated"] = not reached[env]
-                infos[env]["episode"] = {"r": float(rewards[env]), "l": int(self._elapsed[env]), "t": 0.0}
+                infos[env] |= self.finish(env, last, truncated=not reached[env])
             self._restart(ended)
             observations[ended] = self.world.views(self._poses[ended])
             starts = self._infos()
@@ -94,39 +92,9 @@ class RoomChainVecEnv(VecEnv):
         """Draw the world once for every agent."""
         return [draw_rooms(self.world, int(pose)) for pose in self._poses]
 
-    def close(self) -> None:
-        """There is nothing to close."""
-
-    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute once per agent."""
-        value = getattr(self, attr_name)
-        return [value for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of all agents.
-
-        :raises ValueError: if only some of them are named: they share their attributes
-        """
-        if len(list(self._get_indices(indices))) != self.num_envs:
-            raise ValueError("the agents share their attributes: leave `indices` out")
-        setattr(self, attr_name, value)
-
-    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Call a method of the agents' environments: there are none.
-
-        :raises AttributeError: always
-        """
-        raise AttributeError(f"the environments of a RoomChainVecEnv have no method {method_name!r}")
-
-    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
-        """The environments have no wrappers, but keep a monitor's record."""
-        from stable_baselines3.common.monitor import Monitor
-
-        return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
-
     def _restart(self, envs: npt.NDArray[np.int64]) -> None:
         self._poses[envs] = self._rng.choice(self.starts, len(envs))
-        self._elapsed[envs] = 0
+        self.lengths[envs], self.returns[envs] = 0, 0.0
 
     def _infos(self) -> list[dict[str, Any]]:
         # One dict per agent is what the interface asks for; the positions are looked up for all at once.

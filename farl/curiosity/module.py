@@ -111,6 +111,7 @@ class ModuleConfig(StrictModel):
 
     name: str
 
+    @abstractmethod
     def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> CuriosityModule:
         """Make the module.
 
@@ -118,7 +119,6 @@ class ModuleConfig(StrictModel):
         :param actions: the form of one action
         :param seed: of all random weights; the global random state is left alone
         """
-        raise NotImplementedError
 
     def arguments(self) -> dict[str, Any]:
         """Return all settings but the name, as keyword arguments."""
