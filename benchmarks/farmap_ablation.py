@@ -5,8 +5,9 @@ worlds instead: every wall has a new colour at every step, or 20 obstacles move 
 drawn by the generator with the paper's parameters, as in `benchmarks.farmap`; conditions are its groups.
 
 Rows named ``a - b`` are differences on the same worlds, averaged over seeds: surprisal against the cuts that
-disregard it. Those have in each group about the frequency at which they cost as much active memory as surprisal does,
-set after a first look at 16 worlds a group.
+disregard it. Those have in each group about the threshold at which they cost as much active memory as surprisal does,
+set after a first look at 16 other worlds a group. Where ``passage`` ends fragments as often as it can, it still costs
+more in L. ``size-1000`` has one limit for all groups, and far less memory.
 """
 
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks._cuts import CutFARMap
 from benchmarks._results import bars
 from benchmarks.farmap import GROUPS, METRICS, explore, measure, paired, pool_groups, trade, worlds_of
 from benchmarks.harness import Benchmark, Job, Size, main
@@ -33,30 +35,39 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no-recall": {"recall": False},
     "never": {"criterion": "none"},
 }
-MATCHED: dict[str, dict[str, dict[str, Any]]] = {
-    "random": {
-        "S": {"criterion": "random", "probability": 0.0075},
-        "M": {"criterion": "random", "probability": 0.011},
-        "L": {"criterion": "random", "probability": 0.015},
-    },
-    "uniform": {
-        "S": {"criterion": "uniform", "every": 125},
-        "M": {"criterion": "uniform", "every": 115},
-        "L": {"criterion": "uniform", "every": 105},
-    },
+MATCHED: dict[str, tuple[str, tuple[float, float, float]]] = {
+    "random": ("probability", (0.0075, 0.011, 0.015)),
+    "uniform": ("every", (125, 115, 105)),
+    "new-cells": ("threshold", (2.6, 3.0, 3.5)),
+    "visible-area": ("threshold", (4.0, 3.7, 3.8)),
+    "passage": ("threshold", (26, 20, 1)),
+    "size": ("threshold", (1_700, 2_500, 3_050)),
 }
-"""Cuts that disregard surprisal, with about the active memory of ``default`` in each group."""
+"""Cuts that disregard surprisal, with about the active memory of ``default`` in S, M and L."""
 WORLDS: dict[str, dict[str, Any]] = {"recolour": {"recolour": True}, "obstacles": {"obstacles": 20}}
-PAIRS = (("default", "random"), ("default", "uniform"), ("default", "no-recall"), ("default", "never"))
+PAIRS = tuple(("default", other) for other in (*MATCHED, "size-1000", "no-recall", "never"))
 
 
 def run(job: Job) -> dict[str, Any]:
     """One setting on all worlds of a group, with one seed."""
     maps, steps = worlds_of(job.condition, job.parameters)
-    settings, world = SETTINGS.get(job.method, {}), WORLDS.get(job.method, {})
-    settings = MATCHED[job.method][job.condition] if job.method in MATCHED else settings
-    explore(FARMap, settings, maps[:1], 0, 300, **world)
-    return measure(*explore(FARMap, settings, maps, job.seed, steps, **world))
+    agent, settings = setting_of(job.method, job.condition)
+    world = WORLDS.get(job.method, {})
+    explore(agent, settings, maps[:1], 0, 300, **world)
+    return measure(*explore(agent, settings, maps, job.seed, steps, **world))
+
+
+def setting_of(method: str, group: str) -> tuple[type[FARMap], dict[str, Any]]:
+    """The agent of a method and its settings in a group of worlds."""
+    if method == "size-1000":
+        return CutFARMap, {"cut": "size", "threshold": 1_000}
+    if method not in MATCHED:
+        return FARMap, SETTINGS.get(method, {})
+    name, values = MATCHED[method]
+    value = values[list(GROUPS).index(group)]
+    if name == "threshold":
+        return CutFARMap, {"cut": method, name: value}
+    return FARMap, {"criterion": method, name: value}
 
 
 def derive(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -73,13 +84,16 @@ def plot(document: Mapping[str, Any]) -> dict[str, Figure]:
 
 BENCHMARK = Benchmark(
     name="farmap_ablation",
-    methods=(*SETTINGS, *MATCHED, *WORLDS),
+    methods=(*SETTINGS, *MATCHED, "size-1000", *WORLDS),
     conditions=tuple(GROUPS),
     metrics=METRICS,
     run=run,
     sizes={
         "quick": Size(
-            1, {"steps": 300, "worlds": 4}, "one seed, 300 steps, 4 worlds a group", methods=("default", "random")
+            1,
+            {"steps": 300, "worlds": 4},
+            "one seed, 300 steps, 4 worlds a group",
+            methods=("default", "random", "new-cells", "visible-area", "passage", "size"),
         ),
         "default": Size(3, {"steps": 5_000, "worlds": 40}, "three seeds instead of five"),
         "full": Size(5, {"steps": 5_000, "worlds": 40}),
