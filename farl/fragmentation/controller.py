@@ -92,6 +92,7 @@ class FragmentationAndRecall(Generic[Payload]):
         """Number of fragmentations so far."""
         self.recalls = 0
         """Number of recalls so far."""
+        memory.on_evict.append(lambda fragment_id: self._offspring.pop(fragment_id, None))
         if criterion is not None:
             memory.on_evict.append(lambda fragment_id: criterion.forget(np.array([fragment_id])))
         first = [memory.add(new_payload(None)) for _ in range(1 if share else n_envs)]

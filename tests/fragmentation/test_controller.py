@@ -180,12 +180,13 @@ def test_without_recall_every_fracture_opens_a_new_fragment():
     assert controller.recalls == 0
 
 
-def test_an_evicted_fragment_takes_its_statistics_along():
+def test_an_evicted_fragment_takes_all_that_is_known_of_it_along():
     controller = make(criterion=Uniform(2), gate=2.0, capacity=3)
     for step in range(40):
         controller.step(np.ones(1), key(step))
     assert len(controller.memory) == 3
     assert set(controller.criterion.statistics.fragment_ids.tolist()) <= set(controller.memory.ids)
+    assert set(controller.state_dict()["offspring"]) <= set(controller.memory.ids)
 
 
 def test_state_dict_continues_with_the_same_events():
