@@ -189,8 +189,8 @@ BENCHMARK = Benchmark(
         ),
         "default": Size(
             seeds=1,
-            parameters={"levels": 5, "iterations": 40},
-            note="5 levels of 40 iterations instead of 10 of 200",
+            parameters={"levels": 4, "iterations": 30},
+            note="4 levels of 30 iterations instead of 10 of 200",
             methods=tuple(METHODS),
             conditions=SUITES["control"],
         ),
