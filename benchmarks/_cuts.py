@@ -1,7 +1,7 @@
 """FARMap with other reasons to end a fragment than surprisal, for the ablation.
 
-A fragment is known to be worth keeping apart where something changes: what is new, what can be seen, how wide the way
-is, how much there is already. Each of these is put where the surprisal is, and the rest is FARMap.
+A fragment may be worth keeping apart where something changes: what can be seen, how wide the way is, how much there is
+already. Each of these is put where the surprisal is, and the rest is FARMap. (What is new, FARMap has as an option.)
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ import numpy.typing as npt
 from farl.agents.explorer import Explorers
 from farl.agents.farmap import FARMap, FarmapPlanners
 from farl.fragmentation import Criterion, ZScore
-from farl.maps.geometry import FREE, RIGHT_COLS, RIGHT_ROWS, UNKNOWN, Int32Array
+from farl.maps.geometry import FREE, RIGHT_COLS, RIGHT_ROWS, Int32Array
 from farl.maps.local_map import LocalMaps
 from farl.maps.portals import SizeLimit
 
-CutName = Literal["new-cells", "visible-area", "passage", "size"]
+CutName = Literal["visible-area", "passage", "size"]
 
 NARROW = 3  # cells: the width of a corridor of one cell, enlarged by three
 ROOM = 5  # cells: wider than any corridor
@@ -26,14 +26,13 @@ ROOM = 5  # cells: wider than any corridor
 class Signals:
     """What a cut looks at, for E agents; kept from step to step.
 
-    :param name: ``new-cells``: the share of what is seen that was unknown; ``visible-area``: by how much the number
-        of free cells in sight changed since the last step; ``passage``: 1 where the agent steps from a narrow place
-        into a wide one; ``size``: nothing, for the limit looks at the map itself
+    :param name: ``visible-area``: by how much the number of free cells in sight changed since the last step;
+        ``passage``: 1 where the agent steps from a narrow place into a wide one; ``size``: nothing, for the limit
+        looks at the map itself
     """
 
     def __init__(self, name: CutName, n_envs: int) -> None:
         self._read: Callable[[LocalMaps, Int32Array], npt.NDArray[np.float64]] = {
-            "new-cells": self._new_cells,
             "visible-area": self._visible_area,
             "passage": self._passage,
             "size": lambda maps, codes: np.zeros(n_envs),
@@ -44,9 +43,6 @@ class Signals:
     def __call__(self, maps: LocalMaps, codes: Int32Array) -> npt.NDArray[np.float64]:
         """Return the signal of each agent, float64[E], after `codes` entered the maps."""
         return self._read(maps, codes)
-
-    def _new_cells(self, maps: LocalMaps, codes: Int32Array) -> npt.NDArray[np.float64]:
-        return maps.n_new / np.maximum((codes != UNKNOWN).sum(axis=(1, 2)), 1)
 
     def _visible_area(self, maps: LocalMaps, codes: Int32Array) -> npt.NDArray[np.float64]:
         visible = (codes == FREE).sum(axis=(1, 2)).astype(np.float64)
@@ -93,8 +89,8 @@ class CutFARMap(FARMap):
     """FARMap whose fragments end by another signal than surprisal.
 
     :param cut: the signal; see `Signals`
-    :param threshold: z-score of ``new-cells`` and ``visible-area``; least steps in a fragment for ``passage``; cells of
-        the bounding box for ``size``
+    :param threshold: z-score of ``visible-area``; least steps in a fragment for ``passage``; cells of the bounding box
+        for ``size``
     """
 
     def __init__(self, *args: Any, cut: CutName = "size", threshold: float = 2.0, **kwargs: Any) -> None:

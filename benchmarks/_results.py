@@ -1,5 +1,6 @@
 """From the rows of a benchmark to its summary, table and plots."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -45,6 +46,23 @@ def results_document(
         "summary": summarise(rows, metrics, statistic),
         "rows": list(rows),
     }
+
+
+def as_text(document: Mapping[str, Any]) -> str:
+    """``results.json``: indented for people, but a line for each row, and curves to six digits: they are for plots."""
+    head = json.dumps({name: value for name, value in document.items() if name != "rows"}, indent=2, allow_nan=False)
+    rows = ",\n    ".join(json.dumps(_shortened(row), allow_nan=False) for row in document["rows"])
+    return f'{head[:-2]},\n  "rows": [\n    {rows}\n  ]\n}}\n'
+
+
+def _shortened(row: Row) -> Row:
+    if "curves" not in row:
+        return row
+    curves = {
+        name: {axis: [float(f"{value:.6g}") for value in values] for axis, values in curve.items()}
+        for name, curve in row["curves"].items()
+    }
+    return row | {"curves": curves}
 
 
 def summarise(

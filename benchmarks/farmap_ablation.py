@@ -38,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 MATCHED: dict[str, tuple[str, tuple[float, float, float]]] = {
     "random": ("probability", (0.0075, 0.011, 0.015)),
     "uniform": ("every", (125, 115, 105)),
-    "new-cells": ("threshold", (2.6, 3.0, 3.5)),
+    "new-cells": ("rho", (2.6, 3.0, 3.5)),
     "visible-area": ("threshold", (4.0, 3.7, 3.8)),
     "passage": ("threshold", (26, 20, 1)),
     "size": ("threshold", (1_700, 2_500, 3_050)),
@@ -65,6 +65,8 @@ def setting_of(method: str, group: str) -> tuple[type[FARMap], dict[str, Any]]:
         return FARMap, SETTINGS.get(method, {})
     name, values = MATCHED[method]
     value = values[list(GROUPS).index(group)]
+    if name == "rho":
+        return FARMap, {"surprisal": method, name: value}
     if name == "threshold":
         return CutFARMap, {"cut": method, name: value}
     return FARMap, {"criterion": method, name: value}

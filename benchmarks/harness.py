@@ -43,7 +43,7 @@ from typing import Any, Literal, NoReturn
 from matplotlib.figure import Figure
 
 from benchmarks._pool import available_cores, run_all
-from benchmarks._results import Statistic, default_plots, results_document, table
+from benchmarks._results import Statistic, as_text, default_plots, results_document, table
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.files import write_atomically
 
@@ -253,7 +253,7 @@ def _run(benchmark: Benchmark, options: argparse.Namespace, command: str) -> int
         seconds=time.monotonic() - began,
         rows=rows,
     )
-    write_atomically(out / "results.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
+    write_atomically(out / "results.json", as_text(document))
     text = table(document)
     write_atomically(out / "table.md", text)
     for name, figure in benchmark.plot(document).items():

@@ -7,7 +7,7 @@ old one.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,10 @@ LocalMap = dict[str, Any]
 """A stored map, a fragment's payload: `label` int32[h, w], `value` float32[h, w], `corner` (row, column by the
 odometry) of its first cell, and what its agent adds. Only tensors, numbers and lists: it can be saved."""
 
+Surprisal = Literal["before", "after", "new-cells"]
+_SURPRISALS = get_args(Surprisal)
+_BEFORE, _AFTER, _NEW_CELLS = range(len(_SURPRISALS))
+
 _DECAYED = 512  # steps after which a confidence counts as 0
 
 
@@ -39,18 +43,17 @@ class LocalMaps:
     :param n_envs: number of agents E
     :param view_size: V, cells a side of the views that come in
     :param gamma: decay of the confidence per observation, in (0, 1)
-    :param surprisal: taken ``"before"`` the observation enters the map (the paper), or ``"after"`` (its public code)
+    :param surprisal: 1 - mean confidence in what is seen, taken ``"before"`` it enters the map (the paper), or
+        ``"after"`` (its public code); or else, for ``"new-cells"``, the share of what is seen that was unknown
     :raises ValueError: if a parameter is out of range
     """
 
-    def __init__(
-        self, n_envs: int, view_size: int, gamma: float = 0.9, surprisal: Literal["before", "after"] = "before"
-    ) -> None:
+    def __init__(self, n_envs: int, view_size: int, gamma: float = 0.9, surprisal: Surprisal = "before") -> None:
         if not 0.0 < gamma < 1.0:
             raise ValueError(f"gamma must lie in (0, 1); got {gamma}")
-        if surprisal not in ("before", "after"):
-            raise ValueError(f"surprisal is taken 'before' or 'after' the observation enters; got {surprisal!r}")
-        self.gamma, self.view_size, self.surprisal_after = gamma, view_size, surprisal == "after"
+        if surprisal not in _SURPRISALS:
+            raise ValueError(f"surprisal must be one of {', '.join(_SURPRISALS)}; got {surprisal!r}")
+        self.gamma, self.view_size, self._surprisal = gamma, view_size, _SURPRISALS.index(surprisal)
         side = 4 * (view_size + 2)
         self.label: Int32Array = np.zeros((n_envs, side, side), np.int32)
         """int32[E, S, S], colour codes."""
@@ -98,8 +101,7 @@ class LocalMaps:
             self.clock[env] = 0
 
     def observe(self, codes: Int32Array, odometry: Int32Array, envs: IntArray | None = None) -> npt.NDArray[np.float64]:
-        """Take in one view per agent; return the surprisal, float64[E]: 1 - mean confidence in the colours that are
-        seen.
+        """Take in one view per agent; return the surprisal, float64[E]; see ``surprisal`` above.
 
         :param codes: int32[E, V, V], colour codes as `MapWorlds.views`
         :param odometry: int32[E, 3], rows and columns moved since the start, and heading
@@ -126,7 +128,7 @@ class LocalMaps:
             self.n_new,
             self.powers,
             np.float32(1.0 - self.gamma),
-            self.surprisal_after,
+            self._surprisal,
             surprisal,
         )
         return surprisal
@@ -223,7 +225,7 @@ def _observe(
     n_new: Any,
     powers: Any,
     gain: Any,
-    after: Any,
+    kind: Any,
     surprisal: Any,
 ) -> None:
     size = codes.shape[1]
@@ -249,7 +251,7 @@ def _observe(
                         if age < len(powers):
                             held = value[e, row, col] * powers[age]
                             # What was predicted is the map as the last observation left it: one decay less.
-                            if not after:
+                            if kind == _BEFORE:
                                 confidence += value[e, row, col] * powers[age - 1]
                             updated = min(held + gain, np.float32(1.0))
                     else:
@@ -262,9 +264,9 @@ def _observe(
                     value[e, row, col] = updated
                     touched[e, row, col] = now
                     n_seen += 1
-                    if after:
+                    if kind == _AFTER:
                         confidence += updated
                 row += RIGHT_ROWS[heading]
                 col += RIGHT_COLS[heading]
         n_new[e] = new
-        surprisal[e] = 1.0 - confidence / max(n_seen, 1)
+        surprisal[e] = new / max(n_seen, 1) if kind == _NEW_CELLS else 1.0 - confidence / max(n_seen, 1)

@@ -60,6 +60,21 @@ def test_lazy_decay_gives_the_surprisal_of_the_dense_map(when):
         assert maps.observe(codes, odometry)[0] == pytest.approx(expected, abs=1e-4)
 
 
+def test_new_cells_are_counted_as_a_share_of_what_is_seen():
+    maps = LocalMaps(1, SIZE, surprisal="new-cells")
+    codes = np.zeros((1, SIZE, SIZE), np.int32)
+    codes[0, 2:, 2] = FREE  # the agent's cell and two ahead
+    ahead = np.array([[0, 0, 0]], np.int32)
+    assert maps.observe(codes, ahead)[0] == 1.0
+    assert maps.observe(codes, ahead)[0] == 0.0
+    assert maps.observe(codes, np.array([[-1, 0, 0]], np.int32))[0] == pytest.approx(1 / 3)
+
+
+def test_an_unknown_surprisal_is_refused():
+    with pytest.raises(ValueError, match="before, after, new-cells; got 'later'"):
+        LocalMaps(1, SIZE, surprisal="later")
+
+
 def test_a_world_far_larger_than_the_canvas_is_remembered_as_it_was_seen():
     rng = np.random.default_rng(1)
     maps, known = LocalMaps(1, SIZE), {}
