@@ -29,12 +29,22 @@ class Tiles(NamedTuple):
     :ivar samples: int64[T, W], the samples of each row; rows that are not full repeat sample 0
     :ivar row: int64[B], row of each sample
     :ivar column: int64[B], place of each sample in its row
+    :ivar in_order: whether the rows are full and hold the samples as they come: then nothing has to be copied
     """
 
     slots: Tensor
     samples: Tensor
     row: Tensor
     column: Tensor
+    in_order: bool
+
+    def arrange(self, samples: Tensor) -> Tensor:
+        """[B, ...] -> [T, W, ...]."""
+        return samples.unflatten(0, self.samples.shape) if self.in_order else samples[self.samples]
+
+    def restore(self, rows: Tensor) -> Tensor:
+        """[T, W, ...] -> [B, ...]."""
+        return rows.flatten(0, 1) if self.in_order else rows[self.row, self.column]
 
 
 def tile(slots: IntArray) -> Tiles:
@@ -58,7 +68,8 @@ def tile(slots: IntArray) -> Tiles:
     column = rank % width
     samples = np.zeros((int(rows.sum()), width), np.int64)
     samples[row, column] = np.arange(len(slots))
-    return Tiles(*(torch.from_numpy(array) for array in (np.repeat(distinct, rows), samples, row, column)))
+    in_order = samples.size == len(slots) and bool((order[1:] > order[:-1]).all())
+    return Tiles(*(torch.from_numpy(array) for array in (np.repeat(distinct, rows), samples, row, column)), in_order)
 
 
 class ModuleBank:
@@ -87,7 +98,8 @@ class ModuleBank:
         self._free: list[int] = []
         self._gathered_slots: IntArray = np.empty(0, np.int64)
         self._gathered = self._initial.new_empty((0, len(self._initial)))
-        self._evaluated: tuple[IntArray, Tiles, Tensor] | None = None  # of the last call, while still valid
+        # Of the last call, while still valid: slots, their tiles, and the parameters of each row by name.
+        self._evaluated: tuple[bytes, Tiles, dict[str, Tensor]] | None = None
 
     @property
     def fragment_ids(self) -> list[int]:
@@ -104,9 +116,7 @@ class ModuleBank:
 
     def missing(self, fragment_ids: IntArray) -> list[int]:
         """Return those of the fragments, int64[B], that are not loaded, each once."""
-        self._make_room_for(int(fragment_ids.max()))
-        absent = fragment_ids[self._slot_of[fragment_ids] < 0]
-        return np.unique(absent).tolist() if len(absent) else []
+        return sorted(fragment for fragment in set(fragment_ids.tolist()) if fragment not in self)
 
     def initial_state(self) -> ModuleState:
         """Return the state that every fragment starts from; its tensors are shared, not copied."""
@@ -173,11 +183,11 @@ class ModuleBank:
         """
         slots = self._slot_of[fragment_ids]
         # An agent mostly stays where it is: then there is nothing to sort and nothing to copy.
-        if self._evaluated is None or not np.array_equal(self._evaluated[0], slots):
-            self._evaluated = (slots, *self._gather(tile(slots)))
-        _, tiles, parameters = self._evaluated
-        outputs = self._per_row(self.module.evaluate, parameters, tiles, prepared)
-        return {name: rows[tiles.row, tiles.column] for name, rows in outputs.items()}
+        if self._evaluated is None or self._evaluated[0] != slots.tobytes():
+            tiles, parameters = self._gather(tile(slots))
+            self._evaluated = slots.tobytes(), tiles, self._named(parameters)
+        _, tiles, named = self._evaluated
+        return self._per_row(self.module.evaluate, named, tiles, prepared)
 
     def train(self, fragment_ids: IntArray, prepared: Prepared) -> Tensor:
         """Take one Adam step in each fragment named, on the mean loss of its samples, and return the losses,
@@ -193,7 +203,7 @@ class ModuleBank:
         parameters = _take(self._stack[0], torch.from_numpy(slots)).requires_grad_()
         one_row_each = len(tiles.slots) == len(slots)
         rows = parameters if one_row_each else parameters[tiles.slots]
-        losses = self._per_row(self._loss, rows, tiles, prepared)["loss"][tiles.row, tiles.column]
+        losses = self._per_row(self._loss, self._named(rows), tiles, prepared)["loss"]
         share = torch.from_numpy(1.0 / np.bincount(member))[torch.from_numpy(member)].to(losses)
         (gradients,) = torch.autograd.grad((losses * share).sum(), [parameters])
         self._adam(slots, gradients)
@@ -219,7 +229,14 @@ class ModuleBank:
             parameters[torch.from_numpy(stale)] = self._stack[0, torch.from_numpy(slots[stale])]
         order = torch.from_numpy(np.argsort(place))
         into = torch.from_numpy(place)
-        return Tiles(torch.from_numpy(slots), tiles.samples[order], into[tiles.row], tiles.column), parameters
+        moved = Tiles(
+            torch.from_numpy(slots),
+            tiles.samples[order],
+            into[tiles.row],
+            tiles.column,
+            tiles.in_order and bool((place[1:] > place[:-1]).all()),
+        )
+        return moved, parameters
 
     def _forget_gathered(self, slots: IntArray) -> None:
         """Note that the parameters in some slots have changed."""
@@ -232,18 +249,18 @@ class ModuleBank:
     def _per_row(
         self,
         function: Callable[[Predictor, Prepared], Prepared],
-        parameters: Tensor,
+        named: dict[str, Tensor],
         tiles: Tiles,
         prepared: Prepared,
     ) -> Prepared:
-        """Evaluate a function of predictor and samples for each row of tiles with its own parameters, [T, W, ...].
+        """Evaluate a function of predictor and samples for each sample with the parameters of its row, [B, ...].
 
-        :param parameters: float32[T, P]
+        :param named: parameters by name, float32[T, *shape]
         """
-        named = self._named(parameters)
-        rows = {name: tensor[tiles.samples] for name, tensor in prepared.items()}
+        rows = {name: tiles.arrange(tensor) for name, tensor in prepared.items()}
         if (stacked := self._stacked) is not None:
-            return function(lambda inputs: stacked(named, inputs), rows)
+            outputs = function(lambda inputs: stacked(named, inputs), rows)
+            return {name: tiles.restore(tensor) for name, tensor in outputs.items()}
 
         def one_row(parameters: dict[str, Tensor], prepared: Prepared) -> Prepared:
             def predictor(*inputs: Any) -> Any:
@@ -252,10 +269,9 @@ class ModuleBank:
             return function(predictor, prepared)
 
         if len(tiles.slots) == 1:  # one module needs no batching over modules: about three times less overhead
-            only = {name: tensor[0] for name, tensor in named.items()}
-            outputs = one_row(only, {name: tensor[0] for name, tensor in rows.items()})
-            return {name: tensor[None] for name, tensor in outputs.items()}
-        return vmap(one_row, randomness="different")(named, rows)
+            return one_row({name: tensor[0] for name, tensor in named.items()}, prepared)
+        outputs = vmap(one_row, randomness="different")(named, rows)
+        return {name: tiles.restore(tensor) for name, tensor in outputs.items()}
 
     @torch.no_grad()
     def _adam(self, slots: IntArray, gradients: Tensor) -> None:

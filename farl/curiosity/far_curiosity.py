@@ -11,11 +11,11 @@ from farl.curiosity.bank import ModuleBank, ModuleState
 from farl.curiosity.forgetting import ForgettingMeter
 from farl.curiosity.module import CuriosityModule, Prepared, Transitions
 from farl.curiosity.normalisation import RewardNorm
+from farl.curiosity.pending import PendingSamples, Samples, fills_minibatches, minibatches, select
 from farl.curiosity.replay import Reservoir
 from farl.fragmentation import Events, FragmentationAndRecall
 from farl.fragmentation.criteria import Criterion
 from farl.fragmentation.recall import Recall, Where
-from farl.fragmentation.statistics import rank_in_fragment
 from farl.memory import LongTermMemory
 
 
@@ -30,25 +30,6 @@ class CuriosityStep(NamedTuple):
     surprisal: npt.NDArray[np.float64]
     intrinsic_reward: npt.NDArray[np.float64]
     events: Events
-
-
-class _Pending(NamedTuple):
-    """Samples that wait to be trained on.
-
-    :ivar transitions: B of them
-    :ivar fragment_ids: int64[B], where they belong, as far as is known
-    :ivar envs: int64[B], the environments they come from
-    :ivar times: int64[B], value of ``samples_seen`` after the step
-    """
-
-    transitions: Transitions
-    fragment_ids: npt.NDArray[np.int64]
-    envs: npt.NDArray[np.int64]
-    times: npt.NDArray[np.int64]
-
-    def select(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> "_Pending":
-        picked = torch.from_numpy(rows)
-        return _Pending(self.transitions.select(picked), self.fragment_ids[rows], self.envs[rows], self.times[rows])
 
 
 class FARCuriosity:
@@ -129,7 +110,7 @@ class FARCuriosity:
         self.forgetting = ForgettingMeter(seed=seed)
         """What is forgotten, as far as the module has features."""
         self._generator = torch.Generator().manual_seed(seed)
-        self._pending: list[_Pending] = []
+        self._pending = PendingSamples()
         self._last_update = 0  # value of samples_seen
         memory.on_evict.append(self._forget)
         confirm = self._predicts_better if confirm_recall else None
@@ -191,7 +172,8 @@ class FARCuriosity:
         moved = np.flatnonzero(events.active != events.previous)
         if len(moved):
             for env in moved[excursion[moved] > 0]:
-                self._reroute(int(env), int(events.active[env]), int(excursion[env]))
+                since = self.samples_seen - (int(excursion[env]) + 1) * len(active)
+                self._pending.reroute(int(env), int(events.active[env]), since)
             # Where a recall was just confirmed, its module's outputs are already known.
             other = moved[self._confirmed[moved] != events.active[moved]]
             if len(other):
@@ -205,7 +187,7 @@ class FARCuriosity:
         reward = self.reward_norm(self._bonus(outputs, prepared, starts), events.active)
         if keys is not None:
             self.forgetting.observe(keys, surprisal, reward)
-        self._remember(transitions, events.active)
+        self._remember(prepared, events.active)
         self.last = CuriosityStep(surprisal, reward, events)
         return self.last
 
@@ -216,29 +198,24 @@ class FARCuriosity:
         minibatch waits for the next update. So the work grows with the samples, not with the fragments they fall on.
         """
         losses = []
-        if self._pending:
-            pending = _Pending(
-                Transitions(
-                    *(torch.cat(field) for field in zip(*(each.transitions for each in self._pending), strict=True))
-                ),
-                *(np.concatenate([each[part] for each in self._pending]) for part in (1, 2, 3)),
-            )
-            samples, ids = pending.transitions, pending.fragment_ids
+        samples = self._pending.take()
+        if samples is not None:
+            ids = samples.fragment_ids
             held = np.isin(ids, self.memory.ids)  # a fragment may have been evicted since
-            trusted = np.flatnonzero(held & ~self._suspicious(pending))
-            rows = trusted[_fills_minibatches(ids[trusted], self.batch_size)]
+            trusted = np.flatnonzero(held & ~self._suspicious(samples))
+            rows = trusted[fills_minibatches(ids[trusted], self.batch_size)]
             for _ in range(self.epochs if len(rows) else 0):
                 shuffled = rows[torch.randperm(len(rows), generator=self._generator).numpy()]
-                for chosen in _minibatches(shuffled, ids[shuffled], self.batch_size):
-                    batch, fragment_ids = self._joined(samples.select(torch.from_numpy(chosen)), ids[chosen])
+                for chosen in minibatches(shuffled, ids[shuffled], self.batch_size):
+                    prepared, fragment_ids = self._joined(select(samples.prepared, chosen), ids[chosen])
                     self._ensure_loaded(fragment_ids)
-                    prepared = self.module.prepare(batch)
                     losses.append(self.bank.train(fragment_ids, prepared)[: len(chosen)].mean())
                     self.module.learn_shared(prepared)
             if self.replay is not None and len(rows):
-                self.replay.add(samples.select(torch.from_numpy(rows)), ids[rows])
+                self.replay.add(select(samples.prepared, rows), ids[rows])
             held[rows] = False
-            self._pending = [pending.select(held)] if held.any() else []
+            if held.any():
+                self._pending.add(samples.select(held))
         self.samples_since_update, self._last_update = 0, self.samples_seen
         self._store_unused()
         return float(torch.stack(losses).mean()) if losses else None
@@ -282,7 +259,7 @@ class FARCuriosity:
             "samples_seen": self.samples_seen,
             "samples_since_update": self.samples_since_update,
             "generator": self._generator.get_state(),
-            "pending": [[list(each[0]), *(torch.from_numpy(part) for part in each[1:])] for each in self._pending],
+            "pending": self._pending.state_dict(),
             "last_update": self._last_update,
             "forgetting": self.forgetting.state_dict(),
             "replay": None if self.replay is None else self.replay.state_dict(),
@@ -303,11 +280,8 @@ class FARCuriosity:
         self.samples_seen = int(state["samples_seen"])
         self.samples_since_update = int(state["samples_since_update"])
         self._generator.set_state(state["generator"].cpu())
-        self._pending = [
-            _Pending(Transitions(*batch), *(part.cpu().numpy() for part in parts)) for batch, *parts in state["pending"]
-        ]
-        n_envs = len(self.controller.active)  # maybe another number than was saved
-        self._pending = [each._replace(envs=each.envs % n_envs) for each in self._pending]
+        # Maybe another number of environments than was saved.
+        self._pending.load_state_dict(state["pending"], len(self.controller.active))
         self._last_update = int(state["last_update"])
         self.forgetting.load_state_dict(state["forgetting"])
         if self.replay is not None and state["replay"] is not None:
@@ -358,59 +332,38 @@ class FARCuriosity:
             self.memory[fragment_id] = self.bank.unload(fragment_id)
 
     def _joined(
-        self, batch: Transitions, fragment_ids: npt.NDArray[np.int64]
-    ) -> tuple[Transitions, npt.NDArray[np.int64]]:
+        self, prepared: Prepared, fragment_ids: npt.NDArray[np.int64]
+    ) -> tuple[Prepared, npt.NDArray[np.int64]]:
         """Join a minibatch by replayed samples, if there are any."""
         replayed = None if self.replay is None else self.replay.draw(fragment_ids)
         if replayed is None:
-            return batch, fragment_ids
-        both = Transitions(*(torch.cat(fields) for fields in zip(batch, replayed[0], strict=True)))
+            return prepared, fragment_ids
+        both = {name: torch.cat([tensor, replayed[0][name]]) for name, tensor in prepared.items()}
         return both, np.concatenate([fragment_ids, replayed[1]])
 
-    def _remember(self, transitions: Transitions, fragment_ids: npt.NDArray[np.int64]) -> None:
+    def _remember(self, prepared: Prepared, fragment_ids: npt.NDArray[np.int64]) -> None:
         """Keep a random ``train_fraction`` of the samples for the next update."""
         n_envs = len(fragment_ids)
-        sample = _Pending(transitions, fragment_ids.copy(), np.arange(n_envs), np.full(n_envs, self.samples_seen))
+        samples = Samples(prepared, fragment_ids.copy(), np.arange(n_envs), np.full(n_envs, self.samples_seen))
         if self.train_fraction < 1.0:
-            sample = sample.select((torch.rand(n_envs, generator=self._generator) < self.train_fraction).numpy())
-        self._pending.append(sample)
+            samples = samples.select((torch.rand(n_envs, generator=self._generator) < self.train_fraction).numpy())
+        self._pending.add(samples)
 
     def _excursion(self) -> npt.NDArray[np.int64]:
         """Return for how many steps what each environment saw has been under suspicion, int64[E]."""
-        n_envs = len(self.controller.active)
         criterion = self.controller.criterion
-        found = np.zeros(0, np.int64) if criterion is None or criterion.excursion is None else criterion.excursion
-        return np.pad(found, (0, max(0, n_envs - len(found))))[:n_envs]
+        excursion = np.zeros(len(self.controller.active), np.int64)
+        if criterion is not None and criterion.excursion is not None:
+            found = criterion.excursion[: len(excursion)]
+            excursion[: len(found)] = found
+        return excursion
 
-    def _suspicious(self, pending: _Pending) -> npt.NDArray[np.bool_]:
+    def _suspicious(self, samples: Samples) -> npt.NDArray[np.bool_]:
         """Mark the samples of excursions that still go on, bool[B]; none has to wait for more than one update."""
         excursion = self._excursion()
         begin = self.samples_seen - excursion * len(excursion)
-        return (pending.times > begin[pending.envs]) & (pending.times > self._last_update)
-
-    def _reroute(self, env: int, fragment_id: int, steps: int) -> None:
-        """Let the samples of an environment's last steps before this one belong to a fragment."""
-        since = self.samples_seen - (steps + 1) * len(self.controller.active)
-        for each in reversed(self._pending):
-            if len(each.times) and each.times.max() <= since:
-                break
-            each.fragment_ids[(each.envs == env) & (each.times > since)] = fragment_id
+        return (samples.times > begin[samples.envs]) & (samples.times > self._last_update)
 
 
 def _to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.float64]:
     return tensor.cpu().numpy().astype(np.float64)
-
-
-def _fills_minibatches(fragment_ids: npt.NDArray[np.int64], batch_size: int) -> npt.NDArray[np.bool_]:
-    """Mark the oldest samples of each fragment, as many as make full minibatches: int64[N] -> bool[N]."""
-    _, fragment, count = np.unique(fragment_ids, return_inverse=True, return_counts=True)
-    return rank_in_fragment(fragment_ids) < (count - count % batch_size)[fragment]
-
-
-def _minibatches(
-    rows: npt.NDArray[np.int64], fragment_ids: npt.NDArray[np.int64], batch_size: int
-) -> list[npt.NDArray[np.int64]]:
-    """Split rows into rounds of ``batch_size`` from each fragment that has as many left: a list of int64[b]."""
-    round_of = rank_in_fragment(fragment_ids) // batch_size
-    order = np.argsort(round_of, kind="stable")
-    return np.split(rows[order], np.flatnonzero(np.diff(round_of[order])) + 1)

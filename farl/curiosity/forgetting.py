@@ -12,10 +12,11 @@ AWAY = 100
 """Steps after which coming back counts as a return, not as lingering."""
 _DECADES = 5  # of the time since the last visit: 1, 10, 100, 1 000, 10 000 steps and more
 _BITS = 60
+_AT_ONCE = 64  # steps that are looked up together: one at a time, it would cost as much as the curiosity itself
 
 
 class ForgettingMeter:
-    """Compares the error at a place with that of the last visit there, in bounded memory and a fixed time a step.
+    """Compares the error at a place with that of the last visit there, in bounded memory and time.
 
     A place is what has the same signs in random projections of its recall key (Charikar, 2002): the same observation,
     or in continuous worlds one that is all but the same. Each is kept with the time and the error of its last visit in
@@ -29,11 +30,12 @@ class ForgettingMeter:
     def __init__(self, capacity: int = 2**15, seed: int = 0) -> None:
         self.capacity = capacity
         self._seed = seed
-        self._projections: npt.NDArray[np.float32] | None = None
+        self._projections: torch.Tensor | None = None
         self._places = np.full(capacity, -1, np.int64)
         self._visited = np.zeros(capacity, np.int64)
         self._errors = np.zeros(capacity)
         self._time = 0
+        self._waiting: list[tuple[npt.NDArray[np.float32], FloatArray, FloatArray]] = []  # steps not looked up yet
         self._clear()
 
     def observe(self, keys: npt.NDArray[np.float32], errors: FloatArray, rewards: FloatArray) -> None:
@@ -43,25 +45,9 @@ class ForgettingMeter:
         :param errors: float64[E], raw prediction errors
         :param rewards: float64[E], the intrinsic rewards they gave
         """
-        if self._projections is None:
-            rng = np.random.default_rng(self._seed)
-            self._projections = rng.standard_normal((keys.shape[1], _BITS)).astype(np.float32)
-        places = (keys @ self._projections > 0) @ (1 << np.arange(_BITS))
-        rows = places % np.int64(self.capacity - 1)
-        known = self._places[rows] == places
-        age = self._time - self._visited[rows]
-        self._time += 1
-
-        fresh = self._places[rows] < 0
-        self._first += (errors[fresh].sum(), fresh.sum())
-        decade = np.minimum(np.log10(np.maximum(age[known], 1)).astype(np.int64), _DECADES - 1)
-        np.add.at(self._by_age, decade, np.stack([errors[known], np.ones(len(decade))], axis=1))
-        back = known & (age >= AWAY)
-        positive = back & (errors > 0.0) & (self._errors[rows] > 0.0)
-        ratio = np.log(errors[positive] / self._errors[rows][positive])
-        self._ratio += (ratio.sum(), len(ratio))
-        self._revisits += (errors[back].sum(), rewards[back].sum(), back.sum())
-        self._places[rows], self._visited[rows], self._errors[rows] = places, self._time - 1, errors
+        self._waiting.append((keys, errors, rewards))
+        if len(self._waiting) == _AT_ONCE:
+            self._look_up()
 
     def summary(self) -> dict[str, float]:
         """Return what was measured since the last call; what there was no occasion to measure is left out.
@@ -74,6 +60,7 @@ class ForgettingMeter:
         - ``error_after_1``, ``_10``, ... ``_10000``: mean raw error where the last visit lies at least so many steps
           back, and less than ten times as many (but for the last)
         """
+        self._look_up()
         found: dict[str, float] = {}
         error, reward, returns = self._revisits
         if self._ratio[1]:
@@ -99,7 +86,8 @@ class ForgettingMeter:
         }
         sums = {"first": self._first, "ratio": self._ratio, "revisits": self._revisits, "by_age": self._by_age}
         arrays = {name: torch.from_numpy(array.copy()) for name, array in (table | sums).items()}
-        return arrays | {"time": self._time, "seed": self._seed}
+        waiting = [[torch.from_numpy(array) for array in step] for step in self._waiting]
+        return arrays | {"time": self._time, "seed": self._seed, "waiting": waiting}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
@@ -110,6 +98,50 @@ class ForgettingMeter:
         self._first, self._ratio = arrays["first"], arrays["ratio"]
         self._revisits, self._by_age = arrays["revisits"], arrays["by_age"]
         self._time, self._seed, self._projections = int(state["time"]), int(state["seed"]), None
+        self._waiting = [tuple(array.cpu().numpy() for array in step) for step in state["waiting"]]  # type: ignore[misc]
+
+    def _look_up(self) -> None:
+        """Compare all that waits with what was there before, step by step, in one go."""
+        if not self._waiting:
+            return
+        keys, errors, rewards = (np.concatenate(arrays) for arrays in zip(*self._waiting, strict=True))
+        step = np.repeat(np.arange(len(self._waiting)), [len(seen) for seen, _, _ in self._waiting])
+        places = self._hash(keys)
+        rows = places % np.int64(self.capacity - 1)
+        # The last visit to a row in an earlier step: the one before the first of this step in the order of row and
+        # step; else what the table holds.
+        stamp = rows * len(self._waiting) + step
+        order = np.argsort(stamp, kind="stable")
+        before = order[np.searchsorted(stamp[order], stamp) - 1]
+        recent = (rows[before] == rows) & (step[before] < step)
+        place = np.where(recent, places[before], self._places[rows])
+        error = np.where(recent, errors[before], self._errors[rows])
+        visited = np.where(recent, self._time + step[before], self._visited[rows])
+        known, fresh, age = place == places, place < 0, self._time + step - visited
+
+        self._first += (errors[fresh].sum(), fresh.sum())
+        decade = np.minimum(np.log10(np.maximum(age[known], 1)).astype(np.int64), _DECADES - 1)
+        np.add.at(self._by_age, decade, np.stack([errors[known], np.ones(len(decade))], axis=1))
+        back = known & (age >= AWAY)
+        positive = back & (errors > 0.0) & (error > 0.0)
+        ratio = np.log(errors[positive] / error[positive])
+        self._ratio += (ratio.sum(), len(ratio))
+        self._revisits += (errors[back].sum(), rewards[back].sum(), back.sum())
+        # Of several visits to a row the last one stays.
+        self._places[rows], self._visited[rows], self._errors[rows] = places, self._time + step, errors
+        self._time += len(self._waiting)
+        self._waiting = []
+
+    def _hash(self, keys: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Number the places that N keys stand for, int64[N]."""
+        if self._projections is None:
+            rng = np.random.default_rng(self._seed)
+            drawn = rng.standard_normal((keys.shape[1], _BITS)).astype(np.float32)
+            self._projections = torch.from_numpy(drawn)
+        # torch's product, not numpy's: it keeps to torch.set_num_threads.
+        signs = (torch.from_numpy(keys) @ self._projections > 0).numpy()
+        numbers: npt.NDArray[np.int64] = np.packbits(signs, axis=1, bitorder="little").view("<i8")[:, 0]
+        return numbers
 
     def _clear(self) -> None:
         self._first, self._ratio = np.zeros(2), np.zeros(2)  # sum and number

@@ -42,10 +42,6 @@ class Transitions(NamedTuple):
     actions: Tensor
     next_observations: Tensor
 
-    def select(self, rows: Tensor) -> "Transitions":
-        """Return some of the samples, by index (int64[b]) or mask (bool[B])."""
-        return Transitions(self.observations[rows], self.actions[rows], self.next_observations[rows])
-
 
 class CuriosityModule(nn.Module, ABC):
     """A source of prediction error and of an intrinsic reward, split so that many fragments can share all that need
@@ -74,8 +70,9 @@ class CuriosityModule(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, transitions: Transitions) -> Prepared:
-        """Compute the shared part for B samples.
+        """Compute the shared part for B samples, once: they are trained on as they were prepared when they were seen.
 
+        It must not depend on what ``learn_shared`` trains.
         The entry ``features``, float32[B, d], serves as recall key; modules that cannot be fragmented may leave it out.
         """
 

@@ -1,4 +1,4 @@
-"""A reservoir of transitions, for training curiosity modules on what was seen long ago too."""
+"""A reservoir of samples, for training curiosity modules on what was seen long ago too."""
 
 from typing import Any
 
@@ -6,15 +6,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from farl.curiosity.module import Transitions
+from farl.curiosity.module import Prepared
+from farl.curiosity.pending import select
 
 IntArray = npt.NDArray[np.int64]
 
 
 class Reservoir:
-    """A uniform sample of all transitions so far, in bounded memory (Vitter, 1985, algorithm R, a batch at a time).
+    """A uniform choice of all samples so far, in bounded memory (Vitter, 1985, algorithm R, a batch at a time).
 
-    :param capacity: transitions kept
+    :param capacity: samples kept
     :param seed: of the choices
     :raises ValueError: if the capacity is below 1
     """
@@ -24,18 +25,18 @@ class Reservoir:
             raise ValueError(f"a reservoir needs a capacity of at least 1; got {capacity}")
         self.capacity = capacity
         self.seen = 0
-        """Number of transitions offered so far."""
+        """Number of samples offered so far."""
         self._rng = torch.Generator().manual_seed(seed)
-        self._kept: Transitions | None = None
+        self._kept: Prepared | None = None
         self._fragment_ids: IntArray = np.empty(capacity, np.int64)
 
     def __len__(self) -> int:
         return min(self.seen, self.capacity)
 
-    def add(self, transitions: Transitions, fragment_ids: IntArray) -> None:
-        """Offer B transitions with the fragments that they belong to, int64[B]."""
+    def add(self, prepared: Prepared, fragment_ids: IntArray) -> None:
+        """Offer B samples, as modules prepare them, with the fragments that they belong to, int64[B]."""
         number = np.arange(self.seen, self.seen + len(fragment_ids))
-        # The n-th transition takes a random one of n + 1 places, or its own while there is room.
+        # The n-th sample takes a random one of n + 1 places, or its own while there is room.
         drawn = torch.rand(len(number), generator=self._rng, dtype=torch.float64).numpy() * (number + 1)
         place = np.where(number < self.capacity, number, drawn.astype(np.int64))
         # Of those that take the same place, the last one stays.
@@ -44,14 +45,14 @@ class Reservoir:
         new = newest_first[first]
         at, rows = torch.from_numpy(place), torch.from_numpy(new)
         if self._kept is None:
-            self._kept = Transitions(*(field.new_zeros((self.capacity, *field.shape[1:])) for field in transitions))
-        for kept, field in zip(self._kept, transitions, strict=True):
-            kept[at] = field[rows]
+            self._kept = self._with_room({name: tensor[:0] for name, tensor in prepared.items()})
+        for name, kept in self._kept.items():
+            kept[at] = prepared[name][rows]
         self._fragment_ids[place] = fragment_ids[new]
         self.seen += len(number)
 
-    def draw(self, fragment_ids: IntArray) -> tuple[Transitions, IntArray] | None:
-        """Return as many kept transitions as ids are given, from the fragments named, with their fragments.
+    def draw(self, fragment_ids: IntArray) -> tuple[Prepared, IntArray] | None:
+        """Return as many kept samples as ids are given, from the fragments named, with their fragments.
 
         :param fragment_ids: int64[B]
         :return: drawn with replacement; None if nothing is kept of these fragments
@@ -61,14 +62,14 @@ class Reservoir:
             return None
         drawn = torch.randint(len(candidates), (len(fragment_ids),), generator=self._rng).numpy()
         rows = candidates[drawn]
-        return self._kept.select(torch.from_numpy(rows)), self._fragment_ids[rows]
+        return select(self._kept, rows), self._fragment_ids[rows]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept and the random state."""
         return {
             "seen": self.seen,
             "generator": self._rng.get_state(),
-            "kept": None if self._kept is None else [field[: len(self)].clone() for field in self._kept],
+            "kept": {name: kept[: len(self)].clone() for name, kept in (self._kept or {}).items()},
             "fragment_ids": torch.from_numpy(self._fragment_ids[: len(self)].copy()),
         }
 
@@ -81,10 +82,12 @@ class Reservoir:
             raise ValueError("the saved reservoir has another capacity: load it with the settings it was saved with")
         self.seen = int(state["seen"])
         self._rng.set_state(state["generator"].cpu())
-        self._kept = None
-        if state["kept"] is not None:
-            padded = [field.new_zeros((self.capacity, *field.shape[1:])) for field in state["kept"]]
-            for whole, field in zip(padded, state["kept"], strict=True):
-                whole[: len(field)] = field
-            self._kept = Transitions(*padded)
+        self._kept = self._with_room(state["kept"]) if state["kept"] else None
         self._fragment_ids[: len(self)] = state["fragment_ids"].cpu().numpy()
+
+    def _with_room(self, held: Prepared) -> Prepared:
+        """Copy samples into tensors that have room for as many as are ever kept."""
+        whole = {name: tensor.new_zeros((self.capacity, *tensor.shape[1:])) for name, tensor in held.items()}
+        for name, tensor in held.items():
+            whole[name][: len(tensor)] = tensor
+        return whole

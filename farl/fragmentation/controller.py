@@ -129,11 +129,12 @@ class FragmentationAndRecall(Generic[Payload]):
             recalled[recalled] = self.confirm(np.flatnonzero(recalled), target[recalled])
         fragmented = np.zeros(self.n_envs, bool)
         if self.criterion is not None:
-            stays = ~recalled
-            fragmented[stays] = self.criterion.update(surprisal[stays], previous[stays], np.flatnonzero(stays))
-        self.active[recalled] = target[recalled]
-        for env in np.flatnonzero(recalled & same_episode):
-            self._connect_recalled(env, previous, where)
+            stays = np.flatnonzero(~recalled)
+            fragmented[stays] = self.criterion.update(surprisal[stays], previous[stays], stays)
+        if recalled.any():
+            self.active[recalled] = target[recalled]
+            for env in np.flatnonzero(recalled & same_episode):
+                self._connect_recalled(env, previous, where)
 
         # Fractures are rare, and each one makes an object: a loop over them, not over environments.
         for env in np.flatnonzero(fragmented):
@@ -154,7 +155,7 @@ class FragmentationAndRecall(Generic[Payload]):
 
         self._step += 1
         self.recall.advance(keys, where)
-        self.memory.touch(np.unique(self.active).tolist())
+        self.memory.touch(set(self.active.tolist()))
         self.fractures += int(fragmented.sum())
         self.recalls += int(recalled.sum())
         return Events(self.active.copy(), previous, fragmented, recalled)

@@ -1,5 +1,6 @@
 """Running statistics of surprisal, one row per fragment, updated for many environments at once."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,38 @@ def rank_in_fragment(fragment_ids: IntArray) -> IntArray:
     rank = np.empty_like(fragment_ids)
     rank[order] = np.arange(len(ids)) - np.searchsorted(ids, ids)
     return rank
+
+
+class _Groups(NamedTuple):
+    """Environments by fragment.
+
+    :ivar order: int64[E], sorts the environments by fragment, those of one in the order of the batch
+    :ivar fragment_ids: int64[F], the fragments, ascending
+    :ivar first: int64[F], where each begins in that order
+    :ivar size: int64[F], environments in each
+    :ivar group: int64[E], number of the fragment at each place of that order
+    :ivar newer: int64[E], environments of the same fragment that come later in that order
+    """
+
+    order: IntArray
+    fragment_ids: IntArray
+    first: IntArray
+    size: IntArray
+    group: IntArray
+    newer: IntArray
+
+
+@lru_cache(maxsize=16)  # environments mostly stay where they are, and several statistics ask about the same ones
+def _grouped(fragment_ids: bytes) -> _Groups:
+    """Group environments by fragment.
+
+    :param fragment_ids: int64[E], as bytes
+    """
+    given = np.frombuffer(fragment_ids, np.int64)
+    order = np.argsort(given, kind="stable")
+    distinct, first, size = np.unique(given[order], return_index=True, return_counts=True)
+    newer = np.repeat(first + size, size) - 1 - np.arange(len(given))
+    return _Groups(order, distinct, first, size, np.repeat(np.arange(len(distinct)), size), newer)
 
 
 class SurprisalStatistics:
@@ -98,26 +131,21 @@ class SurprisalStatistics:
             raise ValueError(
                 "surprisal must be finite; got NaN or infinity. Check the observations and the learning rate"
             )
-        order = np.argsort(fragment_ids, kind="stable")
-        ids, samples = fragment_ids[order], samples[order]
-        starts = np.ones(len(ids) + 1, bool)
-        np.not_equal(ids[1:], ids[:-1], out=starts[1:-1])
-        bounds = np.flatnonzero(starts)
-        first, size = bounds[:-1], bounds[1:] - bounds[:-1]
-        rows = self._rows(ids[first])
+        groups = _grouped(np.asarray(fragment_ids, np.int64).tobytes())
+        first, samples = groups.first, samples[groups.order]
+        rows = self._rows(groups.fragment_ids)
         if self.alpha is None:
-            weight, old_weight, total = self._lifetime_weights(rows, size)
+            weight, old_weight, total = self._lifetime_weights(rows, groups)
         else:
-            weight, old_weight, total = self._moving_weights(rows, size, self.alpha)
-        group = np.repeat(np.arange(len(first)), size)
+            weight, old_weight, total = self._moving_weights(rows, groups, self.alpha)
         # Merge (old mean, old spread) with the weighted new samples: Chan et al. (1979), pairwise update.
         old_mean = self._mean[rows]
         mean = (old_weight * old_mean + np.add.reduceat(weight * samples, first)) / total
-        spread = np.add.reduceat(weight * (samples - mean[group]) ** 2, first) + old_weight * (old_mean - mean) ** 2
+        spread = np.add.reduceat(weight * (samples - mean[groups.group]) ** 2, first) + old_weight * (old_mean - mean) ** 2
         keep = 1.0 if self.alpha is None else old_weight
         self._spread[rows] = keep * self._spread[rows] + spread
         self._mean[rows] = mean
-        self._count[rows] += 1 if self.per_step else size
+        self._count[rows] += 1 if self.per_step else groups.size
 
     def forget(self, fragment_ids: IntArray) -> None:
         """Drop the statistics of the given fragments; unknown ids are ignored."""
@@ -149,26 +177,23 @@ class SurprisalStatistics:
         self._mean = state["mean"].cpu().numpy().copy()
         self._spread = state["spread"].cpu().numpy().copy()
 
-    def _lifetime_weights(self, rows: IntArray, size: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _lifetime_weights(self, rows: IntArray, groups: _Groups) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Weights of the new samples, of the old ones, and their sum: every sample counts the same."""
         count = self._count[rows].astype(np.float64)
-        return np.ones(int(size.sum())), count, count + size
+        return np.ones(len(groups.order)), count, count + groups.size
 
     def _moving_weights(
-        self, rows: IntArray, size: IntArray, alpha: float
+        self, rows: IntArray, groups: _Groups, alpha: float
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Weights of the new samples, of the old ones, and their sum (1): geometric in age."""
         fresh = self._count[rows] == 0
         if self.per_step:
             old_weight = np.where(fresh, 0.0, 1.0 - alpha)
-            return np.repeat((1.0 - old_weight) / size, size), old_weight, np.ones(len(rows))
-        start = np.cumsum(size) - size
-        rank = np.arange(int(size.sum())) - np.repeat(start, size)
-        age = np.repeat(size, size) - 1 - rank
-        weight = alpha * (1.0 - alpha) ** age
+            return ((1.0 - old_weight) / groups.size)[groups.group], old_weight, np.ones(len(rows))
+        weight = alpha * (1.0 - alpha) ** groups.newer
         # The first sample of a fragment is its mean: there is nothing older for it to be weighed against.
-        weight[start[fresh]] /= alpha
-        old_weight = np.where(fresh, 0.0, (1.0 - alpha) ** size)
+        weight[groups.first[fresh]] /= alpha
+        old_weight = np.where(fresh, 0.0, (1.0 - alpha) ** groups.size)
         return weight, old_weight, np.ones(len(rows))
 
     def _rows(self, fragment_ids: IntArray) -> IntArray:

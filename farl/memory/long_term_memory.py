@@ -16,6 +16,8 @@ Payload = TypeVar("Payload")
 IntArray = npt.NDArray[np.int64]
 KeyArray = npt.NDArray[np.float32]
 
+_TINY = float(np.finfo(np.float32).tiny)
+
 
 class Match(NamedTuple):
     """The best stored key for each query.
@@ -162,11 +164,11 @@ class LongTermMemory(Generic[Payload]):
         if self._n_keys == 0:
             return Match(np.full(len(queries), -1, np.int64), np.full(len(queries), -np.inf, np.float32))
         self._check_width(queries)
-        norm = np.linalg.norm(queries, axis=1, keepdims=True)
-        queries = queries / np.maximum(norm, np.finfo(np.float32).tiny)
         # torch's product, not numpy's: it keeps to torch.set_num_threads; numpy's BLAS would contend for all cores.
-        similarity, best = (torch.from_numpy(queries) @ torch.from_numpy(self.keys).T).max(dim=1)
-        return Match(self.key_owners[best.numpy()], similarity.clamp(-1.0, 1.0).numpy())
+        asked = torch.from_numpy(queries)
+        product, best = (asked @ torch.from_numpy(self.keys).T).max(dim=1)
+        similarity = product / asked.norm(dim=1).clamp_(min=_TINY)
+        return Match(self.key_owners[best.numpy()], similarity.clamp_(-1.0, 1.0).numpy())
 
     def connect(self, a: int, b: int, where: Mapping[str, Any]) -> None:
         """Join two fragments by an edge.

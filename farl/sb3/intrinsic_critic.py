@@ -47,7 +47,7 @@ class IntrinsicCritic:
             extractor = policy.features_extractor_class(policy.observation_space, **policy.features_extractor_kwargs)
             layers = create_mlp(extractor.features_dim, 1, list(hidden), nn.Tanh)
             self.network = nn.Sequential(extractor, *layers).to(policy.device)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate, fused=True)
         self._generator = torch.Generator().manual_seed(seed)
 
     def predict(self, observations: Any) -> Tensor:
@@ -68,9 +68,9 @@ class IntrinsicCritic:
         :return: advantages and returns, float32[T, E]
         """
         steps, n_envs = rewards.shape
-        last_values = self.predict(_to_tensor(last_observations, self.network)).cpu().numpy()
+        last_values = self._evaluate(last_observations)
         values = np.concatenate(
-            [self._predict_in_chunks(_flat(buffer.observations)).reshape(steps, n_envs), last_values[None]]
+            [self._evaluate(_flat(buffer.observations)).reshape(steps, n_envs), last_values[None]]
         )
         goes_on = np.ones((steps, n_envs), np.float32)
         if self.episodic:
@@ -90,20 +90,20 @@ class IntrinsicCritic:
         :param buffer_observations: [T, E, ...], or a dict of such
         :param returns: float32[T, E]
         """
-        observations = _flat(buffer_observations)
-        targets = torch.as_tensor(returns.reshape(-1), device=next(self.network.parameters()).device)
-        losses: list[float] = []
+        observations = _tensors(_flat(buffer_observations))
+        targets = torch.from_numpy(returns.reshape(-1))
+        losses: list[Tensor] = []
         for _ in range(epochs):
             losses.clear()
             for rows in torch.split(torch.randperm(len(targets), generator=self._generator), batch_size):
-                values = self.predict(_to_tensor(_rows(observations, rows.numpy()), self.network))
-                loss = nn.functional.mse_loss(values, targets[rows])
+                values = self.predict(self._pick(observations, rows))
+                loss = nn.functional.mse_loss(values, self._pick(targets, rows))
                 self.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
+                nn.utils.clip_grad_norm_(self.network.parameters(), 0.5, foreach=True)
                 self.optimizer.step()
-                losses.append(float(loss.detach()))
-        return float(np.mean(losses))
+                losses.append(loss.detach())
+        return float(torch.stack(losses).mean())
 
     def state_dict(self) -> dict[str, Any]:
         """Return network, optimiser and random state."""
@@ -119,12 +119,18 @@ class IntrinsicCritic:
         self.optimizer.load_state_dict(state["optimizer"])
         self._generator.set_state(state["generator"].cpu())
 
-    def _predict_in_chunks(self, observations: Any, size: int = 1024) -> Array:
-        """Evaluate many observations without holding all activations at once, float32[N]."""
-        count = len(next(iter(observations.values()))) if isinstance(observations, dict) else len(observations)
-        chunks = np.split(np.arange(count), range(size, count, size))
-        values = [self.predict(_to_tensor(_rows(observations, rows), self.network)) for rows in chunks]
+    def _evaluate(self, observations: Any, size: int = 1024) -> Array:
+        """Return the values of N observations, float32[N], without holding all activations at once."""
+        tensors = _tensors(observations)
+        count = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
+        values = [self.predict(self._pick(tensors, rows)) for rows in torch.arange(count).split(size)]
         return torch.cat(values).cpu().numpy()
+
+    def _pick(self, tensors: Any, rows: Tensor) -> Any:
+        """Return some rows, on the network's device."""
+        if isinstance(tensors, dict):
+            return {name: self._pick(part, rows) for name, part in tensors.items()}
+        return tensors.index_select(0, rows).to(next(self.network.parameters()).device)
 
 
 def _flat(observations: Any) -> Any:
@@ -134,13 +140,7 @@ def _flat(observations: Any) -> Any:
     return observations.reshape(-1, *observations.shape[2:])
 
 
-def _rows(observations: Any, rows: Array) -> Any:
+def _tensors(observations: Any) -> Any:
     if isinstance(observations, dict):
-        return {name: part[rows] for name, part in observations.items()}
-    return observations[rows]
-
-
-def _to_tensor(observations: Any, network: nn.Module) -> Any:
-    if isinstance(observations, dict):
-        return {name: _to_tensor(part, network) for name, part in observations.items()}
-    return torch.as_tensor(observations, device=next(network.parameters()).device)
+        return {name: torch.as_tensor(part) for name, part in observations.items()}
+    return torch.as_tensor(observations)

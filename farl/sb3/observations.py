@@ -50,6 +50,8 @@ class ObservationAdapter:
             assert isinstance(observations, np.ndarray)
             images = torch.as_tensor(observations, device=device)
             return images.movedim(-1, 1).contiguous() if self._channels_last else images
+        if isinstance(self.space, spaces.Box):
+            return torch.tensor(observations, dtype=torch.float32, device=device).flatten(1)
         if isinstance(observations, dict):
             tensors: Any = {name: torch.as_tensor(part, device=device) for name, part in observations.items()}
         else:

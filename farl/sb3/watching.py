@@ -1,7 +1,7 @@
 """Shows a curiosity what happens in a vector environment: the one mechanism behind ``FAR(Algorithm)`` and
 ``FARVecEnv``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ class Watcher:
                 following = latest.clone()
                 following[torch.from_numpy(ended)] = self.adapter(last, self.device)
         transitions = Transitions(self._observations, torch.as_tensor(actions, device=self.device), following)
-        step = self.curiosity.step(transitions, self._starts, [_place(info) for info in infos])
+        step = self.curiosity.step(transitions, self._starts, _Places(infos))
         self._observations = latest
         self._starts = np.array(dones, bool)
         return step
@@ -101,6 +101,18 @@ class Watcher:
         return (self.config.extrinsic_coef * reward + intrinsic).astype(np.float32)
 
 
-def _place(info: dict[str, Any]) -> dict[str, Any]:
-    """Describe where an environment is, for the edges of the memory graph: its ``position``, if it tells."""
-    return {"position": [int(part) for part in info["position"]]} if "position" in info else {}
+class _Places(Sequence[dict[str, Any]]):
+    """Where each environment is, for the edges of the memory graph: its ``position``, if it tells.
+
+    Edges are rare: a place is looked up when it is asked for.
+    """
+
+    def __init__(self, infos: list[dict[str, Any]]) -> None:
+        self._infos = infos
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def __getitem__(self, env: Any) -> Any:
+        info = self._infos[env]
+        return {"position": [int(part) for part in info["position"]]} if "position" in info else {}

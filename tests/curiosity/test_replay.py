@@ -2,18 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from farl.curiosity import Transitions
 from farl.curiosity.replay import Reservoir
 
 
 def numbered(first, count):
-    """Transitions that carry their number."""
-    number = torch.arange(first, first + count, dtype=torch.float32)[:, None]
-    return Transitions(number, number, number)
+    """Samples that carry their number."""
+    return {"number": torch.arange(first, first + count, dtype=torch.float32)}
 
 
 def kept(reservoir):
-    return reservoir.state_dict()["kept"][0][:, 0].numpy()
+    return reservoir.state_dict()["kept"]["number"].numpy()
 
 
 def test_until_it_is_full_a_reservoir_keeps_everything():
@@ -39,9 +37,9 @@ def test_a_full_reservoir_is_a_uniform_sample_of_all_that_was_seen():
 def test_draws_come_from_the_fragments_named():
     reservoir = Reservoir(50)
     reservoir.add(numbered(0, 50), np.arange(50) % 2)
-    transitions, fragments = reservoir.draw(np.full(30, 1))
+    samples, fragments = reservoir.draw(np.full(30, 1))
     assert (fragments == 1).all()
-    assert (transitions.observations[:, 0] % 2 == 1).all()
+    assert (samples["number"] % 2 == 1).all()
     assert reservoir.draw(np.full(30, 7)) is None
 
 

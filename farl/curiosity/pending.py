@@ -1,0 +1,101 @@
+"""Samples that wait to be learnt, and how they are dealt out in minibatches."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from farl.curiosity.module import Prepared
+from farl.fragmentation.statistics import rank_in_fragment
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Samples(NamedTuple):
+    """What modules are trained on.
+
+    :ivar prepared: what ``CuriosityModule.prepare`` returned for the B samples when they were seen
+    :ivar fragment_ids: int64[B], where they belong, as far as is known
+    :ivar envs: int64[B], the environments they come from
+    :ivar times: int64[B], number of samples seen by the end of their step
+    """
+
+    prepared: Prepared
+    fragment_ids: IntArray
+    envs: IntArray
+    times: IntArray
+
+    def select(self, rows: IntArray | BoolArray) -> "Samples":
+        """Return some of the samples, by index (int64[b]) or mask (bool[B])."""
+        return Samples(select(self.prepared, rows), self.fragment_ids[rows], self.envs[rows], self.times[rows])
+
+
+class PendingSamples:
+    """Samples between the step that saw them and the update that learns from them, the oldest first."""
+
+    def __init__(self) -> None:
+        self._parts: list[Samples] = []
+
+    def add(self, samples: Samples) -> None:
+        """Let samples wait; they are newer than all that wait already."""
+        self._parts.append(samples)
+
+    def take(self) -> Samples | None:
+        """Hand over all that waits; None if nothing does."""
+        parts, self._parts = self._parts, []
+        return _joined(parts)
+
+    def reroute(self, env: int, fragment_id: int, since: int) -> None:
+        """Let the samples of an environment after a time belong to a fragment."""
+        for part in reversed(self._parts):
+            if len(part.times) and part.times.max() <= since:
+                break
+            part.fragment_ids[(part.envs == env) & (part.times > since)] = fragment_id
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what waits; an empty dict if nothing does."""
+        waiting = _joined(self._parts)
+        if waiting is None:
+            return {}
+        prepared, *numbers = waiting
+        return {"prepared": prepared, "numbers": [torch.from_numpy(part.copy()) for part in numbers]}
+
+    def load_state_dict(self, state: Mapping[str, Any], n_envs: int) -> None:
+        """Restore what ``state_dict`` returned; with fewer environments than saved they share what there was."""
+        self._parts = []
+        if state:
+            fragment_ids, envs, times = (part.cpu().numpy().copy() for part in state["numbers"])
+            self._parts = [Samples(dict(state["prepared"]), fragment_ids, envs % n_envs, times)]
+
+
+def select(prepared: Prepared, rows: IntArray | BoolArray) -> Prepared:
+    """Return some rows of prepared samples, by index (int64[b]) or mask (bool[B])."""
+    picked = torch.from_numpy(np.flatnonzero(rows) if rows.dtype == bool else rows)
+    # Several times faster than indexing, where rows are long.
+    return {name: tensor.index_select(0, picked.to(tensor.device)) for name, tensor in prepared.items()}
+
+
+def fills_minibatches(fragment_ids: IntArray, batch_size: int) -> BoolArray:
+    """Mark the oldest samples of each fragment, as many as make full minibatches: int64[N] -> bool[N]."""
+    _, fragment, count = np.unique(fragment_ids, return_inverse=True, return_counts=True)
+    return rank_in_fragment(fragment_ids) < (count - count % batch_size)[fragment]
+
+
+def minibatches(rows: IntArray, fragment_ids: IntArray, batch_size: int) -> list[IntArray]:
+    """Split rows into rounds of ``batch_size`` from each fragment that has as many left: a list of int64[b].
+
+    Within a round, those of a fragment stand together: a ``ModuleBank`` then need not sort them.
+    """
+    round_of = rank_in_fragment(fragment_ids) // batch_size
+    order = np.lexsort((fragment_ids, round_of))
+    return np.split(rows[order], np.flatnonzero(np.diff(round_of[order])) + 1)
+
+
+def _joined(parts: list[Samples]) -> Samples | None:
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    prepared = {name: torch.cat([part.prepared[name] for part in parts]) for name in parts[0].prepared}
+    return Samples(prepared, *(np.concatenate([part[number] for part in parts]) for number in (1, 2, 3)))
