@@ -70,6 +70,8 @@ class KeyRecall:
         """Return the owner of the best key where it reaches the threshold and is not the active fragment."""
         if keys is None:
             raise ValueError("recall by key needs keys, one row per environment")
+        if self._previous is not None and len(self._previous) != len(keys):
+            self._previous = None  # restored from a run with another number of environments
         if len(self.memory.key_owners) == 0:
             # There is no fracture behind the first fragment: it is recalled by the first thing seen in it.
             telling = np.flatnonzero(keys.any(axis=1))[:1]
@@ -132,7 +134,10 @@ class PlaceRecall(KeyRecall):
 
     def propose(self, envs: IntArray, active: IntArray, keys: KeyArray | None, where: Where | None) -> IntArray:
         """Return the owner of the best key, as ``KeyRecall`` does, with the places of the last step among the keys."""
-        if self._previous is not None and len(self._pending):
+        if self._previous is None or keys is None or len(self._previous) != len(keys):
+            self._pending = np.zeros(0, np.int64)  # at the start, or from a run with another number of environments
+        if len(self._pending):
+            assert self._previous is not None
             owners = active[self._pending]  # where the last step ended
             for fragment_id in np.unique(owners):
                 places = np.unique(self._previous[self._pending[owners == fragment_id]], axis=0)

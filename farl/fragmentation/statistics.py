@@ -141,7 +141,9 @@ class SurprisalStatistics:
         # Merge (old mean, old spread) with the weighted new samples: Chan et al. (1979), pairwise update.
         old_mean = self._mean[rows]
         mean = (old_weight * old_mean + np.add.reduceat(weight * samples, first)) / total
-        spread = np.add.reduceat(weight * (samples - mean[groups.group]) ** 2, first) + old_weight * (old_mean - mean) ** 2
+        spread = (
+            np.add.reduceat(weight * (samples - mean[groups.group]) ** 2, first) + old_weight * (old_mean - mean) ** 2
+        )
         keep = 1.0 if self.alpha is None else old_weight
         self._spread[rows] = keep * self._spread[rows] + spread
         self._mean[rows] = mean

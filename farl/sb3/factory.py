@@ -10,7 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Conve
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from farl.curiosity import FARCuriosity
+from farl.curiosity import CuriosityStep, FARCuriosity
 from farl.sb3.config import FARConfig
 from farl.sb3.intrinsic_critic import IntrinsicCritic
 from farl.sb3.observations import Array, Observation
@@ -61,7 +61,6 @@ class _FARAlgorithm(BaseAlgorithm):
     """What both kinds share: building, saving, and watching every transition."""
 
     algorithm_class: type[BaseAlgorithm]
-    curiosity: FARCuriosity | None
     far: dict[str, Any] | None
     _watcher: Watcher
 
@@ -70,6 +69,14 @@ class _FARAlgorithm(BaseAlgorithm):
         # Kept as plain data, for SB3 writes every attribute into its zip.
         self.far = None if config is None else config.model_dump(mode="json")
         super().__init__(*args, **kwargs)
+
+    @property
+    def curiosity(self) -> FARCuriosity | None:
+        """The live curiosity, up to date with all steps so far; None without ``far``."""
+        if self.far is None:
+            return None
+        self._catch_up()
+        return self._watcher.curiosity
 
     def plain(self) -> BaseAlgorithm:
         """Return the same agent as an ordinary SB3 model, whose ``save`` can be loaded without FARL."""
@@ -86,50 +93,59 @@ class _FARAlgorithm(BaseAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()  # type: ignore[safe-super]
-        self.curiosity = None
         config = FARConfig.parse(self.far)
         if config is not None:
             # No draw from the global random state: switching curiosity on changes nothing but the rewards.
             self._watcher = Watcher(
                 config, self.observation_space, self.action_space, self.n_envs, self.device, self.seed
             )
-            self.curiosity = self._watcher.curiosity
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "curiosity", "intrinsic_critic", "_watcher", "_rewards"]
+        return [*super()._excluded_save_params(), "intrinsic_critic", "_watcher", "_rewards"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, variables = super()._get_torch_save_params()
-        return state_dicts + ([] if self.curiosity is None else ["curiosity"]), variables
+        return state_dicts + ([] if self.far is None else ["curiosity"]), variables
 
     def _setup_learn(
         self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
     ) -> tuple[int, BaseCallback]:
         restarts = reset_num_timesteps or self._last_obs is None
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
-        if self.curiosity is not None:
+        if self.far is not None:
             assert self.env is not None
             assert self._last_obs is not None
+            self._catch_up()  # with what an interrupted rollout left
             self._watcher.begin(self._last_obs, self.env, restarts)
         return result
 
     def _init_callback(self, callback: Any, progress_bar: bool = False) -> BaseCallback:
-        if self.curiosity is not None:
+        if self.far is not None:
             given = callback if isinstance(callback, list) else [] if callback is None else [callback]
             given = [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in given]
             callback = CallbackList([_Watch(), *given])  # first, so that the others see this step's events
         return super()._init_callback(callback, progress_bar)
 
     def _watch(self, new_observations: Observation, actions: Array, dones: Array, infos: Any) -> None:
-        """Show one step of all environments to the curiosity."""
+        """Take note of one step of all environments."""
         assert self.env is not None
-        step = self._watcher.see(new_observations, actions, dones, infos, self.env)
-        self.logger.record_mean("far/surprisal", float(step.surprisal.mean()))
-        self.logger.record_mean("far/intrinsic_reward", float(step.intrinsic_reward.mean()))
+        self._watcher.see(new_observations, actions, dones, infos, self.env)
+
+    def _catch_up(self) -> list[CuriosityStep]:
+        """Show the curiosity what it has not taken in yet."""
+        steps = self._watcher.catch_up()
+        for step in steps:
+            self.logger.record_mean("far/surprisal", float(step.surprisal.mean()))
+            self.logger.record_mean("far/intrinsic_reward", float(step.intrinsic_reward.mean()))
+        return steps
 
 
 class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
-    """Adds the intrinsic advantages, from a critic of their own, to the extrinsic ones."""
+    """Adds the intrinsic advantages, from a critic of their own, to the extrinsic ones.
+
+    Nothing here needs the rewards before the rollout is complete: the curiosity takes it in at its end, which is much
+    cheaper than step by step, or whenever someone asks for ``curiosity`` before.
+    """
 
     intrinsic_critic: IntrinsicCritic | None
 
@@ -137,7 +153,7 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
         super()._setup_model()
         self.intrinsic_critic = None
         self._rewards: list[Array] = []
-        if self.curiosity is not None:
+        if self.far is not None:
             config = self._watcher.config
             self.intrinsic_critic = IntrinsicCritic(
                 self.policy,
@@ -153,17 +169,18 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
         state_dicts, variables = super()._get_torch_save_params()
         return state_dicts + ([] if self.intrinsic_critic is None else ["intrinsic_critic"]), variables
 
-    def _watch(self, new_observations: Observation, actions: Array, dones: Array, infos: Any) -> None:
-        super()._watch(new_observations, actions, dones, infos)
-        assert self.curiosity is not None
-        assert self.curiosity.last is not None
-        self._rewards.append(self.curiosity.last.intrinsic_reward)
+    def _catch_up(self) -> list[CuriosityStep]:
+        steps = super()._catch_up()
+        self._rewards += [step.intrinsic_reward for step in steps]
+        return steps
 
     def collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> bool:
         """Collect a rollout, then mix the two advantages and train critic and modules on it."""
         self._rewards = []
         complete = super().collect_rollouts(env, callback, *args, **kwargs)
-        if complete and self.curiosity is not None:
+        if self.far is not None:
+            self._catch_up()
+        if complete and self.far is not None:
             self._mix_advantages(np.array(self._rewards, np.float32))
             self._watcher.update(self.logger.record)
         return complete
@@ -206,6 +223,7 @@ class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
 
     def _watch(self, new_observations: Observation, actions: Array, dones: Array, infos: Any) -> None:
         super()._watch(new_observations, actions, dones, infos)
+        self._catch_up()
         if self._watcher.is_due:
             self._watcher.update(self.logger.record)
 
@@ -218,7 +236,7 @@ class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
         dones: Array,
         infos: list[dict[str, Any]],
     ) -> None:
-        if self.curiosity is not None:
+        if self.far is not None:
             normalise = self._vec_normalize_env
             if isinstance(replay_buffer, REFRESHING):
                 replay_buffer.note(reward if normalise is None else normalise.get_original_reward())

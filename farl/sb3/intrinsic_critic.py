@@ -69,9 +69,7 @@ class IntrinsicCritic:
         """
         steps, n_envs = rewards.shape
         last_values = self._evaluate(last_observations)
-        values = np.concatenate(
-            [self._evaluate(_flat(buffer.observations)).reshape(steps, n_envs), last_values[None]]
-        )
+        values = np.concatenate([self._evaluate(_flat(buffer.observations)).reshape(steps, n_envs), last_values[None]])
         goes_on = np.ones((steps, n_envs), np.float32)
         if self.episodic:
             goes_on[:-1] = 1.0 - buffer.episode_starts[1:]

@@ -88,7 +88,8 @@ class FARVecEnv(VecEnvWrapper):
         watcher = self._watcher
         if watcher is None:
             return observations, rewards, dones, infos
-        step = watcher.see(observations, self._actions, dones, infos, self.venv)  # type: ignore[arg-type]
+        watcher.see(observations, self._actions, dones, infos, self.venv)  # type: ignore[arg-type]
+        (step,) = watcher.catch_up()
         self.metrics["far/surprisal"] = float(step.surprisal.mean())
         self.metrics["far/intrinsic_reward"] = float(step.intrinsic_reward.mean())
         if watcher.is_due:

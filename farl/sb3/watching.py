@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from farl.curiosity import CuriosityStep, Transitions
+from farl.curiosity import CuriosityStep, Seen, Transitions
 from farl.sb3.build import build_curiosity
 from farl.sb3.config import FARConfig
 from farl.sb3.observations import Array, Observation, ObservationAdapter, action_spec, original_observations, true_last
@@ -42,6 +42,7 @@ class Watcher:
         self.curiosity = build_curiosity(
             config, self.adapter.shape, action_spec(action_space), n_envs, device, self.seed
         )
+        self._waiting: list[Seen] = []
         self._starts = np.ones(n_envs, bool)
         self._observations = torch.empty(0)  # as the adapter gives them, of the step to come
 
@@ -52,13 +53,13 @@ class Watcher:
         :param restarts: whether the environments have just been reset
         """
         if restarts:
-            self._starts[:] = True
+            self._starts = np.ones(len(self._starts), bool)
         self._observations = self.adapter(original_observations(observations, env), self.device)
 
     def see(
         self, new_observations: Observation, actions: Array, dones: Array, infos: list[dict[str, Any]], env: VecEnv
-    ) -> CuriosityStep:
-        """Show one step of all environments to the curiosity, as ``env.step`` returned it."""
+    ) -> None:
+        """Take note of one step of all environments, as ``env.step`` returned it, for the next ``catch_up``."""
         latest = self.adapter(original_observations(new_observations, env), self.device)
         following = latest
         if dones.any():
@@ -67,10 +68,14 @@ class Watcher:
                 following = latest.clone()
                 following[torch.from_numpy(ended)] = self.adapter(last, self.device)
         transitions = Transitions(self._observations, torch.as_tensor(actions, device=self.device), following)
-        step = self.curiosity.step(transitions, self._starts, _Places(infos))
+        self._waiting.append(Seen(transitions, self._starts, _Places(infos)))
         self._observations = latest
         self._starts = np.array(dones, bool)
-        return step
+
+    def catch_up(self) -> list[CuriosityStep]:
+        """Show the curiosity all that it has not taken in yet, and return what each step gave."""
+        waiting, self._waiting = self._waiting, []
+        return self.curiosity.steps(waiting) if waiting else []
 
     def update(self, record: Callable[[str, float], Any]) -> None:
         """Train the modules on what was seen since the last time, and record their state."""
@@ -104,15 +109,16 @@ class Watcher:
 class _Places(Sequence[dict[str, Any]]):
     """Where each environment is, for the edges of the memory graph: its ``position``, if it tells.
 
-    Edges are rare: a place is looked up when it is asked for.
+    Kept as plain tuples until asked for, which is rare: a rollout's worth of dicts and lists would set off Python's
+    garbage collector, which costs more than all of the curiosity.
     """
 
     def __init__(self, infos: list[dict[str, Any]]) -> None:
-        self._infos = infos
+        self._positions = [tuple(map(int, info["position"])) if "position" in info else None for info in infos]
 
     def __len__(self) -> int:
-        return len(self._infos)
+        return len(self._positions)
 
     def __getitem__(self, env: Any) -> Any:
-        info = self._infos[env]
-        return {"position": [int(part) for part in info["position"]]} if "position" in info else {}
+        position = self._positions[env]
+        return {} if position is None else {"position": list(position)}

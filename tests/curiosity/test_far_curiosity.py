@@ -1,11 +1,15 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 
-from farl.curiosity import RND, FARCuriosity, Transitions
+from farl.curiosity import RND, ActionSpec, FARCuriosity, Seen, Transitions
 from farl.curiosity.replay import Reservoir
 from farl.fragmentation import CUSUM, KeyRecall, NoRecall, Ratio, Uniform, ZScore
 from farl.memory import LongTermMemory
+from farl.sb3.build import build_curiosity
+from farl.sb3.config import FARConfig
 
 N_ENVS = 4
 
@@ -159,6 +163,61 @@ def test_an_evicted_fragment_is_gone_everywhere_even_with_samples_pending():
     assert set(curiosity.bank.fragment_ids) <= held
     assert set(curiosity.reward_norm.statistics.fragment_ids.tolist()) <= held
     assert set(curiosity.controller.criterion.statistics.fragment_ids.tolist()) <= held
+
+
+@pytest.mark.parametrize("criterion", [None, Uniform(30), CUSUM(min_samples=20)])
+def test_many_steps_at_once_are_as_many_single_steps(criterion):
+    def rooms(rng):
+        """Each environment goes from room to room at a time of its own."""
+        for step in range(240):
+            yield np.concatenate([room((step + 7 * env) // 40 % 3, rng, 1) for env in range(N_ENVS)])
+
+    one_by_one, at_once = (make(copy.deepcopy(criterion), join_within=5) for _ in range(2))
+    walk = list(rooms(np.random.default_rng(0)))
+    for begin in range(0, len(walk), 60):
+        block = walk[begin : begin + 60]
+        singly = [see(one_by_one, observations) for observations in block]
+        tensors = [torch.from_numpy(observations) for observations in block]
+        together = at_once.steps(
+            [Seen(Transitions(seen, torch.zeros(N_ENVS), seen), np.zeros(N_ENVS, bool)) for seen in tensors]
+        )
+        for ours, theirs in zip(together, singly, strict=True):
+            np.testing.assert_array_equal(ours.events.active, theirs.events.active)
+            np.testing.assert_allclose(ours.surprisal, theirs.surprisal, rtol=1e-3)
+            np.testing.assert_allclose(ours.intrinsic_reward, theirs.intrinsic_reward, rtol=1e-3)
+        assert at_once.update() == pytest.approx(one_by_one.update(), rel=1e-3)
+    assert (at_once.fragments, at_once.recalls) == (one_by_one.fragments, one_by_one.recalls)
+    assert at_once.forgetting.summary() == pytest.approx(one_by_one.forgetting.summary(), rel=1e-3)
+    if criterion is not None:
+        assert at_once.fragments > 2
+        assert at_once.recalls > 0
+
+
+@pytest.mark.parametrize("criterion", [{"name": "cusum", "min_samples": 20}, {"name": "uniform", "every": 3}])
+@pytest.mark.parametrize("n_envs", [2, 5])
+def test_a_state_goes_on_with_another_number_of_environments_through_fractures_and_recalls(n_envs, criterion):
+    def places(number):
+        recall = {"keys": "places", "threshold": 0.995}
+        far = {"criterion": criterion, "recall": recall, "warmup": 40, "learning_rate": 3e-3, "batch_size": 16}
+        return build_curiosity(FARConfig.parse(far), (6,), ActionSpec(2, discrete=True), number, "cpu", 0)
+
+    def wander(curiosity, steps, rooms):
+        n = len(curiosity.controller.active)
+        for step in range(steps):
+            seen = torch.from_numpy(room(rooms[step // 60 % 3], rng, n))
+            curiosity.step(Transitions(seen, torch.zeros(n, dtype=torch.int64), seen), np.zeros(n, bool))
+            if step % 20 == 19:
+                curiosity.update()
+
+    rng = np.random.default_rng(0)
+    curiosity = places(7 - n_envs)
+    wander(curiosity, 121, rooms=(0, 1, 2))  # behind a border, with new places noted and samples pending
+    loaded = places(n_envs)
+    loaded.load_state_dict(curiosity.state_dict())
+    before, recalls = loaded.fragments, loaded.recalls
+    wander(loaded, 240, rooms=(2, 3, 4))
+    assert loaded.fragments > before
+    assert loaded.recalls > recalls
 
 
 def test_recall_off_opens_a_new_fragment_at_every_fracture():

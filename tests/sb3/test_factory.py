@@ -295,13 +295,13 @@ class Watched(BaseCallback):
         self.shown = []
 
     def _on_training_start(self):
-        step = self.model.curiosity.step
+        steps = self.model.curiosity.steps
 
-        def spy(transitions, starts, where):
-            self.shown.append((transitions, starts.copy()))
-            return step(transitions, starts, where)
+        def spy(seen):
+            self.shown += [(each.transitions, each.starts) for each in seen]
+            return steps(seen)
 
-        self.model.curiosity.step = spy
+        self.model.curiosity.steps = spy
 
     def _on_step(self):
         return True

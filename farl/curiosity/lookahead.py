@@ -1,0 +1,64 @@
+"""Outputs of modules for several steps at once, before it is known where the environments will go."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from farl.curiosity.module import Prepared
+from farl.curiosity.pending import select
+
+IntArray = npt.NDArray[np.int64]
+
+
+class LookAhead:
+    """Evaluates T steps of E environments under the fragments they are in, as if they stayed there to the end.
+
+    Mostly they do, and then one call serves all steps. Where an environment moves, its outputs from then on are
+    evaluated anew: for one step, then for two, four and so on, so that one which moves often costs little more than
+    without looking ahead.
+
+    :param evaluate: returns the outputs of B samples, [B, ...], under the fragments named, int64[B]
+    :param prepared: T * E samples, step by step
+    :param n_envs: number of environments E
+    """
+
+    def __init__(self, evaluate: Callable[[IntArray, Prepared], Prepared], prepared: Prepared, n_envs: int) -> None:
+        self._evaluate = evaluate
+        self._prepared = prepared
+        self._n_envs = n_envs
+        self._steps = len(next(iter(prepared.values()))) // n_envs
+        self._outputs: Prepared = {}
+        self._known_until = np.zeros(n_envs, np.int64)
+        self._stride = np.full(n_envs, self._steps)
+
+    def at(self, step: int, active: IntArray) -> tuple[Prepared, Prepared]:
+        """Return what was prepared of a step and the outputs under the active fragments, int64[E], as views."""
+        envs = np.flatnonzero(self._known_until <= step)
+        if len(envs):
+            until = np.minimum(step + self._stride[envs], self._steps)
+            self._fill(step, envs, until - step, active)
+            self._known_until[envs] = until
+            self._stride[envs] *= 2
+        rows = slice(step * self._n_envs, (step + 1) * self._n_envs)
+        return (
+            {name: tensor[rows] for name, tensor in self._prepared.items()},
+            {name: tensor[rows] for name, tensor in self._outputs.items()},
+        )
+
+    def moved(self, step: int, envs: IntArray) -> None:
+        """Note that environments, int64[n], left their fragments in a step."""
+        self._known_until[envs] = step + 1
+        self._stride[envs] = 1
+
+    def _fill(self, step: int, envs: IntArray, span: IntArray, active: IntArray) -> None:
+        """Evaluate some environments from a step on, each for so many steps."""
+        if span.sum() == self._steps * self._n_envs:
+            self._outputs = self._evaluate(np.tile(active, self._steps), self._prepared)
+            return
+        env = np.repeat(envs, span)
+        rows = (step + np.arange(len(env)) - np.repeat(np.cumsum(span) - span, span)) * self._n_envs + env
+        into = torch.from_numpy(rows)
+        for name, tensor in self._evaluate(active[env], select(self._prepared, rows)).items():
+            self._outputs[name][into] = tensor
