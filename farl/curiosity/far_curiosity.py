@@ -20,7 +20,6 @@ from farl.fragmentation.criteria import Criterion
 from farl.fragmentation.recall import Recall, Where
 from farl.memory import LongTermMemory
 
-
 _CLEARLY = 0.999  # so much smaller is an error that is smaller by more than rounding
 _AT_ONCE = 1024  # samples that are evaluated together, if as many are known
 

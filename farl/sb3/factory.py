@@ -72,7 +72,10 @@ class _FARAlgorithm(BaseAlgorithm):
 
     @property
     def curiosity(self) -> FARCuriosity | None:
-        """The live curiosity, up to date with all steps so far; None without ``far``."""
+        """The live curiosity, up to date with all steps so far; None without ``far``.
+
+        Ask the model anew in each step: one that was kept may lag behind by what there is of a rollout.
+        """
         if self.far is None:
             return None
         self._catch_up()
