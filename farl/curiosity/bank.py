@@ -40,7 +40,7 @@ class Tiles(NamedTuple):
 
     def arrange(self, samples: Tensor) -> Tensor:
         """[B, ...] -> [T, W, ...]."""
-        return samples.unflatten(0, self.samples.shape) if self.in_order else samples[self.samples]
+        return samples.reshape(*self.samples.shape, *samples.shape[1:]) if self.in_order else samples[self.samples]
 
     def restore(self, rows: Tensor) -> Tensor:
         """[T, W, ...] -> [B, ...]."""
@@ -69,7 +69,13 @@ def tile(slots: IntArray) -> Tiles:
     samples = np.zeros((int(rows.sum()), width), np.int64)
     samples[row, column] = np.arange(len(slots))
     in_order = samples.size == len(slots) and bool((order[1:] > order[:-1]).all())
-    return Tiles(*(torch.from_numpy(array) for array in (np.repeat(distinct, rows), samples, row, column)), in_order)
+    return Tiles(
+        torch.from_numpy(np.repeat(distinct, rows)),
+        torch.from_numpy(samples),
+        torch.from_numpy(row),
+        torch.from_numpy(column),
+        in_order,
+    )
 
 
 class ModuleBank:

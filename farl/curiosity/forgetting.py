@@ -98,7 +98,7 @@ class ForgettingMeter:
         self._first, self._ratio = arrays["first"], arrays["ratio"]
         self._revisits, self._by_age = arrays["revisits"], arrays["by_age"]
         self._time, self._seed, self._projections = int(state["time"]), int(state["seed"]), None
-        self._waiting = [tuple(array.cpu().numpy() for array in step) for step in state["waiting"]]  # type: ignore[misc]
+        self._waiting = [tuple(array.cpu().numpy() for array in step) for step in state["waiting"]]
 
     def _look_up(self) -> None:
         """Compare all that waits with what was there before, step by step, in one go."""

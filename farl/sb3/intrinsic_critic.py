@@ -121,7 +121,7 @@ class IntrinsicCritic:
         """Return the values of N observations, float32[N], without holding all activations at once."""
         tensors = _tensors(observations)
         count = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
-        values = [self.predict(self._pick(tensors, rows)) for rows in torch.arange(count).split(size)]
+        values = [self.predict(self._pick(tensors, rows)) for rows in torch.split(torch.arange(count), size)]
         return torch.cat(values).cpu().numpy()
 
     def _pick(self, tensors: Any, rows: Tensor) -> Any:

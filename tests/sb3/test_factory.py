@@ -322,6 +322,25 @@ def test_t6_images_are_seen_channels_first_and_episodes_end_with_their_true_last
     assert [bool(starts[0]) for _, starts in watched.shown] == [True, False, False, False, False] * 3 + [True]
 
 
+def test_who_asks_in_every_step_sees_that_step_and_changes_nothing_but_rounding():
+    class Asks(BaseCallback):
+        def _on_training_start(self):
+            self.steps = []
+
+        def _on_step(self):
+            self.steps.append(self.model.curiosity.last)
+            return self.model.curiosity.samples_seen == self.model.num_timesteps
+
+    asks = Asks()
+    asked, left_alone = make(PPO, n_steps=64).learn(128, callback=asks), make(PPO, n_steps=64).learn(128)
+    assert len(asks.steps) == len(left_alone._rewards) > 1
+    singly = [step.intrinsic_reward for step in asks.steps]
+    assert np.any(singly)
+    np.testing.assert_allclose(left_alone._rewards, singly, rtol=1e-3)
+    assert asked.curiosity.fragments == left_alone.curiosity.fragments
+    assert asked.curiosity.samples_seen == left_alone.curiosity.samples_seen == 128
+
+
 def test_vec_normalize_is_undone_for_the_curiosity():
     env = VecNormalize(make_env())
     watched = Watched()

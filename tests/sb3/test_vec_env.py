@@ -19,13 +19,13 @@ def steps(env, n, seed=0):
 
 def shown(env):
     """Keep what the curiosity is shown."""
-    seen, step = [], env.curiosity.step
+    seen, steps = [], env.curiosity.steps
 
-    def spy(transitions, starts, where):
-        seen.append((transitions, starts.copy()))
-        return step(transitions, starts, where)
+    def spy(block):
+        seen.extend((each.transitions, each.starts) for each in block)
+        return steps(block)
 
-    env.curiosity.step = spy
+    env.curiosity.steps = spy
     return seen
 
 
