@@ -92,9 +92,7 @@ class FragmentationAndRecall(Generic[Payload]):
         """Number of fragmentations so far."""
         self.recalls = 0
         """Number of recalls so far."""
-        memory.on_evict.append(lambda fragment_id: self._offspring.pop(fragment_id, None))
-        if criterion is not None:
-            memory.on_evict.append(lambda fragment_id: criterion.forget(np.array([fragment_id])))
+        memory.on_evict.append(self._forget)
         first = [memory.add(new_payload(None)) for _ in range(1 if share else n_envs)]
         self.active: IntArray = np.resize(np.array(first, np.int64), n_envs)
         """int64[E], the active fragment of each environment."""
@@ -186,6 +184,12 @@ class FragmentationAndRecall(Generic[Payload]):
         self.fractures, self.recalls = int(state["fractures"]), int(state["recalls"])
         self._step = int(state["step"])
         self._offspring = {int(old): (int(new), int(step)) for old, (new, step) in state["offspring"].items()}
+
+    def _forget(self, fragment_id: int) -> None:
+        """Keep nothing of an evicted fragment."""
+        self._offspring.pop(fragment_id, None)
+        if self.criterion is not None:
+            self.criterion.forget(np.array([fragment_id]))
 
     def _just_opened_from(self, fragment_id: int) -> int:
         """Return the fragment that an environment opened from this one within the last steps, or -1."""
