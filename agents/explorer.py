@@ -4,20 +4,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
+import networkx as nx
 import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium import spaces
+from matplotlib.figure import Figure
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
+from farl.agents.trail import Trail
 from farl.errors import ConfigError
 from farl.maps.compiled import compiled
 from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS, Int32Array, IntArray, WordArray, encode, next_random
-from farl.maps.local_map import LocalMaps
+from farl.maps.local_map import LocalMap, LocalMaps
+from farl.maps.pictures import fragment_map
 from farl.maps.planner import Scratch
 
 Observation = Mapping[str, npt.NDArray[Any]]
@@ -66,6 +70,15 @@ class Explorers(ABC):
         """Bytes of the long-term memory, all explorers together."""
         return 0
 
+    @property
+    def graph(self) -> "nx.MultiGraph":
+        """How the stored maps are joined, all explorers together."""
+        return nx.MultiGraph()
+
+    def known_maps(self, env: int) -> dict[int, LocalMap]:
+        """Return the maps that an explorer has, the current one included, by fragment."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides what happens next."""
         return {"random": torch.from_numpy(self.random.view(np.int64).copy())}
@@ -103,6 +116,10 @@ class Planners(Explorers):
     def active_memory(self) -> IntArray:
         """int64[E], cells of the current map's bounding box."""
         return self.maps.area
+
+    def known_maps(self, env: int) -> dict[int, LocalMap]:
+        """Return the one map, as fragment 0."""
+        return {0: self.maps.copy_out(env)}
 
     @property
     def scratch(self) -> tuple[Int32Array, ...]:
@@ -197,6 +214,7 @@ class MapExplorer(BaseAlgorithm):
             supported_action_spaces=(spaces.Discrete,),
         )
         self._predicting: Explorers | None = None
+        self._trail = Trail()
         if _init_setup_model:
             self._setup_model()
 
@@ -246,9 +264,12 @@ class MapExplorer(BaseAlgorithm):
             if iteration % ROLLOUT == 0:
                 callback.on_rollout_start()
             assert isinstance(self._last_obs, dict)
+            if self._last_episode_starts[0] or self._trail.walls is None:
+                self._trail.begin(self.env)
             actions = self.explorers.act(*unpack(self._last_obs), self._last_episode_starts)
             observation, rewards, dones, infos = self.env.step(actions)
             self._last_obs, self._last_episode_starts = observation, dones  # type: ignore[assignment]
+            self._trail.step(infos[0], self._last_obs["odometry"][0], dones[0])  # type: ignore[index]
             self.num_timesteps += self.n_envs
             self._update_info_buffer(infos, dones)
             self._update_current_progress_remaining(self.num_timesteps, total)
@@ -291,8 +312,18 @@ class MapExplorer(BaseAlgorithm):
         actions = explorers.act(codes, odometry, starts)
         return (actions[0] if single else actions), (explorers,)
 
+    def draw_map(self) -> Figure | None:
+        """Draw the first world: fragments in colour, fracture points, the memory graph, and the way in this episode.
+
+        None where nothing was explored, nothing is remembered, or the world does not tell its walls.
+        """
+        known = {key: stored for key, stored in self.explorers.known_maps(0).items() if (stored["label"] == FREE).any()}
+        if self._trail.walls is None or not known:
+            return None
+        return fragment_map(self._trail.walls, self._trail.start, known, self.explorers.graph, self._trail.way)
+
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_predicting", "explorers"]
+        return [*super()._excluded_save_params(), "_predicting", "_trail", "explorers"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["explorers"], []

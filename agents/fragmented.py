@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import networkx as nx
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -79,6 +80,17 @@ class FragmentedPlanners(Planners):
             for value in self.memory[fragment_id].values()
             if isinstance(value, torch.Tensor)
         )
+
+    @property
+    def graph(self) -> "nx.MultiGraph":
+        """How the stored maps are joined, all explorers together."""
+        return self.memory.graph
+
+    def known_maps(self, env: int) -> dict[int, LocalMap]:
+        """Return the maps that an explorer has, the current one included, by fragment."""
+        stored = {key: self.memory[key] for key in self.memory.ids}
+        mine = {key: one for key, one in stored.items() if one.get("env") == env}
+        return mine | {int(self.controller.active[env]): self.maps.copy_out(env)}
 
     def remember(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> Events:
         """Take in what is seen: fragment where it surprises, recall where the strategy says so."""

@@ -17,7 +17,7 @@ td + td { font-variant-numeric: tabular-nums; } img { max-width: 100%; } pre { b
 
 def write_report(run: RunDirectory, metrics: dict[str, Any]) -> None:
     """Write ``report.html`` from the metrics and what lies in the run directory."""
-    pictures = sorted(run.exploration.glob("*.png"), key=lambda path: (path.stem != "overview", path.stem))
+    pictures = sorted(run.exploration.glob("*.png"), key=lambda path: (path.stem not in ("map", "overview"), path.stem))
     title = html.escape(f"{metrics['name']}, seed {metrics['seed']}")
     body = [
         f"<h1>{title}</h1>",

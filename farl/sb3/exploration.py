@@ -208,8 +208,8 @@ class ExplorationCallback(BaseCallback):
     does. A plain algorithm's visits all count for fragment 0.
 
     Logged at the end of each rollout: `exploration/coverage`, `exploration/fragments`, `exploration/recalls`; to
-    TensorBoard also the pictures. At the end of training `visitation.png`, `surprisal.png`, `memory_graph.png` and
-    `overview.png` are written, as far as there is something to draw.
+    TensorBoard also the pictures. At the end of training `visitation.png`, `surprisal.png`, `memory_graph.png`,
+    `overview.png`, and the `map.png` of a map explorer are written, as far as there is something to draw.
 
     The visits go by all environments, the surprisal trace by the first one. Reachable cells are read once, when
     training starts; where environments differ, a cell counts if it can be reached in any of them.
@@ -237,13 +237,15 @@ class ExplorationCallback(BaseCallback):
         return None if self.visits is None else self.visits.coverage
 
     def draw(self) -> dict[str, Figure]:
-        """Draw `visitation`, `surprisal` and `memory_graph`, as far as there is something to draw."""
+        """Draw `visitation`, `surprisal`, `map` and `memory_graph`, as far as there is something to draw."""
         visits, trace, graph = self._recorded()
         drawn: dict[str, Figure] = {}
         if visits is not None:
             drawn["visitation"] = visitation_map(visits)
         if trace is not None:
             drawn["surprisal"] = surprisal_trace(trace)
+        if hasattr(self.model, "draw_map") and (world := self.model.draw_map()) is not None:
+            drawn["map"] = world
         if graph is not None:
             known = (visits.sizes(), visits.centers(), visits.reachable) if visits is not None else ()
             drawn["memory_graph"] = memory_graph(graph, *known)
@@ -252,8 +254,9 @@ class ExplorationCallback(BaseCallback):
     def write(self, out_dir: str | os.PathLike[str]) -> list[Path]:
         """Write the pictures and their overview to a folder, each whole or not at all; return the paths."""
         drawn = self.draw()
-        if drawn:
-            drawn["overview"] = exploration_overview(*self._recorded())
+        recorded = self._recorded()
+        if any(part is not None for part in recorded):
+            drawn["overview"] = exploration_overview(*recorded)
         folder = Path(out_dir)
         folder.mkdir(parents=True, exist_ok=True)
         paths = []

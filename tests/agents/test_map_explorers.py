@@ -10,6 +10,7 @@ from farl.agents.farmap import FARMap
 from farl.agents.farmap_plus import FARMapPlus
 from farl.agents.frontier import FrontierExplorer, RandomExplorer
 from farl.envs.map_world import MapWorldEnv, MapWorldVecEnv, generate_world
+from farl.sb3.exploration import ExplorationCallback
 
 AGENTS = {
     "farmap": FARMap,
@@ -218,3 +219,22 @@ def test_farmap_plus_goes_on_when_its_capacity_makes_it_forget(medium_worlds):
     assert len(plus.explorers.memory) <= 4 * len(medium_worlds)
     assert coverage[-1].mean() > 0.5
     assert (np.abs(np.diff(poses[-300:], axis=0)).sum(axis=(0, 2)) > 0).all()
+
+
+@pytest.mark.parametrize("name", ["farmap", "farmap-plus", "infogain"])
+def test_what_is_explored_is_drawn_whichever_world_the_episode_is_in(name, worlds, tmp_path):
+    model = AGENTS[name](env=make_env(worlds, max_steps=120))
+    assert model.draw_map() is None
+    model.learn(150 * model.n_envs, callback=ExplorationCallback(tmp_path))
+    assert (tmp_path / "map.png").stat().st_size > 10_000
+    trail = model._trail
+    assert len(trail.way) == 30  # of the second episode
+    rows, cols = trail.way.T
+    assert not trail.walls[rows, cols].any()
+    start = model.env.worlds.pose[0, :2] - model.env.worlds.odometry[0, :2]
+    assert trail.start == tuple(start)
+
+
+def test_a_random_walk_remembers_nothing_that_could_be_drawn(worlds, tmp_path):
+    RandomExplorer(env=make_env(worlds)).learn(100, callback=ExplorationCallback(tmp_path))
+    assert not (tmp_path / "map.png").exists()
