@@ -19,6 +19,12 @@ lazy_load_decompositions()
 
 SHORT = 128
 """Inputs of a layer up to which one product with all particles' weights is faster than a batch of products."""
+LARGE = 4 * 2**20
+"""Bytes of one particle's weight from which on it comes from memory for every product, not from a cache."""
+FEW = 16
+"""Rows of a batch up to which such a product could run as fast as the memory gives the weight."""
+BLOCK = 32
+"""Rows of a weight that the processor's matrix product reads as they lie; more of them it copies first."""
 
 
 class GradientPool:
@@ -63,6 +69,37 @@ class GradientPool:
         return torch.bmm(left, right)
 
 
+def product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``inputs [n, batch, in] @ weight [n, out, in]^T + bias [n, out]``: [n, batch, out]."""
+    if not _waits_for_memory(inputs, weight):
+        return torch.bmm(inputs, weight.mT) if bias is None else torch.baddbmm(bias[:, None], inputs, weight.mT)
+    columns = inputs.mT.contiguous()
+    result = inputs.new_empty(*weight.shape[:2], columns.shape[2])
+    for rows in _blocks(weight):
+        torch.bmm(weight[:, rows], columns, out=result[:, rows])
+    return (result if bias is None else result.add_(bias[..., None])).mT
+
+
+def product_transposed(gradient: Tensor, weight: Tensor) -> Tensor:
+    """Return ``gradient [n, batch, out] @ weight [n, out, in]``: [n, batch, in]."""
+    if not _waits_for_memory(gradient, weight):
+        return torch.bmm(gradient, weight)
+    first, *others = _blocks(weight)
+    result = torch.bmm(gradient[:, :, first], weight[:, first])
+    for rows in others:
+        result.baddbmm_(gradient[:, :, rows], weight[:, rows])
+    return result
+
+
+def _waits_for_memory(inputs: Tensor, weight: Tensor) -> bool:
+    large = weight[0].numel() * weight.element_size() >= LARGE
+    return large and 1 < inputs.shape[1] <= FEW and weight.device.type == "cpu"
+
+
+def _blocks(weight: Tensor) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, weight.shape[1], BLOCK)]
+
+
 class _StackedLinear(torch.autograd.Function):
     """``inputs [batch, in] or [n, batch, in]`` times ``weight [n, out, in]`` transposed, plus ``bias [n, out]``.
 
@@ -78,10 +115,7 @@ class _StackedLinear(torch.autograd.Function):
         if inputs.dim() == 2 and width <= SHORT and bias is not None:
             wide = torch.addmm(bias.flatten(), inputs, weight.flatten(0, 1).T)
             return wide.view(-1, n, size).transpose(0, 1)
-        stacked = inputs if inputs.dim() == 3 else inputs.expand(n, *inputs.shape)
-        if bias is None:
-            return torch.bmm(stacked, weight.mT)
-        return torch.baddbmm(bias[:, None], stacked, weight.mT)
+        return product(inputs if inputs.dim() == 3 else inputs.expand(n, *inputs.shape), weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
@@ -89,7 +123,7 @@ class _StackedLinear(torch.autograd.Function):
         stacked = inputs if inputs.dim() == 3 else inputs.expand(len(weight), *inputs.shape)
         of_inputs = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_inputs = torch.bmm(gradient, weight)
+            of_inputs = product_transposed(gradient, weight)
             of_inputs = of_inputs if inputs.dim() == 3 else of_inputs.sum(0)
         if ctx.needs_input_grad[1]:
             of_weight = ctx.pool.gradient(ctx.weight, gradient.mT, stacked)
@@ -110,6 +144,17 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     classes_first = logits.movedim(-1, 0).reshape(1, logits.shape[-1], -1)
     losses = F.cross_entropy(classes_first, targets.reshape(1, -1), reduction="none")
     return losses.view(targets.shape).mean(1)
+
+
+def _batch_norm(inputs: Tensor, mean: Tensor | None, variance: Tensor | None, **options: Any) -> Tensor:
+    """``F.batch_norm`` of inputs [n, batch, channels, ...], and of vectors [n, channels], as n times as many channels.
+
+    The running statistics change in place. vmap's own form normalises in one pass and scales and shifts in two more.
+    """
+    flat = {name: value.flatten() if isinstance(value, Tensor) else value for name, value in options.items()}
+    statistics = [value if value is None else value.view(-1) for value in (mean, variance)]
+    wide = F.batch_norm(inputs.transpose(0, 1).flatten(1, 2), *statistics, **flat)
+    return wide.unflatten(1, (len(inputs), -1)).transpose(0, 1)
 
 
 class Substitute:
@@ -192,6 +237,8 @@ class BatchedLayers(TorchFunctionMode):
             return _stacked_call(_linear, inputs, weight, bias, self.pool)
         if func is F.cross_entropy and _is_plain(args, kwargs or {}) and _is_stacked(args[0], *args):
             return _stacked_call(_cross_entropy, *args[:2])
+        if func is F.batch_norm and all(map(_is_stacked, _tensors(*args, *(kwargs or {}).values()))):
+            return _stacked_call(_batch_norm, *args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
@@ -199,18 +246,19 @@ def _is_stacked(value: Any, *others: Any) -> bool:
     """Whether ``value`` has vmap's axis, there is one level of vmap and nothing else, and the others may join it."""
     if functorch.maybe_current_level() != 1 or not functorch.is_batchedtensor(value):
         return False
-    return all(
-        not functorch.is_functorch_wrapped_tensor(other) or functorch.is_batchedtensor(other)
-        for other in others
-        if isinstance(other, Tensor)
-    )
+    return all(not functorch.is_functorch_wrapped_tensor(v) or functorch.is_batchedtensor(v) for v in _tensors(*others))
 
 
-def _stacked_call(function: Callable[..., Tensor], *args: Any) -> Tensor:
+def _tensors(*values: Any) -> list[Tensor]:
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def _stacked_call(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
     """Call ``function`` outside of vmap, on stacked tensors with the axis of vmap first."""
     arguments = [_unwrapped(value) for value in args]
+    options = {name: _unwrapped(value) for name, value in kwargs.items()}
     with temporarily_pop_interpreter_stack():
-        result = function(*arguments)
+        result = function(*arguments, **options)
     return functorch._add_batch_dim(result, 0, 1)
 
 

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from farl.particles import weights
+
 
 class ParticleGroup:
     """The processes that share the particles of one filter; with ``group=None`` this process alone.
@@ -44,7 +46,7 @@ class ParticleGroup:
     def normalise(self, log_weights: Tensor) -> Tensor:
         """Return log-weights [..., n] shifted so that the weights of all processes' particles sum to one."""
         if self.group is None:
-            return log_weights - log_weights.logsumexp(-1, keepdim=True)
+            return weights.normalise(log_weights)
         top = log_weights.amax(-1, keepdim=True)
         dist.all_reduce(top, op=dist.ReduceOp.MAX, group=self.group)
         total = self.sum(torch.exp(log_weights - top).sum(-1, keepdim=True))

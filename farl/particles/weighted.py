@@ -287,27 +287,29 @@ class WeightedParticleFilter:
             loader: Such as a ``torch.utils.data.DataLoader``.
             epochs: Passes over it.
             progress: Whether to show a progress bar with the weighted loss and the effective sample size.
+
+        Raises:
+            ValueError: if the loader gives no batch, as an empty one does, or a generator on a second pass.
         """
-        self.ensemble.train()
         try:
             size: int | None = len(loader.dataset)  # type: ignore[attr-defined]
         except (AttributeError, TypeError):
             size = None
         for epoch in range(epochs):
+            report = None
             with tqdm(loader, desc=f"WPF {epoch + 1}/{epochs}", disable=not progress, leave=False) as bar:
                 for inputs, targets in bar:
-                    report = self.step(
-                        self.objective,
-                        inputs.to(self.device),
-                        targets.to(self.device),
-                        dataset_size=size,
-                        epochs=epochs,
-                    )
+                    if report is None:
+                        self.ensemble.train()
+                    batch = inputs.to(self.device), targets.to(self.device)
+                    report = self.step(self.objective, *batch, dataset_size=size, epochs=epochs)
                     if progress:
                         bar.set_postfix(
                             loss=f"{float(report.losses.mean()):.3f}",
                             ess=f"{float(self.effective_sample_size.mean()):.1f}",
                         )
+            if report is None:
+                raise ValueError(f"pass {epoch + 1} of {epochs}: loader gave no batch, empty or used up: {loader!r}")
         return self
 
     def predict(self, inputs: Tensor, batch_size: int = 1024) -> Tensor:

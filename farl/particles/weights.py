@@ -11,7 +11,7 @@ from torch import Tensor
 
 def normalise(log_weights: Tensor) -> Tensor:
     """Return log-weights [..., N] shifted so that the weights sum to one."""
-    return log_weights - log_weights.logsumexp(-1, keepdim=True)
+    return log_weights.log_softmax(-1)
 
 
 def effective_sample_size(log_weights: Tensor) -> Tensor:

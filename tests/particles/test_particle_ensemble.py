@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from farl.particles import ParticleEnsemble, ensemble
+from farl.particles import ParticleEnsemble, batching, ensemble
 from farl.particles.initialisation import draw_particles
 
 BATCH = 8
@@ -58,6 +58,33 @@ def test_every_backend_gives_the_losses_gradients_and_buffers_of_vmap(backend, s
     torch.testing.assert_close(other_losses, losses)
     torch.testing.assert_close(other_gradients, gradients)
     torch.testing.assert_close(other.buffers, reference.buffers)
+
+
+def test_products_with_large_weights_in_blocks_of_rows_equal_those_in_one_piece(monkeypatch):
+    layers = [nn.Linear(36, 70), nn.ReLU(), nn.Linear(70, 70, bias=False), nn.Linear(70, 4)]
+    module = nn.Sequential(nn.Flatten(), *layers)
+    monkeypatch.setattr(batching, "SHORT", 0)
+    _, losses, gradients = run("vmap", module=module)
+    blocks = []
+    monkeypatch.setattr(batching, "LARGE", 0)
+    monkeypatch.setattr(batching, "_blocks", lambda w, of=batching._blocks: blocks.append(w.shape[1]) or of(w))
+    _, others, other_gradients = run("vmap", module=module)
+    assert {4, 70} == set(blocks)
+    torch.testing.assert_close(others, losses)
+    torch.testing.assert_close(other_gradients, gradients)
+
+
+@pytest.mark.parametrize("options", [{}, {"track_running_stats": False}, {"affine": False, "momentum": 0.3}])
+@pytest.mark.parametrize("training", [True, False])
+def test_stacked_batch_normalisation_equals_the_loop_in_either_mode_and_with_every_option(options, training):
+    results = []
+    for backend in ("vmap", "loop"):
+        torch.manual_seed(1)
+        module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, **options), nn.Flatten(), nn.Linear(48, 4))
+        results.append(run(backend, module=module.train(training)))
+    (first, *values), (second, *others) = results
+    torch.testing.assert_close(values, others)
+    torch.testing.assert_close(first.buffers, second.buffers)
 
 
 def test_each_particle_equals_the_module_run_alone_including_batch_norm_statistics():

@@ -212,6 +212,20 @@ def test_a_loaded_filter_goes_on_exactly_as_the_saved_one(tmp_path, optimizer):
     assert [p.name for p in tmp_path.iterdir()] == ["filter.safetensors"]
 
 
+def test_fit_refuses_a_loader_without_batches_and_changes_nothing():
+    filter_ = WPF(nn.Linear(2, 2), n_particles=3)
+    filter_.ensemble.train(False)
+    before = filter_.ensemble.snapshot()
+    nothing = torch.utils.data.TensorDataset(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"pass 1 of 1: loader .*empty.*DataLoader"):
+        filter_.fit(torch.utils.data.DataLoader(nothing), progress=False)
+    torch.testing.assert_close(filter_.ensemble.snapshot(), before, rtol=0, atol=0)
+    assert not filter_.ensemble.module.training
+    once = iter([(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))])
+    with pytest.raises(ValueError, match=r"pass 2 of 2: loader .*used up.*iterator"):
+        filter_.fit(once, epochs=2, progress=False)
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "filter.safetensors"
     filter_ = WPF(double(), 4)
