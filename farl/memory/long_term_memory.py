@@ -62,7 +62,7 @@ class LongTermMemory(Generic[Payload]):
         self.keys_per_fragment = keys_per_fragment
         self.graph: nx.MultiGraph = nx.MultiGraph()
         """Nodes are fragment ids; the data of each edge is the ``where`` that ``connect`` was given."""
-        self.on_evict: list[Callable[[int], None]] = []
+        self.on_evict: list[Callable[[int], object]] = []
         """Called with the id of each fragment that is evicted, for those who keep something beside the memory."""
         self.tiers: Tiers[Payload] = Tiers() if tiers is None else tiers
         """Where the payloads lie."""

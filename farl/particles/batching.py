@@ -151,10 +151,10 @@ def _batch_norm(inputs: Tensor, mean: Tensor | None, variance: Tensor | None, **
 
     The running statistics change in place. vmap's own form normalises in one pass and scales and shifts in two more.
     """
-    flat = {name: value.flatten() if isinstance(value, Tensor) else value for name, value in options.items()}
     statistics = [value if value is None else value.view(-1) for value in (mean, variance)]
-    wide = F.batch_norm(inputs.transpose(0, 1).flatten(1, 2), *statistics, **flat)
-    return wide.unflatten(1, (len(inputs), -1)).transpose(0, 1)
+    flat: dict[str, Any] = {name: v.flatten() if isinstance(v, Tensor) else v for name, v in options.items()}
+    wide = F.batch_norm(inputs.transpose(0, 1).flatten(1, 2), statistics[0], statistics[1], **flat)
+    return wide.view(len(wide), *inputs.shape[:1], -1, *wide.shape[2:]).transpose(0, 1)
 
 
 class Substitute:
