@@ -24,7 +24,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks._results import default_plots
 from benchmarks.harness import Benchmark, Job, Size, main
 from farl.particles.kalman import EnsembleKalmanFilter
 from farl.particles.mixture_transform import MixtureTransformFilter
@@ -44,6 +43,7 @@ METHODS: dict[str, Callable[[Tensor, torch.Generator], StateFilter]] = {
     "mixture-transform": MixtureTransformFilter,
 }
 LINEAR = tuple(f"m{m}-n{n}" for m in range(3, 11) for n in (20, 50, 100))
+KL = ("kl", "kl_expected")
 MIRROR = tuple(f"mirror-n{n}" for n in (50, 100, 200))
 
 
@@ -152,9 +152,18 @@ def energy_distance(particles: Tensor, weights: Tensor, draws: Tensor) -> Tensor
     return 2 * across - within - torch.cdist(draws, draws).mean((1, 2))
 
 
+LINES: dict[str, dict[str, dict[int, str]]] = {
+    **{kl: {f"{n} particles": {m: f"m{m}-n{n}" for m in range(3, 11)} for n in (20, 50, 100)} for kl in KL},
+    **{
+        metric: {"mirror": {n: f"mirror-n{n}" for n in (50, 100, 200)}} for metric in ("energy_distance", "lesser_mode")
+    },
+}
+"""Of each metric's figure the panels, and in each the condition at every place of the horizontal axis."""
+
+
 def plots(document: Mapping[str, Any]) -> Mapping[str, Figure]:
-    """The usual bars, KL over time in one panel a method, and the clouds of the mirror task."""
-    figures = {name: figure for name, figure in default_plots(document).items() if not name.startswith("curve_")}
+    """Each metric over dimensions or particles, KL over time in one panel a dimension, and the mirror task's clouds."""
+    figures = {metric: lines(document, metric) for metric in LINES}
     curves = [row for row in document["rows"] if "curves" in row]
     if curves:
         figures["kl_over_time"] = kl_over_time(curves)
@@ -166,10 +175,40 @@ def plots(document: Mapping[str, Any]) -> Mapping[str, Figure]:
     return figures
 
 
+def lines(document: Mapping[str, Any], metric: str) -> Figure:
+    """The mean of a metric with its interval, one line a method."""
+    panels = LINES[metric]
+    figure = Figure(figsize=(1.8 + 3.4 * len(panels), 3.6), layout="constrained")
+    for axes, (title, places) in zip(
+        figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels.items(), strict=True
+    ):
+        for method in METHODS:
+            cells = {x: document["summary"].get(method, {}).get(c, {}).get(metric) for x, c in places.items()}
+            found = {x: cell for x, cell in cells.items() if cell is not None}
+            mean = [cell["mean"] for cell in found.values()]
+            ends = [[cell["mean"] - cell["low"], cell["high"] - cell["mean"]] for cell in found.values()]
+            if found:
+                axes.errorbar(list(found), mean, torch.tensor(ends).T.clamp_min(0), capsize=2, label=method)
+        axes.set_title(title)
+        axes.set_xticks(list(places))
+        axes.set_xlabel("dimensions" if metric in KL else "particles")
+        if metric in KL:
+            axes.set_yscale("log")
+    figure.axes[0].set_ylabel(metric)
+    legend(figure)
+    return figure
+
+
+def legend(figure: Figure) -> None:
+    """Beside the panels, so that it hides no line."""
+    handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside right center", fontsize="small")
+
+
 def kl_over_time(rows: list[Mapping[str, Any]]) -> Figure:
     conditions = [c for c in ("m3-n100", "m5-n100", "m8-n100", "m10-n100") if any(r["condition"] == c for r in rows)]
     conditions = conditions or sorted({row["condition"] for row in rows})[:4]
-    figure = Figure(figsize=(4.2 * len(conditions), 3.6), layout="constrained")
+    figure = Figure(figsize=(1.8 + 3.4 * len(conditions), 3.6), layout="constrained")
     for axes, condition in zip(figure.subplots(1, len(conditions), squeeze=False)[0], conditions, strict=True):
         for method in METHODS:
             found = [r["curves"]["kl"] for r in rows if r["method"] == method and r["condition"] == condition]
@@ -180,7 +219,7 @@ def kl_over_time(rows: list[Mapping[str, Any]]) -> Figure:
         axes.set_title(condition)
         axes.set_xlabel("observations")
     figure.axes[0].set_ylabel("KL to the exact posterior (nats)")
-    figure.axes[0].legend(fontsize="small")
+    legend(figure)
     return figure
 
 

@@ -154,7 +154,7 @@ BENCHMARK = Benchmark(
         "speedup": "time of the plain Python loop over that of this backend",
         "seconds": "one update of all particles, in s",
         "loop_seconds": "the same by the plain loop, in s",
-        "gigabytes": "peak memory of the process, the loop's copies included, in GB",
+        "gigabytes": "peak memory of the process so far, the loop's copies and earlier conditions included, in GB",
         "chunk_size": "particles in one batched call",
     },
     run=run,
