@@ -182,13 +182,15 @@ def lines(document: Mapping[str, Any], metric: str) -> Figure:
     for axes, (title, places) in zip(
         figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels.items(), strict=True
     ):
-        for method in METHODS:
+        for index, method in enumerate(METHODS):
             cells = {x: document["summary"].get(method, {}).get(c, {}).get(metric) for x, c in places.items()}
             found = {x: cell for x, cell in cells.items() if cell is not None}
             mean = [cell["mean"] for cell in found.values()]
             ends = [[cell["mean"] - cell["low"], cell["high"] - cell["mean"]] for cell in found.values()]
             if found:
-                axes.errorbar(list(found), mean, torch.tensor(ends).T.clamp_min(0), capsize=2, label=method)
+                axes.errorbar(
+                    list(found), mean, torch.tensor(ends).T.clamp_min(0), capsize=2, color=f"C{index}", label=method
+                )
         axes.set_title(title)
         axes.set_xticks(list(places))
         axes.set_xlabel("dimensions" if metric in KL else "particles")
@@ -213,12 +215,13 @@ def kl_over_time(rows: list[Mapping[str, Any]]) -> Figure:
         for method in METHODS:
             found = [r["curves"]["kl"] for r in rows if r["method"] == method and r["condition"] == condition]
             if found:
-                mean = torch.tensor([curve["y"] for curve in found]).mean(0)
-                axes.plot(found[0]["x"], mean, label=method)
+                # A trial whose particles fall together at one step has no finite divergence there: hence no mean.
+                median = torch.tensor([curve["y"] for curve in found]).median(0).values
+                axes.plot(found[0]["x"], median, label=method)
         axes.set_yscale("log")
         axes.set_title(condition)
         axes.set_xlabel("observations")
-    figure.axes[0].set_ylabel("KL to the exact posterior (nats)")
+    figure.axes[0].set_ylabel("KL to the exact posterior (nats), median of seeds", fontsize="small")
     legend(figure)
     return figure
 
