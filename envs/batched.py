@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
@@ -20,7 +19,7 @@ class BatchedVecEnv(VecEnv):
         self.returns = np.zeros(num_envs)
         """float64[E], of the present episodes: the raw rewards' sum."""
 
-    def finish(self, env: int, terminal_observation: npt.NDArray[Any], truncated: bool) -> dict[str, Any]:
+    def finish(self, env: int, terminal_observation: Any, truncated: bool) -> dict[str, Any]:
         """Return the info of an episode that has ended, as ``Monitor`` and SB3's own VecEnvs write it; begin anew."""
         info = {
             "terminal_observation": terminal_observation,

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from farl.envs.batched import BatchedVecEnv
 from farl.envs.map_world.env import Maps, map_sources, observation_space
 from farl.envs.map_world.render import draw_world
 from farl.envs.map_world.worlds import MapWorlds
 from farl.maps.geometry import decode
 
 
-class MapWorldVecEnv(VecEnv):
+class MapWorldVecEnv(BatchedVecEnv):
     """E worlds in one compiled step; spaces, rewards and infos as in `MapWorldEnv`, whose parameters it takes.
 
     World e with seed s does what a `MapWorldEnv` with seed s + e does. Worlds that end are reset at once; their infos
@@ -52,8 +52,6 @@ class MapWorldVecEnv(VecEnv):
         self.render_mode = render_mode
         super().__init__(n_envs, observation_space(view_size), spaces.Discrete(4))
         self._rngs = [np.random.default_rng() for _ in range(n_envs)]
-        self._elapsed = np.zeros(n_envs, np.int64)
-        self._returns = np.zeros(n_envs)
         self._actions: npt.NDArray[np.int64] = np.zeros(n_envs, np.int64)
 
     def reset(self) -> VecEnvObs:
@@ -74,17 +72,16 @@ class MapWorldVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Step every world."""
         rewards = self.worlds.step(self._actions) / self.worlds.n_countable
-        self._elapsed += 1
-        self._returns += rewards
+        self.lengths += 1
+        self.returns += rewards
         covered = (self.worlds.n_seen == self.worlds.n_countable) & self.until_covered
-        truncated = self._elapsed >= self.max_steps
+        truncated = self.lengths >= self.max_steps
         dones = covered | truncated
         infos = self._infos()
         observation = self._observation()
         for env in np.flatnonzero(dones):
-            infos[env]["terminal_observation"] = {key: value[env].copy() for key, value in observation.items()}
-            infos[env]["TimeLimit.truncated"] = bool(truncated[env] and not covered[env])
-            infos[env]["episode"] = {"r": round(float(self._returns[env]), 6), "l": int(self._elapsed[env]), "t": 0.0}
+            last = {key: value[env].copy() for key, value in observation.items()}
+            infos[env] |= self.finish(int(env), last, bool(truncated[env] and not covered[env]))
             self._restart(env)
         if dones.any():
             observation = self._observation()
@@ -94,42 +91,15 @@ class MapWorldVecEnv(VecEnv):
         """Draw every world."""
         return [draw_world(self.worlds, env) for env in range(self.num_envs)]
 
-    def close(self) -> None:
-        """There is nothing to close."""
-
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute once per world; `reachable` is the world's own."""
-        envs = self._get_indices(indices)
         if attr_name == "reachable":
-            return [self.worlds.free(env) for env in envs]
-        value = getattr(self, attr_name)
-        return [value for _ in envs]
-
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of all worlds.
-
-        :raises ValueError: if only some of them are named: they share their attributes
-        """
-        if len(list(self._get_indices(indices))) != self.num_envs:
-            raise ValueError("the worlds share their attributes: leave `indices` out")
-        setattr(self, attr_name, value)
-
-    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
-        """Call a method of the worlds: there are none.
-
-        :raises AttributeError: always
-        """
-        raise AttributeError(f"the worlds of a MapWorldVecEnv have no method {method_name!r}")
-
-    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
-        """The worlds have no wrappers, but keep a monitor's record."""
-        from stable_baselines3.common.monitor import Monitor
-
-        return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
+            return [self.worlds.free(env) for env in self._get_indices(indices)]
+        return super().get_attr(attr_name, indices)
 
     def _restart(self, env: int) -> None:
         self.worlds.reset(env, self._rngs[env])
-        self._elapsed[env], self._returns[env] = 0, 0.0
+        self.lengths[env], self.returns[env] = 0, 0.0
 
     def _observation(self) -> dict[str, npt.NDArray[Any]]:
         view = np.empty((*self.worlds.views.shape, 3), np.uint8)
