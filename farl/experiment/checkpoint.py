@@ -31,7 +31,7 @@ _MANIFEST = "manifest.json"
 _MODEL = "model.zip"
 _STATE = "state.safetensors"
 _REPLAY = "replay_buffer.safetensors"
-_FORMAT = "farl-checkpoint-1"
+_FORMAT = "farl-checkpoint-2"
 _NAME = re.compile(r"^step_(\d+)(?:\.(\d+))?$")
 
 
