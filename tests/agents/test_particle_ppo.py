@@ -10,6 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv, IdentityEnvMultiBinary, IdentityEnvMultiDiscrete
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from farl import FAR
 from farl.agents.particle_policy import ActionDistributions
 from farl.agents.particle_ppo import ParticlePPO
 from farl.continual.trac import TracAdam
@@ -216,3 +217,13 @@ def test_it_trains_from_yaml_with_trac():
 def test_yaml_names_the_key(settings, message):
     with pytest.raises(ConfigError, match=message):
         parse_config(experiment(settings | {"n_steps": 32}))
+
+
+def test_it_can_be_curious(tmp_path):
+    far = {"warmup": 16, "batch_size": 16, "criterion": {"name": "zscore", "threshold": 2.0, "min_samples": 10}}
+    model = FAR(ParticlePPO)("MlpPolicy", cartpole(), n_particles=2, far=far, **SMALL).learn(256)
+    assert model.curiosity.fragments > 1
+    model.save(tmp_path / "curious")
+    copy = FAR(ParticlePPO).load(tmp_path / "curious")
+    assert copy.curiosity.fragments == model.curiosity.fragments
+    assert isinstance(copy.plain(), ParticlePPO)

@@ -137,3 +137,25 @@ def test_minigrid_rooms_in_sequence():
 def test_bad_input_names_the_key(sequence, more, message):
     with pytest.raises(ConfigError, match=message):
         parse_config(experiment(sequence, **more))
+
+
+@pytest.mark.parametrize(
+    ("environment", "games"),
+    [
+        (
+            {"id": "ALE/Pong-v5", "kind": "atari", "n_envs": 2, "kwargs": {"full_action_space": True}},
+            ["ALE/Pong-v5", "ALE/Breakout-v5"],
+        ),
+        (
+            {"id": "farl/HeteroRooms-2x3-v0", "kind": "minigrid", "n_envs": 2},
+            ["farl/HeteroRooms-2x3-v0", "farl/HeteroRooms-3x3-v0"],
+        ),
+    ],
+    ids=["atari", "minigrid"],
+)
+def test_games_and_rooms_come_in_turn(environment, games):
+    tasks = [{"id": game} for game in games]
+    config = experiment({"tasks": tasks, "episodes": 0}, environment=environment)
+    policy = "CnnPolicy" if environment["kind"] == "atari" else "MlpPolicy"
+    config["algorithm"] = {"name": "PPO", "policy": policy, "hyperparameters": SMALL}
+    assert train(parse_config(config))["total_timesteps"] == 128
