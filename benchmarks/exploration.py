@@ -162,7 +162,7 @@ BENCHMARK = Benchmark(
             methods=("ppo", "far"),
             conditions=("chain-6",),
         ),
-        "default": Size(seeds=5, parameters={"steps": 16_384}, note="16 384 steps instead of 409 600"),
+        "default": Size(seeds=5, parameters={"steps": 65_536}, note="65 536 steps instead of 409 600"),
         "full": Size(seeds=10, parameters={"steps": 409_600}),
     },
 )
