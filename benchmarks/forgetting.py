@@ -91,7 +91,7 @@ def _plot(document: Mapping[str, Any]) -> dict[str, Figure]:
         axes.set(yscale="log", ylabel=label, xticks=range(len(conditions)), xticklabels=conditions)
         if metric == "F":
             axes.axhline(1.0, color="black", linewidth=0.8)
-            axes.legend(fontsize="small")
+            figure.legend(*axes.get_legend_handles_labels(), fontsize="small", loc="outside right upper")
     return {"forgetting": figure}
 
 
