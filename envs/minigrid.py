@@ -13,9 +13,9 @@ from minigrid.minigrid_env import MiniGridEnv
 from minigrid.wrappers import ImgObsWrapper
 
 from farl.envs.minigrid_views import all_partial_views
-from farl.envs.minigrid_wrappers import OneHotObs, PositionInfo
+from farl.envs.minigrid_wrappers import FastPartialView, OneHotObs, PositionInfo
 
-__all__ = ["HeteroRoomsEnv", "ImgObsWrapper", "OneHotObs", "PositionInfo"]
+__all__ = ["FastPartialView", "HeteroRoomsEnv", "ImgObsWrapper", "OneHotObs", "PositionInfo"]
 
 Texture = Literal["none", "color", "texture"]
 Doorways = Literal["middle", "random"]

@@ -1,5 +1,6 @@
 """Wrappers that make any MiniGrid environment ready for Stable-Baselines3 and for exploration maps."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -8,9 +9,40 @@ import numpy.typing as npt
 from gymnasium import spaces
 from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
 from minigrid.core.world_object import WorldObj
+from minigrid.minigrid_env import MiniGridEnv
 from scipy import ndimage
 
-__all__ = ["OneHotObs", "PositionInfo"]
+from farl.envs.minigrid_views import partial_view
+
+__all__ = ["FastPartialView", "OneHotObs", "PositionInfo"]
+
+
+class FastPartialView(gym.Wrapper[Any, Any, Any, Any]):
+    """Let the environment compute its partial view several times as fast; what it shows stays the same.
+
+    An environment that has a way of its own to make observations keeps it.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import minigrid
+        >>> from farl.envs.minigrid import FastPartialView
+        >>> env = FastPartialView(gym.make("MiniGrid-MultiRoom-N6-v0"))
+        >>> obs, _ = env.reset(seed=0)
+        >>> obs["image"].shape
+        (7, 7, 3)
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        """Wrap `env`, a MiniGrid environment."""
+        super().__init__(env)
+        world: Any = env.unwrapped
+        kind = type(world)
+        if kind.gen_obs is MiniGridEnv.gen_obs and kind.gen_obs_grid is MiniGridEnv.gen_obs_grid:
+            world.gen_obs = partial(_gen_obs, world)
+
+
+def _gen_obs(world: Any) -> dict[str, Any]:
+    return {"image": partial_view(world), "direction": world.agent_dir, "mission": world.mission}
 
 
 class OneHotObs(gym.ObservationWrapper[npt.NDArray[np.float32], Any, Any]):

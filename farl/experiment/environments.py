@@ -232,11 +232,11 @@ def _wrap_together(venv: VecEnv, environment: EnvironmentConfig) -> VecEnv:
 def _prepare_minigrid(env: AnyEnv, environment: EnvironmentConfig) -> AnyEnv:
     import minigrid.wrappers
 
-    from farl.envs.minigrid_wrappers import OneHotObs, PositionInfo
+    from farl.envs.minigrid_wrappers import FastPartialView, OneHotObs, PositionInfo
 
     if not hasattr(env.unwrapped, "agent_pos"):
         raise ConfigError(f"{environment.id} is no MiniGrid environment; set environment.kind to gymnasium")
-    wrapped: AnyEnv = PositionInfo(env)
+    wrapped: AnyEnv = PositionInfo(FastPartialView(env))
     if environment.observation in (None, "one_hot"):
         return OneHotObs(wrapped)
     views: Any = minigrid.wrappers  # untyped

@@ -14,7 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 import farl.envs.minigrid
 import farl.envs.minigrid_wrappers
-from farl.envs.minigrid import HeteroRoomsEnv, ImgObsWrapper, OneHotObs, PositionInfo
+from farl.envs.minigrid import FastPartialView, HeteroRoomsEnv, ImgObsWrapper, OneHotObs, PositionInfo
 
 TEXTURES = ["none", "color", "texture"]
 
@@ -51,6 +51,39 @@ def test_views_from_the_table_equal_minigrids_in_every_cell_and_direction(textur
         for direction in range(4):
             env.agent_pos, env.agent_dir = (int(x), int(y)), direction
             np.testing.assert_array_equal(env.gen_obs()["image"], MiniGridEnv.gen_obs(env)["image"])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("MiniGrid-MultiRoom-N6-v0", {}),
+        ("MiniGrid-KeyCorridorS3R3-v0", {"agent_view_size": 5}),
+        ("MiniGrid-ObstructedMaze-1Dlh-v0", {}),
+        ("MiniGrid-Empty-Random-6x6-v0", {}),
+    ],
+)
+def test_the_fast_view_equals_minigrids_own_through_doors_and_with_things_carried(name: str, options: Any) -> None:
+    fast, slow = FastPartialView(gym.make(name, **options)), gym.make(name, **options)
+    rng = np.random.default_rng(0)
+    carried = opened = 0
+    for episode in range(20):
+        expected, _ = slow.reset(seed=episode)
+        observation, _ = fast.reset(seed=episode)
+        for action in rng.choice(7, size=200, p=[0.15, 0.15, 0.4, 0.1, 0.05, 0.15, 0]):
+            np.testing.assert_array_equal(observation["image"], expected["image"])
+            assert observation["image"].dtype == expected["image"].dtype
+            assert (observation["direction"], observation["mission"]) == (expected["direction"], expected["mission"])
+            carried += slow.unwrapped.carrying is not None
+            opened += any(
+                cell is not None and cell.type == "door" and cell.is_open for cell in slow.unwrapped.grid.grid
+            )
+            expected, *outcome, _ = slow.step(action)
+            observation, *found, _ = fast.step(action)
+            assert outcome == found
+            if outcome[1] or outcome[2]:
+                break
+    assert opened > 0 or "Empty" in name
+    assert carried > 0 or "Key" not in name
 
 
 @pytest.mark.parametrize("all_actions", [False, True])
