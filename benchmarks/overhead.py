@@ -3,8 +3,8 @@
 - ``ppo``: PPO alone
 - ``rnd``: PPO with one RND module, nothing fragments
 - ``far``: PPO with fragmentation and recall as it comes, with as many fragments as there happen to be
-- ``rnd-env``, ``far-env``: the same through ``FARVecEnv``, where the bonus is part of the reward and there is no
-  intrinsic critic
+- ``rnd-shared``, ``far-shared``: the same with ``critic: shared``: the policy's own critic learns the sum of rewards
+- ``rnd-env``, ``far-env``: the same through ``FARVecEnv``, where the bonus is part of the reward
 - ``rlexplore``: SB3's PPO with RLeXplore's RND, which adds the bonus to PPO's advantages and has no critic of its
   own either; it is run when ``--methods`` names it, and needs ``--rlexplore PYTHON``, a Python that has both FARL and
   rllte-core
@@ -56,7 +56,7 @@ def run(job: Job) -> dict[str, Any]:
     else:
         model = FAR(PPO)(policy, venv, seed=job.seed, device="cpu", far=far, **settings)
     curiosity = venv.curiosity if isinstance(venv, FARVecEnv) else model.curiosity
-    if job.method.startswith("far-") and job.method != "far-env":
+    if job.method.startswith("far-") and job.method.removeprefix("far-").isdigit():
         _scatter(curiosity, fragments=int(job.method.removeprefix("far-")), seed=job.seed)
     result = timed(model, settings["n_steps"] * venv.num_envs, steps)
     venv.close()
@@ -98,9 +98,11 @@ def _settings(job: Job) -> dict[str, Any] | None:
         common |= {"module": {"frame_stack": 4}}
     if job.method == "ppo":
         return None
+    if job.method.endswith("-shared"):
+        common |= {"critic": "shared"}
     if job.method.startswith("rnd"):
         return common | {"criterion": None, "recall": None}
-    if job.method in ("far", "far-env"):
+    if job.method in ("far", "far-env", "far-shared"):
         return common
     return common | {"criterion": {"name": "ratio", "threshold": 1e9}, "warmup": 1}
 
@@ -168,11 +170,11 @@ def _scatter(curiosity: Any, fragments: int, seed: int) -> None:
     curiosity.controller.confirm = confirm_anyway
 
 
-WITHOUT_RLEXPLORE = ("ppo", "rnd", "far", "rnd-env", "far-env", "far-10", "far-100")
+WITHOUT_RLEXPLORE = ("ppo", "rnd", "far", "rnd-shared", "far-shared", "rnd-env", "far-env", "far-10", "far-100")
 
 BENCHMARK = Benchmark(
     name="overhead",
-    methods=("ppo", "rnd", "far", "rnd-env", "far-env", "rlexplore", "far-10", "far-100"),
+    methods=(*WITHOUT_RLEXPLORE, "rlexplore"),
     conditions=("rooms", "atari"),
     metrics={
         "seconds": "wall-clock time of the run, learning included, in s",

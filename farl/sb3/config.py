@@ -182,10 +182,13 @@ class FARConfig(StrictModel):
     """Weight of the intrinsic advantage (on-policy) or reward (off-policy)."""
     extrinsic_coef: float = Field(1.0, ge=0.0)
     """Weight of the extrinsic advantage (on-policy) or reward (off-policy)."""
+    critic: Literal["own", "shared"] = "own"
+    """The intrinsic return has a critic of its own, with its own discount, and may outlast an episode; or the policy's
+    critic learns the sum of both rewards, which is cheaper (on-policy only)."""
     gamma: float = Field(0.99, ge=0.0, lt=1.0)
-    """Discount of the intrinsic return."""
+    """Discount of the intrinsic return (own critic only)."""
     episodic: bool = False
-    """Whether the intrinsic return ends with the episode (on-policy only)."""
+    """Whether the intrinsic return ends with the episode (own critic only; with a shared one it does)."""
     refresh: bool = False
     """Whether replayed intrinsic rewards are computed anew by the modules as they are then, instead of those of long
     ago (off-policy only; modules whose reward does not hang on the rest of the episode)."""
@@ -203,9 +206,9 @@ class FARConfig(StrictModel):
     warmup: int = Field(1000, ge=1)
     """Samples from which the observation norm is learnt before the first intrinsic reward."""
     critic_hidden: tuple[int, ...] = (64, 64)
-    """Hidden layers of the intrinsic critic, behind a features extractor of its own (on-policy only)."""
+    """Hidden layers of the own critic, behind a features extractor of its own (on-policy only)."""
     critic_learning_rate: float = Field(3e-4, gt=0.0)
-    """Of the intrinsic critic (Adam; on-policy only)."""
+    """Of the own critic (Adam; on-policy only)."""
 
     @field_validator("module", mode="before")
     @classmethod
@@ -222,6 +225,19 @@ class FARConfig(StrictModel):
         reason = self.module.why_not_fragmentable()
         if reason is not None and self.criterion is not None:
             raise ValueError(f"module {self.module.name} cannot be fragmented: {reason}; set criterion: null")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_a_critic_that_is_there(self) -> "FARConfig":
+        without_effect = [
+            name
+            for name in ("gamma", "episodic", "critic_hidden", "critic_learning_rate")
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if self.critic == "shared" and without_effect:
+            raise ValueError(
+                f"{', '.join(without_effect)}: of no effect with critic: shared, which is the policy's own"
+            )
         return self
 
     @classmethod

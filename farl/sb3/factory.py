@@ -12,7 +12,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from farl.curiosity import CuriosityStep, FARCuriosity
 from farl.sb3.config import FARConfig
-from farl.sb3.intrinsic_critic import IntrinsicCritic
+from farl.sb3.intrinsic_critic import IntrinsicCritic, discounted_sums
 from farl.sb3.observations import Array, Observation
 from farl.sb3.refreshing import REFRESHING, refreshing_class
 from farl.sb3.watching import Watcher
@@ -104,7 +104,7 @@ class _FARAlgorithm(BaseAlgorithm):
             )
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "intrinsic_critic", "_watcher", "_rewards"]
+        return [*super()._excluded_save_params(), "intrinsic_critic", "_watcher", "_rewards", "_extrinsic"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, variables = super()._get_torch_save_params()
@@ -129,7 +129,7 @@ class _FARAlgorithm(BaseAlgorithm):
             callback = CallbackList([_Watch(), *given])  # first, so that the others see this step's events
         return super()._init_callback(callback, progress_bar)
 
-    def _watch(self, new_observations: Observation, actions: Array, dones: Array, infos: Any) -> None:
+    def _watch(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
         """Take note of one step of all environments."""
         assert self.env is not None
         self._watcher.see(new_observations, actions, dones, infos, self.env)
@@ -144,7 +144,7 @@ class _FARAlgorithm(BaseAlgorithm):
 
 
 class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
-    """Adds the intrinsic advantages, from a critic of their own, to the extrinsic ones.
+    """Adds the intrinsic advantages, from a critic of their own or the policy's, to the extrinsic ones.
 
     Nothing here needs the rewards before the rollout is complete: the curiosity takes it in at its end, which is much
     cheaper than step by step, or whenever someone asks for ``curiosity`` before.
@@ -156,8 +156,8 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
         super()._setup_model()
         self.intrinsic_critic = None
         self._rewards: list[Array] = []
-        if self.far is not None:
-            config = self._watcher.config
+        self._extrinsic: list[Array] = []
+        if self.far is not None and (config := self._watcher.config).critic == "own":
             self.intrinsic_critic = IntrinsicCritic(
                 self.policy,
                 hidden=config.critic_hidden,
@@ -172,6 +172,10 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
         state_dicts, variables = super()._get_torch_save_params()
         return state_dicts + ([] if self.intrinsic_critic is None else ["intrinsic_critic"]), variables
 
+    def _watch(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
+        super()._watch(new_observations, actions, rewards, dones, infos)
+        self._extrinsic.append(rewards.copy())  # SB3 adds the value of what a time limit cut off
+
     def _catch_up(self) -> list[CuriosityStep]:
         steps = super()._catch_up()
         self._rewards += [step.intrinsic_reward for step in steps]
@@ -179,28 +183,40 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
 
     def collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> bool:
         """Collect a rollout, then mix the two advantages and train critic and modules on it."""
-        self._rewards = []
+        self._rewards, self._extrinsic = [], []
         complete = super().collect_rollouts(env, callback, *args, **kwargs)
         if self.far is not None:
             self._catch_up()
         if complete and self.far is not None:
-            self._mix_advantages(np.array(self._rewards, np.float32))
+            rewards = np.array(self._rewards, np.float32)
+            if self.intrinsic_critic is None:
+                self._mix_rewards(rewards)
+            else:
+                self._mix_advantages(self.intrinsic_critic, rewards)
             self._watcher.update(self.logger.record)
         return complete
 
-    def _mix_advantages(self, rewards: Array) -> None:
-        assert self.intrinsic_critic is not None
+    def _mix_rewards(self, rewards: Array) -> None:
+        """Let advantages and returns be those of the sum of both rewards, as if it had come from the environment."""
+        config, buffer = self._watcher.config, self.rollout_buffer
+        more = config.intrinsic_coef * rewards + (config.extrinsic_coef - 1.0) * np.array(self._extrinsic, np.float32)
+        buffer.rewards += more
+        # Advantages are linear in the rewards: what is added to these adds its discounted sum to those.
+        ends = np.concatenate([buffer.episode_starts[1:], cast(Array, self._last_episode_starts)[None]])
+        more = discounted_sums(more, 1.0 - ends, self.gamma * self.gae_lambda)
+        buffer.advantages = buffer.advantages + more
+        buffer.returns = buffer.returns + more
+
+    def _mix_advantages(self, critic: IntrinsicCritic, rewards: Array) -> None:
         assert self._last_obs is not None
         buffer = self.rollout_buffer
-        advantages, returns = self.intrinsic_critic.advantages(
-            buffer, rewards, self._last_obs, cast(Array, self._last_episode_starts)
-        )
+        advantages, returns = critic.advantages(buffer, rewards, self._last_obs, cast(Array, self._last_episode_starts))
         # The extrinsic returns are the policy's value targets: they are complete before the mix, and stay as they are.
         config = self._watcher.config
         buffer.advantages = config.extrinsic_coef * buffer.advantages + config.intrinsic_coef * advantages
         # Not every on-policy algorithm has epochs and minibatches (A2C): one pass over the rollout then.
         epochs, batch_size = getattr(self, "n_epochs", 1), getattr(self, "batch_size", rewards.size)
-        loss = self.intrinsic_critic.train(buffer.observations, returns, epochs, batch_size)
+        loss = critic.train(buffer.observations, returns, epochs, batch_size)
         self.logger.record("far/critic_loss", loss)
         self.logger.record("far/intrinsic_return", float(returns.mean()))
 
@@ -224,8 +240,8 @@ class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
         if isinstance(self.replay_buffer, REFRESHING):
             self.replay_buffer.attach(self._watcher, self.policy)
 
-    def _watch(self, new_observations: Observation, actions: Array, dones: Array, infos: Any) -> None:
-        super()._watch(new_observations, actions, dones, infos)
+    def _watch(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
+        super()._watch(new_observations, actions, rewards, dones, infos)
         self._catch_up()
         if self._watcher.is_due:
             self._watcher.update(self.logger.record)
@@ -258,5 +274,5 @@ class _Watch(BaseCallback):
     def _on_step(self) -> bool:
         step = self.locals
         actions = step.get("clipped_actions", step["actions"])
-        self.model._watch(step["new_obs"], actions, step["dones"], step["infos"])
+        self.model._watch(step["new_obs"], actions, step["rewards"], step["dones"], step["infos"])
         return True

@@ -75,11 +75,7 @@ class IntrinsicCritic:
             goes_on[:-1] = 1.0 - buffer.episode_starts[1:]
             goes_on[-1] = 1.0 - last_dones
         delta = rewards + self.gamma * values[1:] * goes_on - values[:-1]
-        advantages = np.zeros_like(rewards, np.float32)
-        following = np.zeros(n_envs, np.float32)
-        for step in reversed(range(steps)):
-            following = delta[step] + self.gamma * self.gae_lambda * goes_on[step] * following
-            advantages[step] = following
+        advantages = discounted_sums(delta, goes_on, self.gamma * self.gae_lambda)
         return advantages, advantages + values[:-1]
 
     def train(self, buffer_observations: Any, returns: Array, epochs: int, batch_size: int) -> float:
@@ -129,6 +125,16 @@ class IntrinsicCritic:
         if isinstance(tensors, dict):
             return {name: self._pick(part, rows) for name, part in tensors.items()}
         return tensors.index_select(0, rows).to(next(self.network.parameters()).device)
+
+
+def discounted_sums(values: Array, goes_on: Array, discount: float) -> Array:
+    """Return the sum of all that follows, discounted by the step: values and ``goes_on`` (0 at an end) [T, E]."""
+    sums = np.zeros_like(values, np.float32)
+    following = np.zeros(values.shape[1:], np.float32)
+    for step in reversed(range(len(values))):
+        following = values[step] + discount * goes_on[step] * following
+        sums[step] = following
+    return sums
 
 
 def _flat(observations: Any) -> Any:

@@ -95,6 +95,7 @@ def test_anything_but_an_algorithm_class_is_refused(wrong):
         ({"intrinsic_coef": -1}, "intrinsic_coef"),
         ({"memory": {"capacity": 2}}, "capacity"),
         ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"critic": "shared", "gamma": 0.9, "episodic": True}, "gamma, episodic: of no effect with critic: shared"),
     ],
 )
 def test_wrong_settings_are_named(far, match):

@@ -70,13 +70,13 @@ def test_t5_intrinsic_advantages_are_gae_and_end_with_episodes_only_if_asked_to(
     seen = {}
     mix = type(model)._mix_advantages
 
-    def spy(rewards):
-        buffer, critic = model.rollout_buffer, model.intrinsic_critic
+    def spy(critic, rewards):
+        buffer = model.rollout_buffer
         with torch.no_grad():
             values = critic.predict(torch.as_tensor(buffer.observations.reshape(-1, 4))).numpy().reshape(rewards.shape)
             last = critic.predict(torch.as_tensor(model._last_obs)).numpy()
         extrinsic_returns = buffer.returns.copy()
-        mix(model, rewards)
+        mix(model, critic, rewards)
         seen.update(rewards=rewards, values=values, last=last, mixed=buffer.advantages.copy())
         seen.update(starts=buffer.episode_starts.copy(), dones=model._last_episode_starts)
         np.testing.assert_array_equal(buffer.returns, extrinsic_returns)

@@ -71,6 +71,20 @@ def test_factory_and_wrapper_give_the_same_intrinsic_rewards_for_the_same_steps(
     assert env.curiosity.recalls + env.curiosity.fragments > 1
 
 
+def test_a_shared_critic_learns_what_it_would_if_the_environment_paid_the_bonus():
+    """GAE is linear: advantages of the sum, time limits included, without a second pass over the rollout."""
+    settings = {"n_steps": 40, "batch_size": 80, "n_epochs": 1, "gamma": 0.9, "seed": 3, "device": "cpu"}
+    far = {name: value for name, value in FAR_SMALL.items() if name != "critic_hidden"}
+    far |= {"batch_size": 200, "intrinsic_coef": 0.5, "extrinsic_coef": 0.3}  # no update before the rollout is complete
+    inside = FAR(PPO)("MlpPolicy", make_toy(), far=far | {"critic": "shared"}, **settings).learn(80)
+    outside = PPO("MlpPolicy", FARVecEnv(make_toy(), far=far, seed=3, device="cpu"), **settings).learn(80)
+    for name in ("actions", "rewards", "advantages", "returns"):
+        expected = getattr(outside.rollout_buffer, name)
+        assert np.abs(expected).max() > 0.5
+        np.testing.assert_allclose(getattr(inside.rollout_buffer, name), expected, rtol=1e-4, atol=1e-5)
+    assert inside.intrinsic_critic is None
+
+
 def test_episodes_end_with_their_true_last_observation():
     env = FARVecEnv(make_toy(), far=FAR_SMALL)
     seen = shown(env)
