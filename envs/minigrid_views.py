@@ -16,7 +16,7 @@ __all__ = ["all_partial_views", "partial_view"]
 _OUTSIDE = (OBJECT_TO_IDX["wall"], COLOR_TO_IDX["grey"], 0)
 _EMPTY = (OBJECT_TO_IDX["empty"], 0, 0)
 _UNSEEN = (0, 0, 0)
-_BEYOND = Wall()  # type: ignore[no-untyped-call]
+_BEYOND = Wall()
 _STEPS: list[tuple[int, int]] = [(int(x), int(y)) for x, y in FORWARD]
 
 

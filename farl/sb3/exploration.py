@@ -230,6 +230,10 @@ class ExplorationCallback(BaseCallback):
         self.trace: SurprisalTrace | None = None
         """Surprisal of the first environment; None without curiosity."""
         self._last_image = 0
+        self._waiting: list[tuple[int, IntArray | None]] = []
+        """Timestep and positions of the steps whose surprisal and events have not been asked for."""
+        self._settled = 0
+        """Steps of this rollout that have been recorded."""
 
     @property
     def coverage(self) -> float | None:
@@ -272,6 +276,7 @@ class ExplorationCallback(BaseCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that was recorded, as tensors and numbers."""
+        self._settle()
         return {
             "visits": None if self.visits is None else self.visits.state_dict(),
             "trace": None if self.trace is None else self.trace.state_dict(),
@@ -286,6 +291,7 @@ class ExplorationCallback(BaseCallback):
             self.trace.load_state_dict(state["trace"])
 
     def _on_training_start(self) -> None:
+        self._settle()  # what an interrupted rollout left
         self._last_image = self.num_timesteps
         env = self.training_env
         if not env.has_attr("reachable") or (env.has_attr("world_changes") and any(env.get_attr("world_changes"))):
@@ -300,27 +306,55 @@ class ExplorationCallback(BaseCallback):
             )
         self._cover_starts(np.ones(env.num_envs, bool))
 
+    def _on_rollout_start(self) -> None:
+        self._settled = 0
+
     def _on_step(self) -> bool:
-        last = getattr(getattr(self.model, "curiosity", None), "last", None)
+        positions = None
         if self.visits is not None:
             # The info of an environment that is done is still that of its last step, not of the reset after it.
             positions = np.array([info["position"] for info in self.locals["infos"]], np.int64)
-            active = np.zeros(len(positions), np.int64) if last is None else last.events.active
-            self.visits.add(active, positions)
-            if last is not None:
-                self.visits.add_events(last.events.fragmented, last.events.recalled, positions)
+            x, y = positions.T
+            self.visits.covered[y, x] = True
             if self.locals["dones"].any():
                 self._cover_starts(self.locals["dones"])
-        if last is not None:
-            if self.trace is None:
-                self.trace = SurprisalTrace()
-            events = last.events
-            elsewhere = int(events.fragmented[1:].sum())
-            now = (events.active[0], events.fragmented[0], events.recalled[0])
-            self.trace.add(self.num_timesteps, last.surprisal[0], *now, elsewhere)
+        self._waiting.append((self.num_timesteps, positions))
+        if not hasattr(self.model, "curiosity_steps"):
+            self._settle()
         return True
 
+    def _settle(self) -> None:
+        """Record the steps that wait: together, at the end of a rollout, where the model can tell of them then.
+
+        Asking FAR on an on-policy algorithm in each step would have it take in a rollout step by step.
+        """
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        if hasattr(self.model, "curiosity_steps"):
+            steps = self.model.curiosity_steps[self._settled : self._settled + len(waiting)]
+            self._settled += len(waiting)
+        else:
+            last = getattr(getattr(self.model, "curiosity", None), "last", None)
+            steps = [] if last is None else [last]
+        for (timesteps, positions), step in zip(waiting, steps or [None] * len(waiting), strict=True):
+            self._record(timesteps, positions, step)
+
+    def _record(self, timesteps: int, positions: IntArray | None, step: Any) -> None:
+        events = None if step is None else step.events
+        if self.visits is not None and positions is not None:
+            self.visits.add(np.zeros(len(positions), np.int64) if events is None else events.active, positions)
+            if events is not None:
+                self.visits.add_events(events.fragmented, events.recalled, positions)
+        if events is not None:
+            if self.trace is None:
+                self.trace = SurprisalTrace()
+            elsewhere = int(events.fragmented[1:].sum())
+            now = (events.active[0], events.fragmented[0], events.recalled[0])
+            self.trace.add(timesteps, step.surprisal[0], *now, elsewhere)
+
     def _on_rollout_end(self) -> None:
+        self._settle()
         if self.coverage is not None:
             self.logger.record("exploration/coverage", self.coverage)
         curiosity = getattr(self.model, "curiosity", None)
@@ -357,6 +391,7 @@ class ExplorationCallback(BaseCallback):
                 self.visits.covered[y, x] = True
 
     def _recorded(self) -> tuple[Visits | None, Trace | None, Any]:
+        self._settle()
         curiosity = getattr(self.model, "curiosity", None)
         return (
             None if self.visits is None else self.visits.snapshot(),

@@ -104,7 +104,7 @@ class _FARAlgorithm(BaseAlgorithm):
             )
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "intrinsic_critic", "_watcher", "_rewards", "_extrinsic"]
+        return [*super()._excluded_save_params(), "intrinsic_critic", "_watcher", "_steps", "_extrinsic"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts, variables = super()._get_torch_save_params()
@@ -155,7 +155,7 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
     def _setup_model(self) -> None:
         super()._setup_model()
         self.intrinsic_critic = None
-        self._rewards: list[Array] = []
+        self._steps: list[CuriosityStep] = []
         self._extrinsic: list[Array] = []
         if self.far is not None and (config := self._watcher.config).critic == "own":
             self.intrinsic_critic = IntrinsicCritic(
@@ -178,17 +178,27 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
 
     def _catch_up(self) -> list[CuriosityStep]:
         steps = super()._catch_up()
-        self._rewards += [step.intrinsic_reward for step in steps]
+        self._steps += steps
         return steps
+
+    @property
+    def curiosity_steps(self) -> list[CuriosityStep]:
+        """What the curiosity made of each step of this rollout so far; empty without ``far``.
+
+        Ask at the end of a rollout rather than in each step: it is then taken in at once.
+        """
+        if self.far is not None:
+            self._catch_up()
+        return self._steps
 
     def collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> bool:
         """Collect a rollout, then mix the two advantages and train critic and modules on it."""
-        self._rewards, self._extrinsic = [], []
+        self._steps, self._extrinsic = [], []
         complete = super().collect_rollouts(env, callback, *args, **kwargs)
         if self.far is not None:
             self._catch_up()
         if complete and self.far is not None:
-            rewards = np.array(self._rewards, np.float32)
+            rewards = np.array([step.intrinsic_reward for step in self._steps], np.float32)
             if self.intrinsic_critic is None:
                 self._mix_rewards(rewards)
             else:

@@ -18,7 +18,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from farl import FAR
 from farl.envs.minigrid import OneHotObs
+from farl.figures import Trace, Visits
 from farl.memory.storage import load_state, save_state
 from farl.sb3.exploration import ExplorationCallback, SurprisalTrace, VisitCounts
 
@@ -253,6 +255,31 @@ def test_covers_the_cells_that_a_minigrid_agent_walks() -> None:
     assert callback.visits is not None
     start = (4, 4)
     assert {(x, y) for y, x in np.argwhere(callback.visits.covered).tolist()} == walked | {start}
+
+
+def test_what_is_recorded_at_the_end_of_a_rollout_is_what_each_step_would_have_told() -> None:
+    class Asks(BaseCallback):
+        def _on_step(self) -> bool:
+            self.model.curiosity  # type: ignore[attr-defined]  # noqa: B018
+            return True
+
+    def record(asked: list[BaseCallback]) -> tuple[Visits, Trace]:
+        env = make_vec_env("farl/HeteroRooms-2x3-v0", 3, env_kwargs={"max_steps": 50}, wrapper_class=OneHotObs, seed=1)
+        far = {"criterion": {"name": "zscore", "threshold": 1.5, "min_samples": 5}, "warmup": 30}
+        callback = ExplorationCallback()
+        model = FAR(PPO)("MlpPolicy", env, n_steps=40, batch_size=40, n_epochs=1, seed=0, device="cpu", far=far)
+        model.learn(240, callback=[*asked, callback])
+        assert callback.visits is not None
+        assert callback.trace is not None
+        return callback.visits.snapshot(), callback.trace.snapshot()
+
+    (visits, trace), (expected, expected_trace) = record([]), record([Asks()])
+    assert len(visits.fragment_ids) > 2
+    np.testing.assert_array_equal(visits.counts, expected.counts)
+    np.testing.assert_array_equal(visits.fractures, expected.fractures)
+    np.testing.assert_array_equal(trace.steps, expected_trace.steps)
+    assert len(trace.steps) == 80
+    np.testing.assert_allclose(trace.mean, expected_trace.mean, rtol=1e-3)
 
 
 def test_visits_stay_true_and_bounded_when_fragments_are_many() -> None:

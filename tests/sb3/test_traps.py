@@ -142,10 +142,11 @@ def test_who_asks_in_every_step_sees_that_step_and_changes_nothing_but_rounding(
 
     asks = Asks()
     asked, left_alone = make(PPO, n_steps=64).learn(128, callback=asks), make(PPO, n_steps=64).learn(128)
-    assert len(asks.steps) == len(left_alone._rewards) > 1
+    together = [step.intrinsic_reward for step in left_alone.curiosity_steps]
+    assert len(asks.steps) == len(together) > 1
     singly = [step.intrinsic_reward for step in asks.steps]
     assert np.any(singly)
-    np.testing.assert_allclose(left_alone._rewards, singly, rtol=1e-3)
+    np.testing.assert_allclose(together, singly, rtol=1e-3)
     assert asked.curiosity.fragments == left_alone.curiosity.fragments
     assert asked.curiosity.samples_seen == left_alone.curiosity.samples_seen == 128
 
