@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from farl.errors import ConfigError
 from farl.experiment.files import write_atomically
 
 Row = dict[str, Any]
@@ -121,7 +122,8 @@ def _guarded(run: Callable[[Any], dict[str, Any]], job: JobLike) -> Row:
         outcome = run(job)
         return {**_identity(job), "job_seconds": round(time.monotonic() - began, 3), **_finite(outcome)}
     except Exception as error:  # one job must not take the others along
-        print(f"{job.label}:\n{traceback.format_exc()}", file=sys.stderr)
+        told = str(error) if isinstance(error, ConfigError) else f"\n{traceback.format_exc()}"
+        print(f"{job.label}: {told}", file=sys.stderr)
         return {**_identity(job), "error": f"{type(error).__name__}: {error}"}
 
 
