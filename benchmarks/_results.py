@@ -6,11 +6,16 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
+from scipy import ndimage, stats
 
 _RESAMPLES = 10_000
 _CONFIDENCE = 0.95
+_COLUMNS = 4
+_BANDS = 8
+"""Most methods of which a picture shows the range of the runs, too."""
 
 Row = Mapping[str, Any]
 Statistic = Literal["mean", "interquartile mean"]
@@ -120,17 +125,19 @@ def table(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def default_plots(document: Mapping[str, Any]) -> dict[str, Figure]:
-    """Bars with intervals for each metric, and lines for each curve that rows hold."""
+def default_plots(document: Mapping[str, Any], x_label: str = "") -> dict[str, Figure]:
+    """Bars with intervals for each metric, and lines over ``x_label`` for each curve that rows hold."""
     plots = {metric: bars(document, metric) for metric in document["metrics"] if _has(document, metric)}
     names = sorted({name for row in document["rows"] for name in row.get("curves", {})})
-    return plots | {f"curve_{name}": curves(document, name) for name in names}
+    return plots | {f"curve_{name}": curves(document, name, x_label) for name in names}
 
 
 def bars(document: Mapping[str, Any], metric: str) -> Figure:
     """One group of bars per condition, one bar per method, whiskers for the interval."""
     conditions, methods = _ordered(document, "condition"), _ordered(document, "method")
-    figure = Figure(figsize=(max(5.0, 1.0 + 0.5 * len(conditions) * len(methods)), 4.0), layout="constrained")
+    colors = method_colors(document)
+    width = min(max(5.0, 2.5 + 0.35 * len(conditions) * len(methods)), 16.0)
+    figure = Figure(figsize=(width, 4.0), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(methods)
     for index, method in enumerate(methods):
@@ -141,20 +148,31 @@ def bars(document: Mapping[str, Any], metric: str) -> Figure:
         x = [place + (index - (len(methods) - 1) / 2) * width for place, _ in found]
         means = np.array([cell["mean"] for _, cell in found])
         ends = np.array([[cell["mean"] - cell["low"], cell["high"] - cell["mean"]] for _, cell in found]).T
-        axes.bar(x, means, width, yerr=np.maximum(ends, 0.0), capsize=3, label=method)
-    axes.set_xticks(range(len(conditions)), conditions)
+        whiskers = np.maximum(ends, 0.0)
+        axes.bar(x, means, width, yerr=whiskers, capsize=3, label=method, color=colors[method])
+    name_conditions(axes, conditions)
     axes.set_ylabel(metric)
     axes.set_title(document["metrics"][metric], fontsize="medium", wrap=True)
-    axes.legend(fontsize="small")
+    legend(figure)
     return figure
 
 
-def curves(document: Mapping[str, Any], name: str) -> Figure:
-    """One panel per condition: the mean over runs of a curve per method, with the range of the runs shaded."""
-    conditions, methods = _ordered(document, "condition"), _ordered(document, "method")
-    figure = Figure(figsize=(5.0 * len(conditions), 4.0), layout="constrained")
-    panels = figure.subplots(1, len(conditions), squeeze=False, sharey=True)[0]
-    for axes, condition in zip(panels, conditions, strict=True):
+def curves(document: Mapping[str, Any], name: str, x_label: str = "", window: int = 1) -> Figure:
+    """One panel per condition: the mean over runs of a curve per method; of few methods the range of the runs, too.
+
+    ``window`` points are averaged into each, so that many noisy lines can be told apart.
+    """
+    conditions = [
+        condition
+        for condition in _ordered(document, "condition")
+        if any(name in row.get("curves", {}) for row in document["rows"] if row["condition"] == condition)
+    ]
+    methods, colors = _ordered(document, "method"), method_colors(document)
+    columns = min(len(conditions), _COLUMNS)
+    lines = -(-len(conditions) // columns)
+    figure = Figure(figsize=(1.8 + 4.2 * columns, 0.4 + 3.4 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True).flat
+    for axes, condition in zip(panels, conditions, strict=False):
         for method in methods:
             found = [
                 row["curves"][name]
@@ -166,12 +184,40 @@ def curves(document: Mapping[str, Any], name: str) -> Figure:
             # Runs may have stopped at different points: they are compared on the longest one's grid, where they exist.
             x = np.asarray(max((curve["x"] for curve in found), key=len), dtype=float)
             y = np.array([np.interp(x, curve["x"], curve["y"], right=np.nan) for curve in found], dtype=float)
-            axes.plot(x, np.nanmean(y, axis=0), label=method)
-            axes.fill_between(x, np.nanmin(y, axis=0), np.nanmax(y, axis=0), alpha=0.2)
+            if window > 1:
+                y = ndimage.uniform_filter1d(y, window, axis=1, mode="nearest")
+            axes.plot(x, np.nanmean(y, axis=0), label=method, color=colors[method])
+            if len(methods) <= _BANDS:
+                low, high = np.nanmin(y, axis=0), np.nanmax(y, axis=0)
+                axes.fill_between(x, low, high, alpha=0.2, color=colors[method], linewidth=0)
         axes.set_title(condition)
-        axes.set_ylabel(name)
-        axes.legend(fontsize="small")
+        axes.set_xlabel(x_label)
+    for axes in list(panels)[len(conditions) :]:
+        axes.set_axis_off()
+    figure.axes[0].set_ylabel(name.replace("_", " "))
+    legend(figure)
     return figure
+
+
+def method_colors(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A colour for each method, the same in all pictures of a benchmark."""
+    methods = _ordered(document, "method")
+    palette = colormaps["tab10" if len(methods) <= 10 else "tab20"]
+    return {method: palette(index % palette.N) for index, method in enumerate(methods)}
+
+
+def name_conditions(axes: Axes, conditions: Sequence[str]) -> None:
+    """Write the conditions below their groups of bars, aslant where they would run into one another."""
+    crowded = len(conditions) > _COLUMNS
+    axes.set_xticks(
+        range(len(conditions)), conditions, rotation=30 if crowded else 0, ha="right" if crowded else "center"
+    )
+
+
+def legend(figure: Figure) -> None:
+    """Beside the panels, so that it hides no line."""
+    handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside right center", fontsize="small")
 
 
 def _mean_and_interval(numbers: list[float], statistic: Statistic) -> dict[str, float]:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from benchmarks._lifelong import run_levels
 from benchmarks._procgen_levels import ALGORITHMS, run_game
-from benchmarks._results import default_plots
+from benchmarks._results import bars, curves
 from benchmarks.harness import Benchmark, Job, Size, main
 from farl.continual.defences import Defence, L2Init, PolicyEWC, ReDo, Replay
 from farl.continual.stacked_ppo import StackedPPO, StackedSettings
@@ -142,8 +142,11 @@ def each_seed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def plots(document: Mapping[str, Any]) -> Mapping[str, Figure]:
     """The returns over all levels, and the mean return of each method."""
-    keep = ("mean_return", "curve_return")
-    return {name: figure for name, figure in default_plots(document).items() if name in keep}
+    pictures = {"mean_return": bars(document, "mean_return")}
+    points = max((len(row["curves"]["return"]["x"]) for row in document["rows"] if "curves" in row), default=0)
+    if points:
+        pictures["curve_return"] = curves(document, "return", "iterations", window=max(1, points // 20))
+    return pictures
 
 
 def with_suite(arguments: Sequence[str]) -> list[str]:

@@ -20,10 +20,12 @@ success: ``--conditions multiroom-n4 --methods rnd:0.5,rnd:0.05,rnd:0.005,... --
 
 import argparse
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from benchmarks._results import default_plots
 from benchmarks.harness import Benchmark, Job, Size, main
 from farl.errors import ConfigError
 
@@ -209,6 +211,7 @@ BENCHMARK = Benchmark(
     },
     run=run,
     statistic="interquartile mean",
+    plot=partial(default_plots, x_label="environment steps"),
     add_arguments=add_arguments,
     parameters=parameters,
     sizes={

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks._results import legend, name_conditions
 from benchmarks.harness import Benchmark, Job, Size, main
 
 LOOKS = {"none": "alike", "color": "color", "texture": "texture"}
@@ -70,7 +71,7 @@ def _parameters(options: argparse.Namespace) -> Mapping[str, Any]:
 
 def _plot(document: Mapping[str, Any]) -> dict[str, Figure]:
     """F and the error on return, both on a logarithmic axis: a group of bars per condition."""
-    figure = Figure(figsize=(11.0, 4.0), layout="constrained")
+    figure = Figure(figsize=(14.0, 4.0), layout="constrained")
     summary = document["summary"]
     conditions = list(dict.fromkeys(row["condition"] for row in document["rows"]))
     width = 0.8 / len(summary)
@@ -88,10 +89,11 @@ def _plot(document: Mapping[str, Any]) -> dict[str, Figure]:
             mean, low, high = (np.array([cell[key] for _, cell in known]) for key in ("mean", "low", "high"))
             whiskers = np.maximum([mean - low, high - mean], 0.0)
             axes.bar(x, mean, width, yerr=whiskers, capsize=2, label=method)
-        axes.set(yscale="log", ylabel=label, xticks=range(len(conditions)), xticklabels=conditions)
+        axes.set(yscale="log", ylabel=label)
+        name_conditions(axes, conditions)
         if metric == "F":
             axes.axhline(1.0, color="black", linewidth=0.8)
-            figure.legend(*axes.get_legend_handles_labels(), fontsize="small", loc="outside right upper")
+    legend(figure)
     return {"forgetting": figure}
 
 

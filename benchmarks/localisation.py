@@ -24,6 +24,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks._results import legend
 from benchmarks.harness import Benchmark, Job, Size, main
 from farl.particles.kalman import EnsembleKalmanFilter
 from farl.particles.mixture_transform import MixtureTransformFilter
@@ -199,12 +200,6 @@ def lines(document: Mapping[str, Any], metric: str) -> Figure:
     figure.axes[0].set_ylabel(metric)
     legend(figure)
     return figure
-
-
-def legend(figure: Figure) -> None:
-    """Beside the panels, so that it hides no line."""
-    handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside right center", fontsize="small")
 
 
 def kl_over_time(rows: list[Mapping[str, Any]]) -> Figure:
