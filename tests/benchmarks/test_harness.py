@@ -151,7 +151,7 @@ def test_workers_of_a_killed_benchmark_end_with_it(log: Path, tmp_path: Path, mo
     assert wait_for(lambda: not is_alive(worker))
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
