@@ -109,16 +109,17 @@ class Watcher:
 class _Places(Sequence[dict[str, Any]]):
     """Where each environment is, for the edges of the memory graph: its ``position``, if it tells.
 
-    Kept as plain tuples until asked for, which is rare: a rollout's worth of dicts and lists would set off Python's
+    Kept as one array until asked for, which is rare: a rollout's worth of dicts and tuples would set off Python's
     garbage collector, which costs more than all of the curiosity.
     """
 
     def __init__(self, infos: list[dict[str, Any]]) -> None:
-        self._positions = [tuple(map(int, info["position"])) if "position" in info else None for info in infos]
+        self._count = len(infos)
+        told = bool(infos) and all("position" in info for info in infos)
+        self._positions = np.array([info["position"] for info in infos], np.int64) if told else None
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return self._count
 
     def __getitem__(self, env: Any) -> Any:
-        position = self._positions[env]
-        return {} if position is None else {"position": list(position)}
+        return {} if self._positions is None else {"position": self._positions[env].tolist()}
