@@ -125,8 +125,8 @@ def _progress(venv: Any, one_map: bool) -> Any:
             self.steps_to_90: int | None = None
             self.ended, self.reached, self.shares = 0, 0, 0.0
             shown = ["coverage"] if one_map else []
-            self.curves: dict[str, list[float]] = {
-                name: [] for name in ["steps", *shown, "episode_coverage", "success"]
+            self.curves: dict[str, dict[str, list[float]]] = {
+                name: {"x": [], "y": []} for name in [*shown, "episode_coverage", "success"]
             }
 
         def _on_training_start(self) -> None:
@@ -157,22 +157,26 @@ def _progress(venv: Any, one_map: bool) -> Any:
             return float(self.covered.sum() / self.cells[0])
 
         def _on_rollout_end(self) -> None:
-            self.curves["steps"].append(self.num_timesteps)
             if one_map:
-                self.curves["coverage"].append(self.coverage())
-            self.curves["success"].append(self.reached / max(self.ended, 1))
-            self.curves["episode_coverage"].append(self.shares / max(self.ended, 1))
+                self._note("coverage", self.coverage())
+            if self.ended:  # a rollout in which no episode ended says nothing of episodes
+                self._note("success", self.reached / self.ended)
+                self._note("episode_coverage", self.shares / self.ended)
             self.ended, self.reached, self.shares = 0, 0, 0.0
 
+        def _note(self, name: str, value: float) -> None:
+            self.curves[name]["x"].append(self.num_timesteps)
+            self.curves[name]["y"].append(value)
+
         def metrics(self) -> dict[str, Any]:
-            steps = self.curves.pop("steps")
+            means = {name: float(np.mean(curve["y"])) for name, curve in self.curves.items() if curve["y"]}
             found: dict[str, Any] = {
-                "success_auc": float(np.mean(self.curves["success"])),
-                "episode_coverage": float(np.mean(self.curves["episode_coverage"])),
-                "curves": {name: {"x": steps, "y": values} for name, values in self.curves.items()},
+                "success_auc": means.get("success"),
+                "episode_coverage": means.get("episode_coverage"),
+                "curves": {name: curve for name, curve in self.curves.items() if curve["y"]},
             }
             if one_map:
-                found |= {"coverage_auc": float(np.mean(self.curves["coverage"])), "coverage": self.coverage()}
+                found |= {"coverage_auc": means["coverage"], "coverage": self.coverage()}
                 found["steps_to_90"] = self.steps_to_90
             return found
 
@@ -204,8 +208,8 @@ BENCHMARK = Benchmark(
         "coverage_auc": "share of the reachable cells visited so far, mean over training",
         "coverage": "share of the reachable cells visited by the end",
         "steps_to_90": "environment steps until nine tenths were visited, over the runs that got there",
-        "episode_coverage": "share of the reachable cells that an episode visits, mean over training",
-        "success_auc": "share of episodes that reach the goal, mean over training",
+        "episode_coverage": "share of the reachable cells that an episode visits, mean over rollouts that ended some",
+        "success_auc": "share of episodes that reach the goal, mean over rollouts that ended some",
         "fragments": "fragments opened",
         "seconds": "wall-clock time of the run, in s",
     },
