@@ -22,6 +22,7 @@ for all of them. CPU seconds are told beside the wall-clock, for they suffer les
 """
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -84,8 +85,13 @@ def ppo_settings(condition: str) -> tuple[str, dict[str, Any]]:
 
 
 def timed(model: Any, warm_up: int, steps: int, callback: Any = None) -> dict[str, Any]:
-    """Time of ``steps`` steps, after a first rollout for imports, allocations, and the first use of everything."""
+    """Time of ``steps`` steps, after a first rollout for imports, allocations, and the first use of everything.
+
+    What all that left behind is collected before the clock starts: Python's first full collection takes as long as a
+    thousand steps, and would fall into some runs and not into others.
+    """
     model.learn(warm_up, callback=callback)
+    gc.collect()
     began, began_cpu = time.perf_counter(), time.process_time()
     model.learn(steps, reset_num_timesteps=False, callback=callback)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu

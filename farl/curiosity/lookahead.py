@@ -11,13 +11,16 @@ from farl.curiosity.pending import select
 
 IntArray = npt.NDArray[np.int64]
 
+_FIRST_STRIDE = 8  # steps evaluated at once after a move: about what the weights have to be read for anyway
+_GROWTH = 4
+
 
 class LookAhead:
     """Evaluates T steps of E environments under the fragments they are in, as if they stayed there to the end.
 
     Mostly they do, and then one call serves all steps. Where an environment moves, its outputs from then on are
-    evaluated anew: for one step, then for two, four and so on, so that one which moves often costs little more than
-    without looking ahead.
+    evaluated anew: for a few steps first, then for four times as many, and so on, so that one which moves often costs
+    little more than without looking ahead.
 
     :param evaluate: returns the outputs of B samples, [B, ...], under the fragments named, int64[B]
     :param prepared: T * E samples, step by step
@@ -40,7 +43,7 @@ class LookAhead:
             until = np.minimum(step + self._stride[envs], self._steps)
             self._fill(step, envs, until - step, active)
             self._known_until[envs] = until
-            self._stride[envs] *= 2
+            self._stride[envs] *= _GROWTH
         rows = slice(step * self._n_envs, (step + 1) * self._n_envs)
         return (
             {name: tensor[rows] for name, tensor in self._prepared.items()},
@@ -50,7 +53,7 @@ class LookAhead:
     def moved(self, step: int, envs: IntArray) -> None:
         """Note that environments, int64[n], left their fragments in a step."""
         self._known_until[envs] = step + 1
-        self._stride[envs] = 1
+        self._stride[envs] = _FIRST_STRIDE
 
     def _fill(self, step: int, envs: IntArray, span: IntArray, active: IntArray) -> None:
         """Evaluate some environments from a step on, each for so many steps."""

@@ -165,10 +165,11 @@ class LongTermMemory(Generic[Payload]):
             return Match(np.full(len(queries), -1, np.int64), np.full(len(queries), -np.inf, np.float32))
         self._check_width(queries)
         # torch's product, not numpy's: it keeps to torch.set_num_threads; numpy's BLAS would contend for all cores.
-        asked = torch.from_numpy(queries)
-        product, best = (asked @ torch.from_numpy(self.keys).T).max(dim=1)
-        similarity = product / asked.norm(dim=1).clamp_(min=_TINY)
-        return Match(self.key_owners[best.numpy()], similarity.clamp_(-1.0, 1.0).numpy())
+        product = (torch.from_numpy(queries) @ torch.from_numpy(self.keys).T).numpy()
+        best = product.argmax(axis=1)
+        length = np.sqrt(np.einsum("ed,ed->e", queries, queries))
+        similarity = product[np.arange(len(best)), best] / np.maximum(length, _TINY)
+        return Match(self.key_owners[best], similarity.clip(-1.0, 1.0))
 
     def connect(self, a: int, b: int, where: Mapping[str, Any]) -> None:
         """Join two fragments by an edge.
