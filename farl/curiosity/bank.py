@@ -40,11 +40,16 @@ class Tiles(NamedTuple):
 
     def arrange(self, samples: Tensor) -> Tensor:
         """[B, ...] -> [T, W, ...]."""
-        return samples.reshape(*self.samples.shape, *samples.shape[1:]) if self.in_order else samples[self.samples]
+        if not self.in_order:
+            samples = samples.index_select(0, self.samples.flatten().to(samples.device))
+        return samples.reshape(*self.samples.shape, *samples.shape[1:])
 
     def restore(self, rows: Tensor) -> Tensor:
         """[T, W, ...] -> [B, ...]."""
-        return rows.flatten(0, 1) if self.in_order else rows[self.row, self.column]
+        rows = rows.flatten(0, 1)
+        if self.in_order:
+            return rows
+        return rows.index_select(0, (self.row * self.samples.shape[1] + self.column).to(rows.device))
 
 
 def tile(slots: IntArray) -> Tiles:
@@ -209,7 +214,9 @@ class ModuleBank:
             return torch.zeros(len(fragment_ids))  # a module without a network has nothing to learn
         slots, member = np.unique(self._slot_of[fragment_ids], return_inverse=True)
         tiles = tile(member)
-        parameters = _take(self._stack[0], torch.from_numpy(slots)).requires_grad_()
+        in_place = _without_copy(self._stack[0], slots)
+        parameters = self._stack[0, torch.from_numpy(slots)] if in_place is None else in_place
+        parameters.requires_grad_()
         one_row_each = len(tiles.slots) == len(slots)
         rows = parameters if one_row_each else parameters[tiles.slots]
         losses = self._per_row(self._loss, self._named(rows), tiles, prepared)["loss"]
@@ -226,8 +233,8 @@ class ModuleBank:
         there keep their place.
         """
         count = len(tiles.slots)
-        if count == 1:
-            return tiles, _take(self._stack[0], tiles.slots)
+        if (in_place := _without_copy(self._stack[0], tiles.slots.numpy())) is not None:
+            return tiles, in_place
         if count > len(self._gathered_slots):
             self._gathered_slots = np.full(count, -1)
             self._gathered = self._gathered.new_empty((count, self._gathered.shape[1]))
@@ -346,6 +353,10 @@ def _keep_places(old: IntArray, new: IntArray) -> tuple[IntArray, IntArray]:
     return place, free
 
 
-def _take(stack: Tensor, rows: Tensor) -> Tensor:
-    """Select rows of a stack; without a copy if all that is wanted is one."""
-    return stack[int(rows[0])][None] if len(rows) == 1 else stack[rows.to(stack.device)]
+def _without_copy(stack: Tensor, rows: IntArray) -> Tensor | None:
+    """Select rows of a stack as a view, which can be done where they lie at equal distances, as any two do."""
+    distances = np.diff(rows)
+    step = int(distances[0]) if len(distances) else 1
+    if step < 1 or (distances != step).any():
+        return None
+    return stack[int(rows[0]) : int(rows[-1]) + 1 : step]
