@@ -107,6 +107,7 @@ class ModuleBank:
         self._initial = torch.cat([tensor.flatten() for tensor in parameters.values()] or [torch.zeros(0)])
         self._stack = self._initial.new_empty((len(_PARTS), 0, len(self._initial)))
         self._steps = self._initial.new_zeros(0)
+        self._steps_at_load: dict[int, int] = {}
         self._fragment_ids: list[int] = []
         self._slot_of: IntArray = np.full(16, -1)  # of each fragment id so far, -1 where not loaded
         self._free: list[int] = []
@@ -151,7 +152,7 @@ class ModuleBank:
         for stack, part in zip(self._stack, _PARTS, strict=True):
             for name, tensor in self._named(stack[slot]).items():
                 tensor.copy_(state[part][name])
-        self._steps[slot] = state["steps"]
+        self._steps[slot] = self._steps_at_load[fragment_id] = state["steps"]
         self._make_room_for(fragment_id)
         self._slot_of[fragment_id] = slot
         self._fragment_ids.append(fragment_id)
@@ -166,6 +167,7 @@ class ModuleBank:
         self._free.append(int(self._slot_of[fragment_id]))
         self._slot_of[fragment_id] = -1
         self._fragment_ids.remove(fragment_id)
+        del self._steps_at_load[fragment_id]
         return state
 
     def state(self, fragment_id: int) -> ModuleState:
@@ -179,6 +181,13 @@ class ModuleBank:
         rows = self._stack[:, slot].to("cpu", copy=True)
         state: ModuleState = {part: self._named(row) for part, row in zip(_PARTS, rows, strict=True)}
         return state | {"steps": int(self._steps[slot])}
+
+    def has_learnt(self, fragment_id: int) -> bool:
+        """Return whether a fragment has been trained since it was loaded.
+
+        :raises KeyError: if it is not loaded
+        """
+        return bool(self._steps[self._slot_of[fragment_id]] != self._steps_at_load[fragment_id])
 
     def surprisal(self, fragment_ids: IntArray, prepared: Prepared) -> Tensor:
         """Return the surprisal of each sample under its own fragment's predictor, float32[B].

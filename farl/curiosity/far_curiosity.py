@@ -350,7 +350,8 @@ class FARCuriosity:
         in_use = set(self.controller.active.tolist())
         idle = self.memory.by_last_use(set(self.bank.fragment_ids) - in_use)
         for fragment_id in idle[: max(0, len(in_use) + len(idle) - self.keep_loaded)]:
-            self.memory[fragment_id] = self.bank.unload(fragment_id)
+            keep = self.memory.__setitem__ if self.bank.has_learnt(fragment_id) else self.memory.take_back
+            keep(fragment_id, self.bank.unload(fragment_id))
 
     def _joined(
         self, prepared: Prepared, fragment_ids: npt.NDArray[np.int64]

@@ -88,13 +88,22 @@ class LongTermMemory(Generic[Payload]):
         self.tiers[fragment_id] = payload
 
     def lend(self, fragment_id: int) -> Payload:
-        """Hand out a payload to whom it belongs until it is set again: until then the memory does not hold it.
+        """Hand out a payload to whom it belongs until it is set again, or taken back: until then the memory does not
+        hold it.
 
         :raises KeyError: if there is no such fragment, or it is lent already
         :raises MemoryTierError: if it lies on disk and cannot be read; nothing has changed then
         """
         self._require(fragment_id)
         return self.tiers.pop(fragment_id)
+
+    def take_back(self, fragment_id: int, payload: Payload) -> None:
+        """Take back a payload that was lent and has not changed: what lies on disk need not be written again.
+
+        :raises KeyError: if there is no such fragment
+        """
+        self._require(fragment_id)
+        self.tiers.put_back(fragment_id, payload)
 
     def by_last_use(self, fragment_ids: Iterable[int]) -> list[int]:
         """Sort fragments by when they were last used, the longest ago first."""

@@ -58,6 +58,7 @@ class Tiers(Generic[Payload]):
         self.codec = codec
         self._held: dict[int, Payload] = {}  # in the order of use, the oldest first
         self._files: dict[int, _File] = {}
+        self._lent: dict[int, _File] = {}  # of payloads that were handed over, in case they come back unchanged
         self._folder: Path | None = None
         if disk is not None:
             try:
@@ -97,7 +98,7 @@ class Tiers(Generic[Payload]):
     @property
     def disk_bytes(self) -> int:
         """Size of all files."""
-        return sum(file.size for file in self._files.values())
+        return sum(file.size for files in (self._files, self._lent) for file in files.values())
 
     def __getitem__(self, fragment_id: int) -> Payload:
         """Return a payload, and bring it back to host memory if it was on disk.
@@ -123,8 +124,18 @@ class Tiers(Generic[Payload]):
         self._remove_file(fragment_id)
         self._make_room()
 
+    def put_back(self, fragment_id: int, payload: Payload) -> None:
+        """Keep a payload that is as ``pop`` handed it over: if it came from a file, that one still holds it.
+
+        :raises MemoryTierError: if another had to make room and the disk is full; the payload is kept all the same
+        """
+        self._held[fragment_id] = payload
+        if fragment_id in self._lent:
+            self._files[fragment_id] = self._lent.pop(fragment_id)
+        self._make_room()
+
     def pop(self, fragment_id: int) -> Payload:
-        """Hand a payload over: it is no longer kept.
+        """Hand a payload over: it is no longer kept. Its file, if it has one, waits for ``put_back``.
 
         :raises KeyError: if there is none
         :raises MemoryTierError: if its file is missing or damaged
@@ -133,7 +144,8 @@ class Tiers(Generic[Payload]):
             payload = self._held.pop(fragment_id)
         else:
             payload = self.codec.decode(self._read(fragment_id))
-        self._remove_file(fragment_id)
+        if fragment_id in self._files:
+            self._lent[fragment_id] = self._files.pop(fragment_id)
         return payload
 
     def drop(self, fragment_id: int) -> None:
@@ -153,7 +165,7 @@ class Tiers(Generic[Payload]):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned; without a disk, what was on one comes to host memory."""
-        for fragment_id in list(self):
+        for fragment_id in [*self, *self._lent]:
             self.drop(fragment_id)
         for fragment_id, tree in state["encoded"].items():
             if self._folder is None:
@@ -203,9 +215,10 @@ class Tiers(Generic[Payload]):
         return tree
 
     def _remove_file(self, fragment_id: int) -> None:
-        file = self._files.pop(fragment_id, None)
-        if file is not None:
-            file.path.unlink(missing_ok=True)
+        for files in (self._files, self._lent):
+            file = files.pop(fragment_id, None)
+            if file is not None:
+                file.path.unlink(missing_ok=True)
 
 
 def _checksum(tree: Any, start: int = 0) -> int:

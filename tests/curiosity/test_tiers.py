@@ -120,6 +120,27 @@ def test_a_run_saved_with_modules_in_all_tiers_goes_on_as_if_never_saved(tmp_pat
     np.testing.assert_array_equal(walk(copy, 200, seed=1), walk(curiosity, 200, seed=1))
 
 
+def test_only_modules_that_have_learnt_are_written_again(tmp_path):
+    curiosity = make(tmp_path, host=1, keep_loaded=0)
+    walk(curiosity, 100, seed=0)
+    learnt, idle = (fragment for fragment in curiosity.memory.tiers.on_disk[:2])
+    files = {fragment: curiosity.memory.tiers.file_of(fragment) for fragment in (learnt, idle)}
+    before = {fragment: path.stat().st_ino for fragment, path in files.items()}
+    for fragment in (learnt, idle):
+        curiosity.bank.load(fragment, curiosity.memory.lend(fragment))
+    train(curiosity.bank, 1, fragment=learnt)
+    state = curiosity.bank.state(learnt)
+    assert curiosity.bank.has_learnt(learnt) and not curiosity.bank.has_learnt(idle)
+    curiosity.update()
+    for fragment in curiosity.memory.ids[-3:]:
+        curiosity.module_state(fragment)  # pushes both out of host memory
+    assert {learnt, idle} <= set(curiosity.memory.tiers.on_disk)
+    assert files[idle].stat().st_ino == before[idle]
+    again = curiosity.module_state(learnt)
+    assert again["steps"] == state["steps"]
+    assert all(torch.equal(again["parameters"][name], tensor) for name, tensor in state["parameters"].items())
+
+
 def test_modules_kept_loaded_change_nothing(tmp_path):
     few, many = make(tmp_path, host=20, keep_loaded=0), make(tmp_path, host=20, keep_loaded=10)
     np.testing.assert_allclose(walk(few, 200, seed=0), walk(many, 200, seed=0), rtol=1e-3)

@@ -28,7 +28,7 @@ def files(tmp_path):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["get", "set", "lend", "evict"]), st.integers(0, 7)), max_size=40))
+@given(st.lists(st.tuples(st.sampled_from(["get", "set", "lend", "take back", "evict"]), st.integers(0, 7)), max_size=40))
 def test_whatever_is_done_payloads_are_those_of_a_plain_memory_and_the_limit_holds(tmp_path_factory, operations):
     memory = make(tmp_path_factory.mktemp("tiers"), host=3, count=8)
     plain = {number: number for number in range(8)}
@@ -45,6 +45,8 @@ def test_whatever_is_done_payloads_are_those_of_a_plain_memory_and_the_limit_hol
             with pytest.raises(KeyError, match="lent"):
                 memory[number]
             memory[number] = payload(plain[number])
+        elif operation == "take back":
+            memory.take_back(number, memory.lend(number))
         else:
             del plain[number]
             memory.evict(number)
@@ -71,6 +73,26 @@ def test_what_was_only_read_is_not_written_again(tmp_path):
         assert memory[number]["steps"] == number
     after = {file: file.stat().st_ino for file in files(tmp_path)}
     assert before.items() <= after.items()
+
+
+def test_what_was_lent_and_comes_back_unchanged_is_not_written_again(tmp_path):
+    memory = make(tmp_path)
+    before = {file: file.stat().st_ino for file in files(tmp_path)}
+    for number in (0, 1, 2, 0, 1, 2):
+        lent = memory.lend(number)
+        assert number not in memory.tiers
+        memory.take_back(number, lent)
+        assert memory[number]["steps"] == number
+    after = {file: file.stat().st_ino for file in files(tmp_path)}
+    assert before.items() <= after.items()
+
+
+def test_the_file_of_what_is_lent_goes_when_its_fragment_is_evicted(tmp_path):
+    memory = make(tmp_path)
+    memory.lend(0)
+    memory.evict(0)
+    assert sorted(file.name for file in files(tmp_path)) == [f"fragment-{n}.safetensors" for n in (1, 2)]
+    assert memory.tiers.disk_bytes == sum(file.stat().st_size for file in files(tmp_path))
 
 
 def test_the_folder_is_its_own_and_gone_with_the_memory(tmp_path):
