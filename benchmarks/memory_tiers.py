@@ -5,7 +5,7 @@ The long-term memory is filled with N fragments (8, or 800), ``memory: {device: 
 - **recall**: modules of each tier are taken into use, one at a time, each drawn from those that lie in that tier:
   the time until it has predicted one sample. Files are dropped from the page cache first, so the disk is read.
 - **throughput**: 16 environments, one transition each a step, an update every 128 steps. The real mechanism runs at
-  every step, but its verdict is replaced: in each step an environment moves with a probability of 2%, to a neighbour
+  every step, what is seen is compared with two keys a fragment, but the verdict is replaced: in each step an environment moves with a probability of 2%, to a neighbour
   of its fragment, as from room to room (``walk``), or to any other (``anywhere``, the worst case: nearly every move is
   a recall from disk).
 
@@ -66,6 +66,7 @@ class _Moves:
         self.probability = 0.0
 
     def propose(self, envs: IntArray, active: IntArray, keys: Any, where: Any) -> IntArray:
+        self.memory.match(keys[envs])
         count = len(self.memory)
         step = self.rng.integers(1, count, len(envs)) if self.anywhere else self.rng.choice([-1, 1], len(envs))
         moves = self.rng.random(len(envs)) < self.probability
@@ -97,6 +98,9 @@ def _curiosity(job: Job, fragments: int, folder: str, rng: np.random.Generator) 
 def _fill(curiosity: Any, fragments: int, rng: np.random.Generator) -> None:
     for _ in range(fragments - 1):
         curiosity.memory.add(curiosity.bank.initial_state())
+    width = 512 if len(curiosity.module.shape) == 3 else 64
+    for fragment_id in curiosity.memory.ids:  # as many keys as a fracture leaves
+        curiosity.memory.add_keys(fragment_id, rng.standard_normal((2, width)))
     curiosity.controller.active[:] = rng.integers(0, fragments, N_ENVS)
 
 
