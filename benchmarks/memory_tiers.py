@@ -5,9 +5,9 @@ The long-term memory is filled with N fragments (8, or 800), ``memory: {device: 
 - **recall**: modules of each tier are taken into use, one at a time, each drawn from those that lie in that tier:
   the time until it has predicted one sample. Files are dropped from the page cache first, so the disk is read.
 - **throughput**: 16 environments, one transition each a step, an update every 128 steps. The real mechanism runs at
-  every step, what is seen is compared with two keys a fragment, but the verdict is replaced: in each step an environment moves with a probability of 2%, to a neighbour
-  of its fragment, as from room to room (``walk``), or to any other (``anywhere``, the worst case: nearly every move is
-  a recall from disk).
+  every step, what is seen is compared with two keys a fragment, but the verdict is replaced: in each step an
+  environment moves with a probability of 2%, to a neighbour of its fragment, as from room to room (``walk``), or to
+  any other (``anywhere``, the worst case: nearly every move is a recall from disk).
 
 ``training`` is a whole PPO on a MiniGrid of nine rooms under ``walk``; the others are curiosity and its learning
 alone, on random observations. ``atari`` is the module of the FARCuriosity paper (2.20 M parameters, 84 x 84 frames)

@@ -108,7 +108,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     evaluate.add_argument("--episodes", type=_count, default=20, metavar="N", help="how many (default: 20)")
     _add_policy(evaluate)
 
-    resume = add("resume", _resume, "go on with a run from its latest checkpoint; environments begin new episodes", "farl resume runs/quickstart")
+    resume = add(
+        "resume",
+        _resume,
+        "go on with a run from its latest checkpoint; environments begin new episodes",
+        "farl resume runs/quickstart",
+    )
     _add_run(resume)
     resume.add_argument(
         "--timesteps",

@@ -130,7 +130,8 @@ def test_only_modules_that_have_learnt_are_written_again(tmp_path):
         curiosity.bank.load(fragment, curiosity.memory.lend(fragment))
     train(curiosity.bank, 1, fragment=learnt)
     state = curiosity.bank.state(learnt)
-    assert curiosity.bank.has_learnt(learnt) and not curiosity.bank.has_learnt(idle)
+    assert curiosity.bank.has_learnt(learnt)
+    assert not curiosity.bank.has_learnt(idle)
     curiosity.update()
     for fragment in curiosity.memory.ids[-3:]:
         curiosity.module_state(fragment)  # pushes both out of host memory

@@ -28,7 +28,7 @@ def files(tmp_path):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["get", "set", "lend", "take back", "evict"]), st.integers(0, 7)), max_size=40))
+@given(st.lists(st.tuples(st.sampled_from(["get", "set", "lend", "take", "evict"]), st.integers(0, 7)), max_size=40))
 def test_whatever_is_done_payloads_are_those_of_a_plain_memory_and_the_limit_holds(tmp_path_factory, operations):
     memory = make(tmp_path_factory.mktemp("tiers"), host=3, count=8)
     plain = {number: number for number in range(8)}
@@ -45,7 +45,7 @@ def test_whatever_is_done_payloads_are_those_of_a_plain_memory_and_the_limit_hol
             with pytest.raises(KeyError, match="lent"):
                 memory[number]
             memory[number] = payload(plain[number])
-        elif operation == "take back":
+        elif operation == "take":
             memory.take_back(number, memory.lend(number))
         else:
             del plain[number]

@@ -51,7 +51,7 @@ def run(group, options):
 def worker(rank, folder):
     # Imported by the first optimiser anyway; imported after the group, it keeps the group, whose threads then run into
     # the end of the interpreter and now and then abort the process.
-    import torch._dynamo  # noqa: F401
+    import torch._dynamo
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     try:
