@@ -173,7 +173,7 @@ def _apply_override(document: YamlDocument, override: str) -> None:
         raise ConfigError(f"cannot read {override!r}: there is no value; write {name}=null to switch it off")
     if keys == ("base",):
         raise ConfigError("base can only be set in a file; give the other file as CONFIG instead")
-    value = parse_value(text)
+    value = parse_value(text, name)
     for key in reversed(keys):
         value = {key: value}
     merged = _merge(document.data, value)

@@ -63,13 +63,17 @@ def read_yaml(path: Path) -> YamlDocument:
     return YamlDocument(data, dict(_origins(node, path, ())))
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str, name: str = "value") -> Any:
     """Read a value as YAML would: ``"1e6"`` is a number, ``"null"`` is None, ``"[64, 64]"`` a list.
+
+    Args:
+        text: what stands for the value
+        name: what errors call it
 
     Raises:
         ConfigError: the text is not one YAML value.
     """
-    _refuse_bombs(text, Path("value"))
+    _refuse_bombs(text, Path(name))
     try:
         return YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError) as error:

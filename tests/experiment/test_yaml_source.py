@@ -73,8 +73,8 @@ def test_override_values_are_read_as_yaml() -> None:
         True,
         "linear(3e-4)",
     ]
-    with pytest.raises(ConfigError, match="YAML"):
-        parse_value("[1, 2")
+    with pytest.raises(ConfigError, match=r"net_arch:1: not valid YAML"):
+        parse_value("[1, 2", "net_arch")
 
 
 def test_written_yaml_reads_back_as_it_was(tmp_path: Path) -> None:
