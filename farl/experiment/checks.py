@@ -24,9 +24,7 @@ from farl.experiment.algorithms import (
 )
 from farl.experiment.config import AlgorithmConfig, EnvironmentConfig
 from farl.experiment.environments import BATCHED_KINDS, find_vec_wrapper, find_wrapper, id_problem, make_probe
-from farl.experiment.yaml_source import KeyPath
-
-Problem = tuple[KeyPath, str]
+from farl.validation import Problem
 
 _DISCRETE_ONLY = ("DQN", "QRDQN")
 _CONTINUOUS_ONLY = ("SAC", "TD3", "DDPG", "TQC", "CrossQ")

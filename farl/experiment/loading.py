@@ -2,16 +2,14 @@
 
 import importlib.resources
 import re
-import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.checks import (
-    Problem,
     algorithm_problems,
     combination_problems,
     device_problem,
@@ -20,7 +18,8 @@ from farl.experiment.checks import (
 from farl.experiment.config import AlgorithmConfig, EnvironmentConfig, ExperimentConfig
 from farl.experiment.sequence import check_sequence, check_spaces, task_environments
 from farl.experiment.shipped import find_config
-from farl.experiment.yaml_source import KeyPath, YamlDocument, parse_value, read_yaml, write_yaml
+from farl.experiment.yaml_source import YamlDocument, parse_value, read_yaml, write_yaml
+from farl.validation import KeyPath, Problem, plain, short, validation_problems
 
 MAX_BASES = 10
 _COMMAND_LINE = "command line"
@@ -77,7 +76,7 @@ def parse_config(data: dict[str, Any], origins: dict[KeyPath, str] | None = None
     try:
         config = ExperimentConfig.model_validate(data)
     except ValidationError as error:
-        problems.extend(_validation_problems(error, data))
+        problems.extend(validation_problems(error, data, ExperimentConfig))
     # A mistake in one section must not hide the mistakes in another: each is checked as far as it can be read.
     environment = _section(EnvironmentConfig, data.get("environment"))
     algorithm = _section(AlgorithmConfig, data.get("algorithm", {}))
@@ -113,7 +112,7 @@ def _sequence_problems(config: ExperimentConfig, sound: bool) -> Iterator[Proble
             )
     except ValidationError as error:
         found.extend(
-            (("sequence", "tasks", *map(str, detail["loc"])), _plain(detail["msg"])) for detail in error.errors()
+            (("sequence", "tasks", *map(str, detail["loc"])), plain(detail["msg"])) for detail in error.errors()
         )
     yield from found
     if sound and not found:
@@ -196,98 +195,15 @@ def _section(model: type[_AnyModel], data: Any) -> _AnyModel | None:
         return None
 
 
-def _validation_problems(error: ValidationError, data: dict[str, Any]) -> Iterator[Problem]:
-    seen: set[Problem] = set()
-    for detail in error.errors(include_url=False):
-        path = _key_path(detail["loc"], data, missing=detail["type"] == "missing")
-        message = _plain(detail["msg"])
-        if detail["type"] == "extra_forbidden":
-            message = f"unknown key{did_you_mean(path[-1], _known_keys(detail['loc'][:-1]), limit=12)}"
-        elif detail["type"] == "union_tag_invalid":
-            context = detail["ctx"]
-            tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-            path = (*path, "name")
-            message = f"unknown name {context['tag']!r}{did_you_mean(str(context['tag']), tags)}"
-        elif detail["type"] == "union_tag_not_found":
-            message = f"say which one by its name, for instance {'.'.join(path)}.name=...; see farl list modules"
-        elif detail["type"] == "missing":
-            message = "this key is required"
-        elif detail["type"] == "model_type" or detail["type"] == "dict_type":
-            message = f"expected a section of 'key: value' lines, found {_short(detail['input'])}"
-        elif not isinstance(detail["input"], dict) and not message.rstrip().endswith(_short(detail["input"])):
-            message = f"{message}, found {_short(detail['input'])}"
-        if (path, message) not in seen:
-            seen.add((path, message))
-            yield path, message
-
-
 def _silent_conversions(given: Any, read: Any, path: KeyPath) -> Iterator[Problem]:
     """Pydantic reads ``"3"`` and ``true`` as numbers; in a configuration they are mistakes."""
     if isinstance(given, dict) and isinstance(read, dict):
         for key, value in given.items():
             yield from _silent_conversions(value, read.get(key), (*path, key))
     elif isinstance(given, bool | str) and isinstance(read, int | float) and not isinstance(read, bool):
-        yield path, f"expected a number, found {_short(given)}"
+        yield path, f"expected a number, found {short(given)}"
     elif isinstance(read, bool) and not isinstance(given, bool):
-        yield path, f"expected true or false, found {_short(given)}"
-
-
-def _plain(message: str) -> str:
-    """Pydantic's message in fewer words."""
-    message = message.removeprefix("Value error, ").removeprefix("Input ")
-    for long, short in (
-        ("should be greater than or equal to", "must be at least"),
-        ("should be less than or equal to", "must be at most"),
-        ("should be", "must be"),
-        ("String should match pattern", "must match"),
-    ):
-        message = message.replace(long, short)
-    return message[:1].lower() + message[1:]
-
-
-def _key_path(location: Iterable[int | str], data: Any, missing: bool) -> KeyPath:
-    """Pydantic's location without the names it adds for the branches of a union."""
-    parts = list(location)
-    path: list[str] = []
-    for index, part in enumerate(parts):
-        inside = (isinstance(data, dict) and part in data) or (
-            isinstance(data, list) and isinstance(part, int) and part < len(data)
-        )
-        if inside:
-            data = data[part]
-        if inside or (missing and index == len(parts) - 1):
-            path.append(str(part))
-    return tuple(path)
-
-
-def _known_keys(location: Iterable[int | str]) -> set[str]:
-    """The keys that may stand at a location of the configuration."""
-    models: list[type[BaseModel]] = [ExperimentConfig]
-    for part in location:
-        deeper = [
-            inner
-            for model in models
-            if part in model.model_fields
-            for inner in _models(model.model_fields[str(part)].annotation)
-        ]
-        if deeper:
-            models = deeper
-            continue
-        tagged = [model for model in models if part == model.__name__ or _has_tag(model, part)]
-        models = tagged or models
-    return {name for model in models for name in model.model_fields}
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in (Annotated, Union, types.UnionType, list, dict):
-        for inner in get_args(annotation):
-            yield from _models(inner)
-
-
-def _has_tag(model: type[BaseModel], tag: int | str) -> bool:
-    return any(tag in get_args(field.annotation) for field in model.model_fields.values())
+        yield path, f"expected true or false, found {short(given)}"
 
 
 def _line(problem: Problem, origins: dict[KeyPath, str]) -> str:
@@ -295,12 +211,6 @@ def _line(problem: Problem, origins: dict[KeyPath, str]) -> str:
     where = next((origins[path[:size]] for size in range(len(path), 0, -1) if path[:size] in origins), None)
     name = ".".join(path)
     return ": ".join(part for part in (where, name, message) if part)
-
-
-def _short(value: Any) -> str:
-    text = repr(value) if not isinstance(value, bool) else str(value).lower()
-    text = "null" if value is None else text
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _slug(stem: str) -> str:

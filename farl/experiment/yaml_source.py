@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -16,11 +16,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node
 
 from farl.errors import ConfigError
+from farl.validation import KeyPath
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
-
-KeyPath: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True)

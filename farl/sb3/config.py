@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from farl.curiosity.registry import AnyModuleConfig
 from farl.curiosity.rnd import RNDConfig
+from farl.errors import ConfigError
 from farl.fragmentation import CUSUM, Criterion, Quantile, Random, Ratio, Uniform, ZScore
 from farl.settings import StrictModel
+from farl.validation import validation_problems
 
 
 class QuantileConfig(StrictModel):
@@ -244,7 +246,7 @@ class FARConfig(StrictModel):
     def parse(cls, far: "FARConfig | Mapping[str, Any] | None") -> "FARConfig | None":
         """Read what a user gave as ``far``.
 
-        :raises ValueError: naming every setting that is wrong (pydantic's ``ValidationError``)
+        :raises ConfigError: naming every setting that is wrong
         :raises TypeError: if it is neither a mapping, a config, nor None
         """
         if far is None or isinstance(far, FARConfig):
@@ -253,4 +255,8 @@ class FARConfig(StrictModel):
             raise TypeError(
                 f"far must be a dict, a FARConfig, or None; got {type(far).__name__}. far={{}} is the defaults"
             )
-        return cls.model_validate(dict(far))
+        try:
+            return cls.model_validate(dict(far))
+        except ValidationError as error:
+            problems = validation_problems(error, far, cls)
+            raise ConfigError(*(": ".join((".".join(("far", *path)), text)) for path, text in problems)) from None

@@ -90,9 +90,10 @@ def test_anything_but_an_algorithm_class_is_refused(wrong):
 @pytest.mark.parametrize(
     ("far", "match"),
     [
-        ({"criterium": {}}, "criterium"),
-        ({"criterion": {"name": "zscroe"}}, "zscroe"),
-        ({"intrinsic_coef": -1}, "intrinsic_coef"),
+        ({"criterium": {}}, "^far.criterium: unknown key; did you mean criterion"),
+        ({"module": {"name": "rdn"}}, "^far.module.name: unknown name 'rdn'; did you mean rnd.$"),
+        ({"criterion": {"name": "zscroe"}}, "^far.criterion.name: unknown name 'zscroe'; did you mean zscore"),
+        ({"intrinsic_coef": -1}, "^far.intrinsic_coef: must be at least 0, found -1$"),
         ({"memory": {"capacity": 2}}, "capacity"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"critic": "shared", "gamma": 0.9, "episodic": True}, "gamma, episodic: of no effect with critic: shared"),
