@@ -19,6 +19,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from farl.continual.trac import TracAdam
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.schedules import parse_schedule
+from farl.sb3.activations import LayerNormLeakyReLU
 from farl.sb3.impala import ImpalaCNN
 
 ALGORITHMS = {
@@ -43,6 +44,7 @@ _ELSEWHERE = {
     "far": "the top-level far section",
 }
 _OWN_CLASSES: dict[str, dict[str, Any]] = {
+    "activation_fn": {"LayerNormLeakyReLU": LayerNormLeakyReLU},
     "optimizer_class": {"TRAC": TracAdam},
     "features_extractor_class": {"ImpalaCNN": ImpalaCNN},
 }

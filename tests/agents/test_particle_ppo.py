@@ -18,6 +18,7 @@ from farl.envs.control import ControlVecEnv
 from farl.errors import ConfigError
 from farl.experiment.loading import parse_config
 from farl.experiment.run import train
+from farl.sb3.activations import LayerNormLeakyReLU
 from farl.sb3.impala import ImpalaCNN
 
 SMALL: dict[str, Any] = {
@@ -115,6 +116,12 @@ def test_trac_serves_plain_ppo_and_resumes(optimizer, tmp_path):
         torch.testing.assert_close(value, results[1][name])
 
 
+def test_a_layer_norm_in_the_activation_is_the_formula():
+    inputs = torch.tensor([[1.0, 2.0, 6.0]], dtype=torch.float64)
+    scaled = (inputs - 3.0) / (14.0 / 3.0 + 1e-5) ** 0.5
+    torch.testing.assert_close(LayerNormLeakyReLU()(inputs), torch.where(scaled > 0, scaled, 0.01 * scaled))
+
+
 @pytest.mark.parametrize("env", [IdentityEnvMultiDiscrete(4), IdentityEnvMultiBinary(4)])
 def test_other_action_spaces(env):
     model = ParticlePPO("MlpPolicy", env, n_particles=2, **SMALL).learn(64)
@@ -133,10 +140,12 @@ def test_images(policy_kwargs):
     assert len(evaluate_policy(model, model.get_env(), 1, return_episode_rewards=True)[0]) == 1
 
 
-def test_particles_chunk_by_chunk_are_the_particles_at_once():
+@pytest.mark.parametrize("activation", [torch.nn.Tanh, LayerNormLeakyReLU])
+def test_particles_chunk_by_chunk_are_the_particles_at_once(activation):
     results = []
     for backend in ("vmap", "loop"):
-        model = ParticlePPO("MlpPolicy", cartpole(), n_particles=3, **(SMALL | {"backend": backend})).learn(128)
+        options = SMALL | {"backend": backend, "policy_kwargs": {"net_arch": [8], "activation_fn": activation}}
+        model = ParticlePPO("MlpPolicy", cartpole(), n_particles=3, **options).learn(128)
         results.append(model.policy.ensemble.parameters)
     for name, value in results[0].items():
         torch.testing.assert_close(value, results[1][name], rtol=1e-3, atol=1e-4)
