@@ -14,7 +14,8 @@ games (16 environments, NatureCNN); an iteration is a rollout of 1 024 steps, an
 evaluations of each level at its end. Name the methods: ``--methods adam,trac,particle --seeds 0-2 --levels 4``.
 
 The options of ParticlePPO, and the strengths of the baselines, were chosen on Acrobot with ``--methods`` that end in
-them (``particle:...``); CartPole and LunarLander confirm.
+them (``particle:...``); CartPole and LunarLander confirm. What was chosen is ``particle:norm-noise``: particles around
+one network, with layer norm. ``particle`` is without both.
 """
 
 import argparse
@@ -80,6 +81,7 @@ METHODS: dict[str, Method] = {
     "ensemble": Method(settings=EVEN),
     "averaging": Method(settings={**EVEN, "init": "noise"}),
     "particle": Method(trac(), PARTICLES),
+    "particle:norm-noise": Method(trac(), {**PARTICLES, "layer_norm": True, "init": "noise"}),
 }
 OPTIONS: dict[str, Method] = {
     "adam:3e-3": Method(adam(3e-3)),
@@ -97,7 +99,6 @@ OPTIONS: dict[str, Method] = {
     "particle:six": Method(trac(), {"n_particles": 6}),
     "particle:norm": Method(trac(), {**PARTICLES, "layer_norm": True}),
     "particle:norm-adam": Method(adam(), {**PARTICLES, "layer_norm": True}),
-    "particle:norm-noise": Method(trac(), {**PARTICLES, "layer_norm": True, "init": "noise"}),
     "particle:norm-six": Method(trac(), {"n_particles": 6, "layer_norm": True}),
     "trac:norm": Method(trac(), {"layer_norm": True}),
     "trac:norm-1e-2": Method(trac(PUBLISHED), {"layer_norm": True}),
