@@ -167,13 +167,6 @@ def step_anywhere(label: Any, pose: Any, random: Any, e: int) -> int:
     return first
 
 
-class _NoPolicy(BasePolicy):
-    """Stands where Stable-Baselines3 expects the class of a policy; map explorers have no network."""
-
-    def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
-        raise NotImplementedError("map explorers choose through MapExplorer.predict")
-
-
 class MapExplorer(BaseAlgorithm):
     """Base of the map-building agents: `learn` explores, `predict` chooses a step, `save` and `load` are exact.
 
@@ -188,7 +181,11 @@ class MapExplorer(BaseAlgorithm):
     :param seed: of the agent's random choices, and of the worlds
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MapPolicy": _NoPolicy, "MultiInputPolicy": _NoPolicy}
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
+        ("MapPolicy", "MultiInputPolicy"),
+        BasePolicy,  # type: ignore[type-abstract]
+    )
+    """Map explorers have no network: the class stands where Stable-Baselines3 expects one, and none is made."""
 
     def __init__(
         self,

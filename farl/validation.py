@@ -50,13 +50,13 @@ def validation_problems(error: ValidationError, data: Any, model: type[BaseModel
 def plain(message: str) -> str:
     """Pydantic's message in fewer words."""
     message = message.removeprefix("Value error, ").removeprefix("Input ")
-    for long, short in (
+    for long, brief in (
         ("should be greater than or equal to", "must be at least"),
         ("should be less than or equal to", "must be at most"),
         ("should be", "must be"),
         ("String should match pattern", "must match"),
     ):
-        message = message.replace(long, short)
+        message = message.replace(long, brief)
     return message[:1].lower() + message[1:]
 
 

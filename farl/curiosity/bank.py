@@ -107,7 +107,7 @@ class ModuleBank:
         self._initial = torch.cat([tensor.flatten() for tensor in parameters.values()] or [torch.zeros(0)])
         self._stack = self._initial.new_empty((len(_PARTS), 0, len(self._initial)))
         self._steps = self._initial.new_zeros(0)
-        self._steps_at_load: dict[int, int] = {}
+        self._learnt: npt.NDArray[np.bool_] = np.zeros(0, bool)  # of each slot, since it was loaded
         self._fragment_ids: list[int] = []
         self._slot_of: IntArray = np.full(16, -1)  # of each fragment id so far, -1 where not loaded
         self._free: list[int] = []
@@ -152,7 +152,7 @@ class ModuleBank:
         for stack, part in zip(self._stack, _PARTS, strict=True):
             for name, tensor in self._named(stack[slot]).items():
                 tensor.copy_(state[part][name])
-        self._steps[slot] = self._steps_at_load[fragment_id] = state["steps"]
+        self._steps[slot], self._learnt[slot] = state["steps"], False
         self._make_room_for(fragment_id)
         self._slot_of[fragment_id] = slot
         self._fragment_ids.append(fragment_id)
@@ -167,7 +167,6 @@ class ModuleBank:
         self._free.append(int(self._slot_of[fragment_id]))
         self._slot_of[fragment_id] = -1
         self._fragment_ids.remove(fragment_id)
-        del self._steps_at_load[fragment_id]
         return state
 
     def state(self, fragment_id: int) -> ModuleState:
@@ -175,9 +174,7 @@ class ModuleBank:
 
         :raises KeyError: if it is not loaded
         """
-        if fragment_id not in self:
-            raise KeyError(f"fragment {fragment_id} is not loaded")
-        slot = self._slot_of[fragment_id]
+        slot = self._slot(fragment_id)
         rows = self._stack[:, slot].to("cpu", copy=True)
         state: ModuleState = {part: self._named(row) for part, row in zip(_PARTS, rows, strict=True)}
         return state | {"steps": int(self._steps[slot])}
@@ -187,7 +184,7 @@ class ModuleBank:
 
         :raises KeyError: if it is not loaded
         """
-        return bool(self._steps[self._slot_of[fragment_id]] != self._steps_at_load[fragment_id])
+        return bool(self._learnt[self._slot(fragment_id)])
 
     def surprisal(self, fragment_ids: IntArray, prepared: Prepared) -> Tensor:
         """Return the surprisal of each sample under its own fragment's predictor, float32[B].
@@ -232,6 +229,7 @@ class ModuleBank:
         share = torch.from_numpy(1.0 / np.bincount(member))[torch.from_numpy(member)].to(losses)
         (gradients,) = torch.autograd.grad((losses * share).sum(), [parameters])
         self._adam(slots, gradients)
+        self._learnt[slots] = True
         self._forget_gathered(slots)
         return losses.detach()
 
@@ -328,6 +326,11 @@ class ModuleBank:
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
 
+    def _slot(self, fragment_id: int) -> int:
+        if fragment_id not in self:
+            raise KeyError(f"fragment {fragment_id} is not loaded")
+        return int(self._slot_of[fragment_id])
+
     def _make_room_for(self, fragment_id: int) -> None:
         """Let the table of slots reach up to an id: ids count up, and doubling is cheap on average."""
         if fragment_id >= len(self._slot_of):
@@ -340,6 +343,7 @@ class ModuleBank:
         new = max(1, 2 * old)
         self._stack = torch.cat([self._stack, self._stack.new_zeros((len(_PARTS), new - old, len(self._initial)))], 1)
         self._steps = torch.cat([self._steps, self._steps.new_zeros(new - old)])
+        self._learnt = np.append(self._learnt, np.zeros(new - old, bool))
         self._free += range(old, new)
 
 
