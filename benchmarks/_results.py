@@ -134,14 +134,19 @@ def default_plots(document: Mapping[str, Any], x_label: str = "") -> dict[str, F
 
 def bars(document: Mapping[str, Any], metric: str) -> Figure:
     """One group of bars per condition, one bar per method, whiskers for the interval."""
-    conditions, methods = _ordered(document, "condition"), _ordered(document, "method")
+    methods, summary = _ordered(document, "method"), document["summary"]
+    conditions = [
+        condition
+        for condition in _ordered(document, "condition")
+        if any(metric in summary.get(method, {}).get(condition, {}) for method in methods)
+    ]
     colors = method_colors(document)
     width = min(max(5.0, 2.5 + 0.35 * len(conditions) * len(methods)), 16.0)
     figure = Figure(figsize=(width, 4.0), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(methods)
     for index, method in enumerate(methods):
-        cells = [document["summary"].get(method, {}).get(condition, {}).get(metric) for condition in conditions]
+        cells = [summary.get(method, {}).get(condition, {}).get(metric) for condition in conditions]
         found = [(place, cell) for place, cell in enumerate(cells) if cell is not None]
         if not found:
             continue

@@ -90,7 +90,8 @@ def run(job: Job) -> dict[str, Any]:
         device="cpu",
         far=None if settings is None else settings | mixed,
     )
-    progress = _progress(venv, one_map=job.condition in CHAINS)
+    with_goal = job.condition in MINIGRID or job.condition.endswith("goal")
+    progress = _progress(venv, one_map=job.condition in CHAINS, with_goal=with_goal)
     began = time.perf_counter()
     model.learn(steps, callback=progress)
     seconds = time.perf_counter() - began
@@ -115,8 +116,8 @@ def _make_env(job: Job) -> Any:
     return RoomChainVecEnv(N_ENVS, cols=rooms, layout_seed=FIRST_LAYOUT + job.seed, goal=goal)
 
 
-def _progress(venv: Any, one_map: bool) -> Any:
-    """A callback that follows coverage and success over training."""
+def _progress(venv: Any, one_map: bool, with_goal: bool) -> Any:
+    """A callback that follows coverage over training, and success where there is a goal."""
     from stable_baselines3.common.callbacks import BaseCallback
 
     class Progress(BaseCallback):
@@ -124,9 +125,9 @@ def _progress(venv: Any, one_map: bool) -> Any:
             super().__init__()
             self.steps_to_90: int | None = None
             self.ended, self.reached, self.shares = 0, 0, 0.0
-            shown = ["coverage"] if one_map else []
+            shown = [*(["coverage"] if one_map else []), *(["success"] if with_goal else [])]
             self.curves: dict[str, dict[str, list[float]]] = {
-                name: {"x": [], "y": []} for name in [*shown, "episode_coverage", "success"]
+                name: {"x": [], "y": []} for name in [*shown, "episode_coverage"]
             }
 
         def _on_training_start(self) -> None:
@@ -160,7 +161,8 @@ def _progress(venv: Any, one_map: bool) -> Any:
             if one_map:
                 self._note("coverage", self.coverage())
             if self.ended:  # a rollout in which no episode ended says nothing of episodes
-                self._note("success", self.reached / self.ended)
+                if with_goal:
+                    self._note("success", self.reached / self.ended)
                 self._note("episode_coverage", self.shares / self.ended)
             self.ended, self.reached, self.shares = 0, 0, 0.0
 
