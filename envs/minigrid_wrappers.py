@@ -10,7 +10,6 @@ from gymnasium import spaces
 from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
 from minigrid.core.world_object import WorldObj
 from minigrid.minigrid_env import MiniGridEnv
-from scipy import ndimage
 
 from farl.envs.minigrid_views import partial_view
 
@@ -118,6 +117,8 @@ class PositionInfo(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and find the cells that can be reached in its new layout."""
+        from scipy import ndimage  # here, for what only reads the spaces does without it
+
         observation, info = self.env.reset(seed=seed, options=options)
         world: Any = self.unwrapped
         cells = [_passable(cell) for cell in world.grid.grid]

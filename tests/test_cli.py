@@ -175,6 +175,19 @@ def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_validating_and_building_import_nothing_that_only_later_steps_need() -> None:
+    code = (
+        "import sys\nfrom farl.cli import main\nassert main(['validate', 'quickstart']) == 0\n"
+        "from farl.experiment.loading import load_config\nfrom farl.experiment.run import train\n"
+        "from farl.experiment.learner import build_learner\nfrom farl.experiment.environments import make_vec_env\n"
+        "config = load_config('quickstart')\nbuild_learner(config, make_vec_env(config.environment, seed=0))\n"
+        "late = {'matplotlib', 'scipy', 'numba', 'torch._dynamo', 'farl.particles', 'farl.continual', 'imageio'}\n"
+        "assert not late & sys.modules.keys(), late & sys.modules.keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_saves_and_says_how_to_resume(folder: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "farl", "train", "small.yaml", "total_timesteps=1e7", "checkpoints.freq=1e4"]

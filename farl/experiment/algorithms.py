@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import math
+import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -16,11 +17,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from farl.continual.trac import TracAdam
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.schedules import parse_schedule
-from farl.sb3.activations import LayerNormLeakyReLU
-from farl.sb3.impala import ImpalaCNN
 
 ALGORITHMS = {
     **dict.fromkeys(("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG"), "stable_baselines3"),
@@ -43,12 +41,12 @@ _ELSEWHERE = {
     "_init_setup_model": "nothing: it is internal",
     "far": "the top-level far section",
 }
-_OWN_CLASSES: dict[str, dict[str, Any]] = {
-    "activation_fn": {"LayerNormLeakyReLU": LayerNormLeakyReLU},
-    "optimizer_class": {"TRAC": TracAdam},
-    "features_extractor_class": {"ImpalaCNN": ImpalaCNN},
+_OWN_CLASSES: dict[str, dict[str, str]] = {
+    "activation_fn": {"LayerNormLeakyReLU": "farl.sb3.activations:LayerNormLeakyReLU"},
+    "optimizer_class": {"TRAC": "farl.continual.trac:TracAdam"},
+    "features_extractor_class": {"ImpalaCNN": "farl.sb3.impala:ImpalaCNN"},
 }
-"""What policy_kwargs can name besides the classes of torch and Stable-Baselines3."""
+"""What policy_kwargs can name besides the classes of torch and Stable-Baselines3, and where it is."""
 _SCHEDULED = Callable[[float], float]
 _UNIT_INTERVAL = frozenset(
     {"gamma", "gae_lambda", "tau", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps"}
@@ -217,7 +215,8 @@ def _class_named(key: str, value: Any) -> Any:
         "activation_fn": (torch.nn, torch.nn.Module),
         "optimizer_class": (torch.optim, torch.optim.Optimizer),
     }.get(key, (torch_layers, torch_layers.BaseFeaturesExtractor))
-    found = _OWN_CLASSES.get(key, {}).get(value, getattr(namespace, value, None))
+    own = _OWN_CLASSES.get(key, {}).get(value)
+    found = pkgutil.resolve_name(own) if own is not None else getattr(namespace, value, None)
     if not (inspect.isclass(found) and issubclass(found, base)):
         known = [name for name, entry in vars(namespace).items() if inspect.isclass(entry) and issubclass(entry, base)]
         known += _OWN_CLASSES.get(key, {})

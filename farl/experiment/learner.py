@@ -8,6 +8,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from farl.errors import ConfigError
 from farl.experiment.algorithms import algorithm_class, build_hyperparameters
 from farl.experiment.checkpoint import Checkpoint
+from farl.experiment.compiler import import_compiler_on_demand
 from farl.experiment.config import ExperimentConfig
 
 _REFUSALS = (ValueError, TypeError, AssertionError, RuntimeError, KeyError, NotImplementedError, MemoryError)
@@ -15,6 +16,7 @@ _REFUSALS = (ValueError, TypeError, AssertionError, RuntimeError, KeyError, NotI
 
 def learner_class(config: ExperimentConfig) -> type[BaseAlgorithm]:
     """The algorithm, wrapped by ``FAR`` where the configuration has a ``far`` section."""
+    import_compiler_on_demand()
     plain = algorithm_class(config.algorithm.name)
     if config.far is None:
         return plain

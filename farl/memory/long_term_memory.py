@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from farl.memory.storage import load_state, save_state
 from farl.memory.tiers import Tiers
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Payload = TypeVar("Payload")
 IntArray = npt.NDArray[np.int64]
@@ -60,7 +62,7 @@ class LongTermMemory(Generic[Payload]):
                 raise ValueError(f"{name} must be at least 1, or None for no limit; got {limit}")
         self.capacity = capacity
         self.keys_per_fragment = keys_per_fragment
-        self.graph: nx.MultiGraph = nx.MultiGraph()
+        self.graph = _empty_graph()
         """Nodes are fragment ids; the data of each edge is the ``where`` that ``connect`` was given."""
         self.on_evict: list[Callable[[int], object]] = []
         """Called with the id of each fragment that is evicted, for those who keep something beside the memory."""
@@ -246,7 +248,7 @@ class LongTermMemory(Generic[Payload]):
         self._clock, self._next_id = int(state["clock"]), int(state["next_id"])
         self._keys, self._owners = state["keys"].cpu().numpy().copy(), owners
         self._n_keys = len(owners)
-        self.graph = nx.MultiGraph()
+        self.graph = _empty_graph()
         self.graph.add_nodes_from(ids)
         self.graph.add_edges_from((a, b, dict(data)) for a, b, data in state["edges"])
 
@@ -300,3 +302,9 @@ class LongTermMemory(Generic[Payload]):
     def _drop_keys(self, rows: IntArray) -> None:
         self._keys, self._owners = np.delete(self.keys, rows, axis=0), np.delete(self.key_owners, rows)
         self._n_keys = len(self._owners)
+
+
+def _empty_graph() -> "nx.MultiGraph":
+    import networkx as nx  # here, for it takes long, and many who import this module only need its types
+
+    return nx.MultiGraph()

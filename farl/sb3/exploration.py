@@ -2,24 +2,18 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.figure import Figure
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image, TensorBoardOutputFormat
 
-from farl.figures import (
-    Trace,
-    Visits,
-    exploration_overview,
-    figure_array,
-    memory_graph,
-    surprisal_trace,
-    visitation_map,
-)
+if TYPE_CHECKING:  # matplotlib is imported when there is something to draw: a run starts a second earlier
+    from matplotlib.figure import Figure
+
+    from farl.figures import Trace, Visits
 
 __all__ = ["ExplorationCallback", "SurprisalTrace", "VisitCounts"]
 
@@ -88,8 +82,10 @@ class VisitCounts:
                 x, y = positions[at].T
                 np.add.at(counts, (y, x), 1)
 
-    def snapshot(self) -> Visits:
+    def snapshot(self) -> "Visits":
         """Return the counts as `farl.figures` draws them."""
+        from farl.figures import Visits
+
         n = len(self._ids)
         return Visits(self._layers[:n], np.array(self._ids, np.int64), self.reachable, self.fractures, self.recalls)
 
@@ -171,8 +167,10 @@ class SurprisalTrace:
             row[self._EVENTS] += (fractured, recalled, fractures_elsewhere)
         self._samples += 1
 
-    def snapshot(self) -> Trace:
+    def snapshot(self) -> "Trace":
         """Return the trace as `farl.figures` draws it."""
+        from farl.figures import Trace
+
         n = -(-self._samples // self._stride)
         step, peak, total, *counts = self._points[:n].T
         samples = np.full(n, self._stride)
@@ -240,10 +238,12 @@ class ExplorationCallback(BaseCallback):
         """Part of the reachable cells visited since training began, in [0, 1]; None if positions are not known."""
         return None if self.visits is None else self.visits.coverage
 
-    def draw(self) -> dict[str, Figure]:
+    def draw(self) -> "dict[str, Figure]":
         """Draw `visitation`, `surprisal`, `map` and `memory_graph`, as far as there is something to draw."""
+        from farl.figures import memory_graph, surprisal_trace, visitation_map
+
         visits, trace, graph = self._recorded()
-        drawn: dict[str, Figure] = {}
+        drawn = {}
         if visits is not None:
             drawn["visitation"] = visitation_map(visits)
         if trace is not None:
@@ -257,6 +257,8 @@ class ExplorationCallback(BaseCallback):
 
     def write(self, out_dir: str | os.PathLike[str]) -> list[Path]:
         """Write the pictures and their overview to a folder, each whole or not at all; return the paths."""
+        from farl.figures import exploration_overview
+
         drawn = self.draw()
         recorded = self._recorded()
         if any(part is not None for part in recorded):
@@ -376,6 +378,8 @@ class ExplorationCallback(BaseCallback):
     def _log_images(self) -> None:
         if not any(isinstance(output, TensorBoardOutputFormat) for output in self.logger.output_formats):
             return
+        from farl.figures import figure_array
+
         for name, figure in self.draw().items():
             figure.set_dpi(_TENSORBOARD_DPI)
             image = Image(figure_array(figure), "HWC")
@@ -390,7 +394,7 @@ class ExplorationCallback(BaseCallback):
                 x, y = infos[env]["position"]
                 self.visits.covered[y, x] = True
 
-    def _recorded(self) -> tuple[Visits | None, Trace | None, Any]:
+    def _recorded(self) -> "tuple[Visits | None, Trace | None, Any]":
         self._settle()
         curiosity = getattr(self.model, "curiosity", None)
         return (
