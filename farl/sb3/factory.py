@@ -1,5 +1,6 @@
 """``FAR(Algorithm)``: any Stable-Baselines3 algorithm with curiosity under fragmentation and recall."""
 
+import warnings
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -14,7 +15,7 @@ from farl.curiosity import CuriosityStep, FARCuriosity
 from farl.sb3.config import FARConfig
 from farl.sb3.intrinsic_critic import IntrinsicCritic, discounted_sums
 from farl.sb3.observations import Array, Observation
-from farl.sb3.refreshing import REFRESHING, refreshing_class
+from farl.sb3.replay import BonusReplay, with_bonus, without_bonus
 from farl.sb3.watching import Watcher
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
@@ -86,8 +87,6 @@ class _FARAlgorithm(BaseAlgorithm):
         make: Any = self.algorithm_class  # BaseAlgorithm's own signature is not that of the algorithms
         model: BaseAlgorithm = make(self.policy_class, self.env, device=self.device, _init_setup_model=False)
         leave_out = {*self._excluded_save_params(), *self._get_torch_save_params()[1], "far"}
-        if getattr(self, "replay_buffer_class", None) in REFRESHING:
-            leave_out.add("replay_buffer_class")
         model.__dict__.update({name: value for name, value in self.__dict__.items() if name not in leave_out})
         model._setup_model()
         parameters: Any = self.get_parameters()  # a dict for each part; SB3 declares tensors
@@ -232,22 +231,31 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
 
 
 class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
-    """Stores the weighted sum of extrinsic and intrinsic reward in the replay buffer."""
+    """Keeps the intrinsic reward of each transition in the replay buffer, beside the extrinsic one."""
 
     def _setup_model(self) -> None:
-        config = FARConfig.parse(self.far)
-        if config is not None and config.refresh:
-            self.replay_buffer_class = refreshing_class(self.replay_buffer_class, self.observation_space, self.n_steps)
         super()._setup_model()
         self._attach_buffer()
 
     def load_replay_buffer(self, *args: Any, **kwargs: Any) -> None:
-        """Load a replay buffer; see SB3."""
+        """Load a replay buffer; see SB3. What a buffer without curiosity holds has no bonus, which is warned of."""
         super().load_replay_buffer(*args, **kwargs)
+        buffer = self.replay_buffer
+        assert buffer is not None
+        if self.far is not None and not isinstance(buffer, BonusReplay) and buffer.size():
+            warnings.warn(
+                f"the replay buffer was saved without curiosity: the {buffer.size() * buffer.n_envs} transitions in it "
+                "have no bonus, those to come have",
+                stacklevel=2,
+            )
         self._attach_buffer()
 
     def _attach_buffer(self) -> None:
-        if isinstance(self.replay_buffer, REFRESHING):
+        assert self.replay_buffer is not None
+        if self.far is None:
+            self.replay_buffer = without_bonus(self.replay_buffer)
+        else:
+            self.replay_buffer = with_bonus(self.replay_buffer)
             self.replay_buffer.attach(self._watcher, self.policy)
 
     def _watch(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
@@ -256,24 +264,13 @@ class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
         if self._watcher.is_due:
             self._watcher.update(self.logger.record)
 
-    def _store_transition(
-        self,
-        replay_buffer: ReplayBuffer,
-        buffer_action: Array,
-        new_obs: Any,
-        reward: Array,
-        dones: Array,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        if self.far is not None:
-            normalise = self._vec_normalize_env
-            if isinstance(replay_buffer, REFRESHING):
-                replay_buffer.note(reward if normalise is None else normalise.get_original_reward())
-            reward = self._watcher.mixed(reward)
-            if normalise is not None:
-                # SB3 stores what VecNormalize received, not what is handed to this method.
-                normalise.old_reward = self._watcher.mixed(normalise.old_reward)
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+    def _store_transition(self, replay_buffer: ReplayBuffer, *args: Any, **kwargs: Any) -> None:
+        row = replay_buffer.pos
+        super()._store_transition(replay_buffer, *args, **kwargs)
+        if isinstance(replay_buffer, BonusReplay):
+            step = self._watcher.curiosity.last
+            assert step is not None
+            replay_buffer.pay(row, step.intrinsic_reward, step.events.active)
 
 
 class _Watch(BaseCallback):

@@ -1,5 +1,7 @@
 """The value function of the intrinsic reward, beside the policy's own critic."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,10 @@ class IntrinsicCritic:
     """Estimates the intrinsic return of observations, and gives advantages and targets for a whole rollout at once.
 
     A network of its own rather than a second head: the algorithm's ``train`` stays untouched, whatever it is. The
-    price is
-    that policy and intrinsic value share no trunk, unlike in Burda et al. (2019).
+    price is that policy and intrinsic value share no trunk, unlike in Burda et al. (2019).
+
+    As SB3's own networks it is in training mode only while it is trained, which matters where the features extractor
+    has dropout or batch normalisation.
 
     :param policy: whose observation space and kind of features extractor the critic takes over
     :param hidden: widths of the hidden layers behind the features extractor
@@ -46,7 +50,7 @@ class IntrinsicCritic:
             torch.manual_seed(seed)
             extractor = policy.features_extractor_class(policy.observation_space, **policy.features_extractor_kwargs)
             layers = create_mlp(extractor.features_dim, 1, list(hidden), nn.Tanh)
-            self.network = nn.Sequential(extractor, *layers).to(policy.device)
+            self.network = nn.Sequential(extractor, *layers).to(policy.device).eval()
         self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate, fused=True)
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -87,17 +91,38 @@ class IntrinsicCritic:
         observations = _tensors(_flat(buffer_observations))
         targets = torch.from_numpy(returns.reshape(-1))
         losses: list[Tensor] = []
-        for _ in range(epochs):
-            losses.clear()
-            for rows in torch.split(torch.randperm(len(targets), generator=self._generator), batch_size):
-                values = self.predict(self._pick(observations, rows))
-                loss = nn.functional.mse_loss(values, self._pick(targets, rows))
-                self.optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(self.network.parameters(), 0.5, foreach=True)
-                self.optimizer.step()
-                losses.append(loss.detach())
+        self.network.train()
+        with self._own_randomness():
+            for _ in range(epochs):
+                losses.clear()
+                for rows in self._minibatches(len(targets), batch_size):
+                    values = self.predict(self._pick(observations, rows))
+                    loss = nn.functional.mse_loss(values, self._pick(targets, rows))
+                    self.optimizer.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    nn.utils.clip_grad_norm_(self.network.parameters(), 0.5, foreach=True)
+                    self.optimizer.step()
+                    losses.append(loss.detach())
+        self.network.eval()
         return float(torch.stack(losses).mean())
+
+    def _minibatches(self, samples: int, size: int) -> list[Tensor]:
+        """Deal out samples in random order; a last one that is left over joins the others before it."""
+        parts = list(torch.split(torch.randperm(samples, generator=self._generator), size))
+        if len(parts) > 1 and len(parts[-1]) == 1:  # batch normalisation cannot train on a single sample
+            last = parts.pop()
+            parts[-1] = torch.cat([parts[-1], last])
+        return parts
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """Let dropout draw from the critic's own seed: the global random state is left alone."""
+        device = next(self.network.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            # Of the same state as the order of minibatches, and so saved with it.
+            torch.set_rng_state(self._generator.get_state())
+            torch.manual_seed(int(torch.randint(2**62, ())))
+            yield
 
     def state_dict(self) -> dict[str, Any]:
         """Return network, optimiser and random state."""

@@ -1,14 +1,16 @@
 """Fails when Stable-Baselines3 moves what the factory stands on: read its changelog, then mend farl/sb3/factory.py."""
 
 import inspect
+import re
 
 import pytest
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env import VecEnvWrapper
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 
 def test_methods_that_are_overridden_exist_with_their_parameters():
@@ -37,11 +39,6 @@ def test_callbacks_are_given_the_locals_that_the_factory_reads(owner):
     assert "actions" in source[:step]
 
 
-def test_off_policy_rewards_are_taken_from_vec_normalizes_old_reward():
-    assert "get_original_reward()" in inspect.getsource(OffPolicyAlgorithm._store_transition)
-    assert "self.old_reward" in inspect.getsource(VecNormalize.get_original_reward)
-
-
 @pytest.mark.parametrize("algorithm", [A2C, DDPG, DQN, PPO, SAC, TD3])
 def test_loading_builds_the_model_without_setting_it_up(algorithm):
     assert "_init_setup_model" in inspect.signature(algorithm.__init__).parameters
@@ -62,18 +59,28 @@ def test_contribs_algorithms_keep_to_the_same_callbacks(name):
     assert "callback.update_locals(locals())" in source[:step]
 
 
-@pytest.mark.parametrize("buffer", [ReplayBuffer, DictReplayBuffer])
-def test_replay_buffers_draw_the_environments_first_as_the_refreshing_ones_do(buffer):
-    source = inspect.getsource(buffer._get_samples)
-    first_draw = source.index("np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))")
-    assert "np.random" not in source[:first_draw]
-    assert "_normalize_reward(self.rewards[batch_inds, env_indices].reshape(-1, 1), env)" in source
+@pytest.mark.parametrize(
+    ("buffer", "method"),
+    [
+        (ReplayBuffer, "_get_samples"),
+        (DictReplayBuffer, "_get_samples"),
+        (NStepReplayBuffer, "_get_samples"),
+        (HerReplayBuffer, "_get_real_samples"),
+    ],
+)
+def test_replay_buffers_hand_the_rewards_that_they_pick_to_the_normaliser(buffer, method):
+    source = inspect.getsource(getattr(buffer, method))
+    assert re.search(r"self\._normalize_reward\(self\.rewards\[\w+, env_ind", source)
 
 
-def test_the_replay_buffer_can_be_chosen_before_the_model_is_set_up():
-    source = inspect.getsource(OffPolicyAlgorithm._setup_model)
-    assert "if self.replay_buffer_class is None:" in source
-    assert "self.n_steps > 1" in source
+def test_hindsight_asks_the_environment_for_rewards_of_exchanged_goals_in_one_method():
+    source = inspect.getsource(HerReplayBuffer._get_virtual_samples)
+    assert "(rewards.reshape(-1, 1), env)" in source
+    assert "astype(np.float32)" in source
+    assert list(inspect.signature(HerReplayBuffer._get_virtual_samples).parameters)[1:3] == [
+        "batch_indices",
+        "env_indices",
+    ]
 
 
 def test_attributes_that_plain_exports_and_wrappers_read_are_there():
