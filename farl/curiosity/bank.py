@@ -12,7 +12,6 @@ from torch.optim.adam import adam
 
 from farl.curiosity.module import CuriosityModule, Predictor, Prepared
 from farl.curiosity.stacked import stacked_forward
-from farl.fragmentation.statistics import rank_in_fragment
 
 IntArray = npt.NDArray[np.int64]
 ModuleState = dict[str, Any]
@@ -20,19 +19,20 @@ ModuleState = dict[str, Any]
 
 _PARTS = ("parameters", "first_moment", "second_moment")
 _READING = 8  # samples: reading one module's weights takes about as long as evaluating so many
+_ALIGNMENT = 16  # floats: matrix libraries may sum in another order where a row starts elsewhere within 64 bytes
 
 
 class Tiles(NamedTuple):
-    """B samples sorted into rows of equal width, each row belonging to one slot.
+    """B samples sorted into rows of equal width, each row belonging to one fragment.
 
-    :ivar slots: int64[T], slot of each row
+    :ivar fragment_ids: int64[T], fragment of each row
     :ivar samples: int64[T, W], the samples of each row; rows that are not full repeat sample 0
     :ivar row: int64[B], row of each sample
     :ivar column: int64[B], place of each sample in its row
     :ivar in_order: whether the rows are full and hold the samples as they come: then nothing has to be copied
     """
 
-    slots: Tensor
+    fragment_ids: IntArray
     samples: Tensor
     row: Tensor
     column: Tensor
@@ -52,33 +52,37 @@ class Tiles(NamedTuple):
         return rows.index_select(0, (self.row * self.samples.shape[1] + self.column).to(rows.device))
 
 
-def tile(slots: IntArray) -> Tiles:
-    """Sort B samples by slot into rows of equal width, as a batched product needs them.
+def tile(fragment_ids: IntArray) -> Tiles:
+    """Sort B samples by fragment into rows of equal width, as a batched product needs them.
 
-    Narrow rows read the weights of a slot with many samples again and again, wide ones compute places that no sample
-    fills. The width is the one for which both together cost least. So less than twice as many samples are computed as
-    there are, and ten a slot, however unevenly they fall: the cost grows with the samples, not with the modules.
+    Narrow rows read the weights of a fragment with many samples again and again, wide ones compute places that no
+    sample fills. The width is the one for which both together cost least. So less than twice as many samples are
+    computed as there are, and ten a fragment, however unevenly they fall: the cost grows with the samples, not with
+    the modules.
 
-    :param slots: int64[B], B > 0
+    A product rounds by the place that a row has in it. The order by fragment, not by slot, makes the places depend on
+    the samples alone: a module that comes back to another slot predicts to the bit what it would have predicted.
+
+    :param fragment_ids: int64[B], B > 0
     """
-    if (slots == slots[0]).all():  # nothing to sort
-        everyone = torch.arange(len(slots))
-        return Tiles(torch.from_numpy(slots[:1]), everyone[None], torch.zeros_like(everyone), everyone, in_order=True)
-    distinct, position, count = np.unique(slots, return_inverse=True, return_counts=True)
-    widths = np.append(np.unique(count), -(-len(slots) // len(distinct)))
+    if (fragment_ids == fragment_ids[0]).all():  # nothing to sort
+        everyone = torch.arange(len(fragment_ids))
+        return Tiles(fragment_ids[:1], everyone[None], torch.zeros_like(everyone), everyone, in_order=True)
+    distinct, position, count = np.unique(fragment_ids, return_inverse=True, return_counts=True)
+    widths = np.append(np.unique(count), -(-len(fragment_ids) // len(distinct)))
     rows_for = -(-count // widths[:, None])
     best = np.argmin(rows_for.sum(axis=1) * (widths + _READING))
     width, rows = int(widths[best]), rows_for[best]
     order = np.argsort(position, kind="stable")
     rank = np.empty_like(position)
-    rank[order] = np.arange(len(slots)) - np.repeat(np.cumsum(count) - count, count)
+    rank[order] = np.arange(len(fragment_ids)) - np.repeat(np.cumsum(count) - count, count)
     row = (np.cumsum(rows) - rows)[position] + rank // width
     column = rank % width
     samples = np.zeros((int(rows.sum()), width), np.int64)
-    samples[row, column] = np.arange(len(slots))
-    in_order = samples.size == len(slots) and bool((order[1:] > order[:-1]).all())
+    samples[row, column] = np.arange(len(fragment_ids))
+    in_order = samples.size == len(fragment_ids) and bool((order[1:] > order[:-1]).all())
     return Tiles(
-        torch.from_numpy(np.repeat(distinct, rows)),
+        np.repeat(distinct, rows),
         torch.from_numpy(samples),
         torch.from_numpy(row),
         torch.from_numpy(column),
@@ -104,7 +108,8 @@ class ModuleBank:
         parameters = {name: tensor.detach() for name, tensor in module.predictor.named_parameters()}
         self._shapes = {name: tensor.shape for name, tensor in parameters.items()}
         self._sizes = [tensor.numel() for tensor in parameters.values()]
-        self._initial = torch.cat([tensor.flatten() for tensor in parameters.values()] or [torch.zeros(0)])
+        flat = torch.cat([tensor.flatten() for tensor in parameters.values()] or [torch.zeros(0)])
+        self._initial = torch.nn.functional.pad(flat, (0, -len(flat) % _ALIGNMENT))
         self._stack = self._initial.new_empty((len(_PARTS), 0, len(self._initial)))
         self._steps = self._initial.new_zeros(0)
         self._learnt: npt.NDArray[np.bool_] = np.zeros(0, bool)  # of each slot, since it was loaded
@@ -113,7 +118,7 @@ class ModuleBank:
         self._free: list[int] = []
         self._gathered_slots: IntArray = np.empty(0, np.int64)
         self._gathered = self._initial.new_empty((0, len(self._initial)))
-        # Of the last call, while still valid: slots, their tiles, and the parameters of each row by name.
+        # Of the last call, while still valid: fragments, their tiles, and the parameters of each row by name.
         self._evaluated: tuple[bytes, Tiles, dict[str, Tensor]] | None = None
 
     @property
@@ -167,6 +172,7 @@ class ModuleBank:
         self._free.append(int(self._slot_of[fragment_id]))
         self._slot_of[fragment_id] = -1
         self._fragment_ids.remove(fragment_id)
+        self._evaluated = None
         return state
 
     def state(self, fragment_id: int) -> ModuleState:
@@ -201,11 +207,11 @@ class ModuleBank:
         :param fragment_ids: int64[B], B > 0; all of them loaded
         :param prepared: what ``CuriosityModule.prepare`` returned for the B samples
         """
-        slots = self._slot_of[fragment_ids]
         # An agent mostly stays where it is: then there is nothing to sort and nothing to copy.
-        if self._evaluated is None or self._evaluated[0] != slots.tobytes():
-            tiles, parameters = self._gather(tile(slots))
-            self._evaluated = slots.tobytes(), tiles, self._named(parameters)
+        if self._evaluated is None or self._evaluated[0] != fragment_ids.tobytes():
+            tiles = tile(fragment_ids)
+            rows = self._gather(self._slot_of[tiles.fragment_ids])
+            self._evaluated = fragment_ids.tobytes(), tiles, self._named(rows)
         _, tiles, named = self._evaluated
         return self._per_row(self.module.evaluate, named, tiles, prepared)
 
@@ -218,13 +224,14 @@ class ModuleBank:
         """
         if not self._sizes:
             return torch.zeros(len(fragment_ids))  # a module without a network has nothing to learn
-        slots, member = np.unique(self._slot_of[fragment_ids], return_inverse=True)
+        distinct, member = np.unique(fragment_ids, return_inverse=True)
+        slots = self._slot_of[distinct]
         tiles = tile(member)
         in_place = _without_copy(self._stack[0], slots)
         parameters = self._stack[0, torch.from_numpy(slots)] if in_place is None else in_place
         parameters.requires_grad_()
-        one_row_each = len(tiles.slots) == len(slots)
-        rows = parameters if one_row_each else parameters[tiles.slots]
+        one_row_each = len(tiles.fragment_ids) == len(slots)
+        rows = parameters if one_row_each else parameters[torch.from_numpy(tiles.fragment_ids)]
         losses = self._per_row(self._loss, self._named(rows), tiles, prepared)["loss"]
         share = torch.from_numpy(1.0 / np.bincount(member))[torch.from_numpy(member)].to(losses)
         (gradients,) = torch.autograd.grad((losses * share).sum(), [parameters])
@@ -233,33 +240,19 @@ class ModuleBank:
         self._forget_gathered(slots)
         return losses.detach()
 
-    def _gather(self, tiles: Tiles) -> tuple[Tiles, Tensor]:
-        """Return tiles with the parameters of their rows, copying only those of rows that the last calls did not have.
-
-        From one step to the next few slots change, and the rows of tiles may come in any order: those that are still
-        there keep their place.
-        """
-        count = len(tiles.slots)
-        if (in_place := _without_copy(self._stack[0], tiles.slots.numpy())) is not None:
-            return tiles, in_place
+    def _gather(self, slots: IntArray) -> Tensor:
+        """Return the parameters of T slots, float32[T, P], copying only those that were not gathered there before."""
+        if (in_place := _without_copy(self._stack[0], slots)) is not None:
+            return in_place
+        count = len(slots)
         if count > len(self._gathered_slots):
             self._gathered_slots = np.full(count, -1)
             self._gathered = self._gathered.new_empty((count, self._gathered.shape[1]))
-        slots, parameters = self._gathered_slots[:count], self._gathered[:count]
-        place, stale = _keep_places(slots, tiles.slots.numpy())
-        slots[place] = tiles.slots.numpy()
+        stale = np.flatnonzero(self._gathered_slots[:count] != slots)
         if len(stale):
-            parameters[torch.from_numpy(stale)] = self._stack[0, torch.from_numpy(slots[stale])]
-        order = torch.from_numpy(np.argsort(place))
-        into = torch.from_numpy(place)
-        moved = Tiles(
-            torch.from_numpy(slots),
-            tiles.samples[order],
-            into[tiles.row],
-            tiles.column,
-            tiles.in_order and bool((place[1:] > place[:-1]).all()),
-        )
-        return moved, parameters
+            self._gathered[torch.from_numpy(stale)] = self._stack[0, torch.from_numpy(slots[stale])]
+            self._gathered_slots[stale] = slots[stale]
+        return self._gathered[:count]
 
     def _forget_gathered(self, slots: IntArray) -> None:
         """Note that the parameters in some slots have changed."""
@@ -291,7 +284,7 @@ class ModuleBank:
 
             return function(predictor, prepared)
 
-        if len(tiles.slots) == 1:  # one module needs no batching over modules: about three times less overhead
+        if len(tiles.fragment_ids) == 1:  # one module needs no batching over modules: about three times less overhead
             return one_row({name: tensor[0] for name, tensor in named.items()}, prepared)
         outputs = vmap(one_row, randomness="different")(named, rows)
         return {name: tiles.restore(tensor) for name, tensor in outputs.items()}
@@ -320,7 +313,7 @@ class ModuleBank:
 
     def _named(self, flat: Tensor) -> dict[str, Tensor]:
         """View rows of parameters, [..., P], by name: [..., *shape]."""
-        parts = torch.split(flat, self._sizes, dim=-1)
+        parts = torch.split(flat[..., : sum(self._sizes)], self._sizes, dim=-1)
         return {
             name: part.view(*flat.shape[:-1], *shape)
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
@@ -345,25 +338,6 @@ class ModuleBank:
         self._steps = torch.cat([self._steps, self._steps.new_zeros(new - old)])
         self._learnt = np.append(self._learnt, np.zeros(new - old, bool))
         self._free += range(old, new)
-
-
-def _keep_places(old: IntArray, new: IntArray) -> tuple[IntArray, IntArray]:
-    """Assign each of T new slots a place: that of an equal old slot if there is one, else a place that became free.
-
-    :param old: int64[T], slot at each place
-    :param new: int64[T], slots to be placed, repeats allowed
-    :return: the place of each new slot, int64[T], and the places whose slot changed
-    """
-    # The n-th row of a slot takes the place of its n-th row before: pairs (slot, n) are unique.
-    span = len(old) + 1
-    _, at_old, at_new = np.intersect1d(
-        old * span + rank_in_fragment(old), new * span + rank_in_fragment(new), assume_unique=True, return_indices=True
-    )
-    place = np.full(len(new), -1)
-    place[at_new] = at_old
-    free = np.setdiff1d(np.arange(len(old)), at_old, assume_unique=True)
-    place[place < 0] = free
-    return place, free
 
 
 def _without_copy(stack: Tensor, rows: IntArray) -> Tensor | None:

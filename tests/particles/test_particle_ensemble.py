@@ -172,7 +172,9 @@ def test_dropout_draws_a_mask_for_each_particle_and_none_in_evaluation():
     inputs = torch.ones(1, 20)
     outputs = particles(inputs)
     assert len(outputs.unique()) == 3
-    assert len(particles.train(False)(inputs).unique()) == 1
+    # Rows of one product may round apart.
+    outputs = particles.train(False)(inputs)
+    torch.testing.assert_close(outputs, outputs[:1].expand_as(outputs))
 
 
 def test_frozen_parameters_get_no_leaves():
