@@ -160,6 +160,14 @@ class ParticlePPO(PPO):
                 self._returns = np.where(share > 0, known + 0.1 * share * (info["episode"]["r"] - known), self._returns)
                 self._acted[env] = 0
 
+    def particle_state(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the weights, summing to 1, and the mean returns of the particles' latest episodes, float64[N] each.
+
+        A return is NaN where a particle has not acted in an episode that ended.
+        """
+        log_weights = self.policy.weights.log_weights.detach().double()
+        return torch.softmax(log_weights, 0).cpu().numpy(), self._returns.copy()
+
     def _objective(self, clip_range: float, clip_range_vf: float | None, surrogate_alone: bool = False) -> Objective:
         """The loss of one particle, given its network and a minibatch; or the surrogate that stands in it."""
         kind, ent_coef = self.policy.kind, self.ent_coef

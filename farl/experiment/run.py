@@ -78,7 +78,9 @@ class _Training:
         self.run_directory = run
         self.observer = observer
         self.exploration = ExplorationCallback(
-            out_dir=run.exploration if run is not None else None, image_freq=config.logging.image_freq
+            out_dir=run.exploration if run is not None else None,
+            image_freq=config.logging.image_freq,
+            axes=config.logging.axes,
         )
         self.sequence = TaskSequence(config) if config.sequence is not None else None
         self.seconds_before = 0.0

@@ -123,6 +123,13 @@ class Criterion(ABC):
         self.statistics.update(fragment_ids[~ends], surprisal[~ends])
         return ends
 
+    def bound(self, fragment_ids: IntArray) -> FloatArray:
+        """Return the surprisal above which each fragment would end now, float64[N]; NaN where no one surprisal decides.
+
+        :param fragment_ids: int64[N]
+        """
+        return np.full(len(fragment_ids), np.nan)
+
     def forget(self, fragment_ids: IntArray) -> None:
         """Drop the statistics of evicted fragments."""
         self.statistics.forget(fragment_ids)
@@ -155,6 +162,12 @@ class ZScore(Criterion):
         spread = moments.std > 0.0
         return np.where(spread, (surprisal - moments.mean) / np.where(spread, moments.std, 1.0), 0.0)
 
+    def bound(self, fragment_ids: IntArray) -> FloatArray:
+        """Return mean + threshold * std; NaN below ``min_samples``."""
+        moments = self.statistics.moments(fragment_ids)
+        ready = (moments.count >= self.min_samples) & (moments.std > 0.0) & np.isfinite(float(self.threshold))
+        return np.where(ready, moments.mean + (float(self.threshold) if ready.any() else 0.0) * moments.std, np.nan)
+
 
 class Ratio(Criterion):
     """Ends a fragment when ``surprisal / mean > threshold``.
@@ -170,6 +183,12 @@ class Ratio(Criterion):
         """Return the ratio to the mean; 0 where the mean is 0 (a fragment that never saw an error)."""
         positive = moments.mean > 0.0
         return np.where(positive, surprisal / np.where(positive, moments.mean, 1.0), 0.0)
+
+    def bound(self, fragment_ids: IntArray) -> FloatArray:
+        """Return threshold * mean; NaN below ``min_samples``."""
+        moments = self.statistics.moments(fragment_ids)
+        ready = (moments.count >= self.min_samples) & (moments.mean > 0.0) & np.isfinite(float(self.threshold))
+        return np.where(ready, moments.mean * (float(self.threshold) if ready.any() else 0.0), np.nan)
 
 
 class CUSUM(Criterion):
