@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["FAR", "FARConfig", "FARVecEnv", "__version__"]
+__all__ = ["FAR", "FARConfig", "FARVecEnv", "Fast", "__version__"]
 
 # In a source checkout agents/, envs/ and configs/ lie beside this package, not inside it. This lets
 # ``python -m farl`` and the tests find them there even when FARL was installed without --editable.
@@ -25,12 +25,12 @@ with suppress(ImportError):
     notices.notices.clear()
 
 if TYPE_CHECKING:
-    from farl.sb3 import FAR, FARConfig, FARVecEnv
+    from farl.sb3 import FAR, FARConfig, FARVecEnv, Fast
 
 
 def __getattr__(name: str) -> Any:
     """Import the factory on first use, so that ``farl --help`` does not wait for torch."""
-    if name in ("FAR", "FARConfig", "FARVecEnv"):
+    if name in ("FAR", "FARConfig", "FARVecEnv", "Fast"):
         from farl import sb3
 
         return getattr(sb3, name)

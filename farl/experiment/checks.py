@@ -24,6 +24,7 @@ from farl.experiment.algorithms import (
 )
 from farl.experiment.config import AlgorithmConfig, EnvironmentConfig
 from farl.experiment.environments import BATCHED_KINDS, find_vec_wrapper, find_wrapper, id_problem, make_probe
+from farl.sb3.fast import why_not_fast
 from farl.validation import Problem
 
 _DISCRETE_ONLY = ("DQN", "QRDQN")
@@ -42,6 +43,8 @@ def algorithm_problems(algorithm: AlgorithmConfig) -> Iterator[Problem]:
     if algorithm.policy not in aliases:
         hint = did_you_mean(algorithm.policy, aliases)
         yield ("algorithm", "policy"), f"{algorithm.name} has no policy {algorithm.policy!r}{hint}"
+    if algorithm.fast and (reason := why_not_fast(found)) is not None:
+        yield ("algorithm", "fast"), reason
     for name, problem in hyperparameter_problems(found, algorithm.policy, algorithm.hyperparameters).items():
         yield ("algorithm", "hyperparameters", name), problem
 

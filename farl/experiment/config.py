@@ -76,6 +76,8 @@ class AlgorithmConfig(StrictModel):
     """An algorithm of Stable-Baselines3 or sb3-contrib; farl list algorithms prints them."""
     policy: str = "MlpPolicy"
     """MlpPolicy for vectors, CnnPolicy for images, MultiInputPolicy for dictionaries."""
+    fast: StrictBool = False
+    """Learn the same in less time (PPO and A2C)."""
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the algorithm. Learning rates and clip ranges also take a schedule: linear(2.5e-4)."""
 
@@ -141,8 +143,9 @@ class ExperimentConfig(StrictModel):
     """Environment steps of the whole run, over all copies of the environment."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$")] = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
-    torch_threads: Annotated[int, Field(ge=1, le=1024), _Whole] | None = None
-    """CPU threads of torch; null leaves torch's own choice."""
+    torch_threads: Annotated[int, Field(ge=1, le=1024), _Whole] | None = 1
+    """CPU threads of torch. More than one pays only for large networks on idle cores. null leaves torch's own choice,
+    which on a busy machine can be twenty times slower."""
     environment: EnvironmentConfig
     algorithm: AlgorithmConfig = AlgorithmConfig()
     far: FARConfig | None = None

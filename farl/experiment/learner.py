@@ -10,20 +10,18 @@ from farl.experiment.algorithms import algorithm_class, build_hyperparameters
 from farl.experiment.checkpoint import Checkpoint
 from farl.experiment.compiler import import_compiler_on_demand
 from farl.experiment.config import ExperimentConfig
+from farl.sb3 import FAR, Fast
 
 _REFUSALS = (ValueError, TypeError, AssertionError, RuntimeError, KeyError, NotImplementedError, MemoryError)
 
 
 def learner_class(config: ExperimentConfig) -> type[BaseAlgorithm]:
-    """The algorithm, wrapped by ``FAR`` where the configuration has a ``far`` section."""
+    """The algorithm, in ``Fast`` and ``FAR`` where the configuration says so."""
     import_compiler_on_demand()
-    plain = algorithm_class(config.algorithm.name)
-    if config.far is None:
-        return plain
-    from farl.sb3 import FAR
-
-    wrapped: type[BaseAlgorithm] = FAR(plain)
-    return wrapped
+    learner = algorithm_class(config.algorithm.name)
+    if config.algorithm.fast:
+        learner = Fast(learner)
+    return learner if config.far is None else FAR(learner)
 
 
 def learner_name(config: ExperimentConfig) -> str:

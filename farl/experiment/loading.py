@@ -154,7 +154,8 @@ def _merge(below: dict[str, Any], above: dict[str, Any], path: KeyPath = ()) -> 
     """Mappings are merged key by key, everything else is replaced."""
     merged = dict(below)
     if path == ("algorithm",) and above.get("name", below.get("name")) != below.get("name"):
-        merged.pop("hyperparameters", None)  # they belong to the other algorithm
+        for belonging in ("hyperparameters", "fast"):
+            merged.pop(belonging, None)  # they belong to the other algorithm
     for key, value in above.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
             merged[key] = _merge(merged[key], value, (*path, key))

@@ -32,6 +32,7 @@ def FAR(algorithm: type[Algorithm]) -> type[Algorithm]:
     ``model.plain()``
     an ordinary model that loads without FARL.
 
+    - ``FAR(Fast(PPO))`` is the same in less time; see ``Fast``.
     - On-policy algorithms get a separate intrinsic critic; advantages are weighted sums, value targets stay extrinsic.
     - Off-policy algorithms store ``extrinsic_coef * reward + intrinsic_coef * intrinsic reward``; with ``refresh`` the
       intrinsic part is computed anew, by the modules as they are then, whenever a transition is replayed.
@@ -54,7 +55,11 @@ def FAR(algorithm: type[Algorithm]) -> type[Algorithm]:
 @cache  # FAR(PPO) is FAR(PPO)
 def _make_class(algorithm: type[Any]) -> type[Any]:
     mixin = _OnPolicyFAR if issubclass(algorithm, OnPolicyAlgorithm) else _OffPolicyFAR
-    members = {"__doc__": algorithm.__doc__, "__module__": __name__, "algorithm_class": algorithm}
+    members = {
+        "__doc__": algorithm.__doc__,
+        "__module__": __name__,
+        "algorithm_class": getattr(algorithm, "plain_class", algorithm),
+    }
     return type(f"FAR{algorithm.__name__}", (mixin, algorithm), members)
 
 

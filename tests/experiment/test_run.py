@@ -212,3 +212,20 @@ def test_checkpoint_of_another_experiment_is_refused(tmp_path: Path, make_config
     RunDirectory(cartpole).write_config(make_config(far={}))
     with pytest.raises(ConfigError, match=r"holds PPO, but config.yaml says FAR\(PPO\)"):
         evaluate(RunDirectory(cartpole), 2, deterministic=True, seed=0)
+
+
+def test_fast_trains_the_same_and_loads_either_way(tmp_path: Path, make_config: MakeConfig) -> None:
+    plain = make_config().algorithm
+    returns = []
+    for fast in (False, True):
+        config = make_config(algorithm=plain.model_copy(update={"fast": fast}).model_dump())
+        path = run_dir(tmp_path, f"fast-{fast}")
+        returns.append(train(config, path)["ep_rew_mean"])
+        other = make_config(algorithm=plain.model_copy(update={"fast": not fast}).model_dump())
+        load_learner(other, latest_checkpoint(RunDirectory(path).checkpoints), None)
+    assert returns[0] == returns[1]
+
+
+def test_fast_is_refused_where_there_is_none(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match=r"algorithm\.fast: Fast takes PPO"):
+        make_config(algorithm={**DQN, "fast": True})

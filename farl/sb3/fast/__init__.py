@@ -1,0 +1,5 @@
+"""``Fast(Algorithm)``: PPO and A2C of Stable-Baselines3, the same to within rounding, in less time."""
+
+from farl.sb3.fast.factory import Fast, why_not_fast
+
+__all__ = ["Fast", "why_not_fast"]

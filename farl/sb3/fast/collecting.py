@@ -1,0 +1,140 @@
+"""Rollouts, as SB3 collects them, without what costs time in each step."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
+
+from farl.sb3.fast.policies import Lane
+from farl.sb3.observations import Array
+
+
+def takes(buffer: RolloutBuffer) -> bool:
+    """Whether a buffer is one of SB3's own, which hold what this module writes into them."""
+    return type(buffer) in (RolloutBuffer, DictRolloutBuffer)
+
+
+def begin(buffer: RolloutBuffer) -> None:
+    """Empty a buffer; its arrays are used again, for all of them will be written over."""
+    if buffer.generator_ready or buffer.rewards.shape != (buffer.buffer_size, buffer.n_envs):
+        buffer.reset()
+    buffer.pos, buffer.full, buffer.generator_ready = 0, False, False
+
+
+@torch.no_grad()
+def collect(
+    model: OnPolicyAlgorithm, lane: Lane, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer
+) -> bool:
+    """Do what ``OnPolicyAlgorithm.collect_rollouts`` does, with the same local variables for callbacks.
+
+    Two things come later: values of what time limits cut off are computed together, at the end, and so are the
+    advantages. The policy does not change meanwhile.
+
+    :return: whether the rollout is complete
+    """
+    n_rollout_steps, n_envs = rollout_buffer.buffer_size, env.num_envs
+    box = model.action_space if isinstance(model.action_space, spaces.Box) else None
+    act, to_tensor = lane.policy.act, obs_as_tensor
+    lane.look_for_repeats(n_rollout_steps * n_envs)
+    repeats = lane.repeats
+    kept_values = torch.empty((n_rollout_steps, n_envs), device=model.device)
+    kept_log_probs = torch.empty_like(kept_values)
+    cut_off: list[tuple[int, int, Any]] = []
+    n_steps = 0
+    begin(rollout_buffer)
+    if model.use_sde:
+        model.policy.reset_noise(n_envs)
+    callback.on_rollout_start()
+    while n_steps < n_rollout_steps:
+        if model.use_sde and model.sde_sample_freq > 0 and n_steps % model.sde_sample_freq == 0:
+            model.policy.reset_noise(n_envs)
+        observations: Any = model._last_obs
+        obs_tensor = to_tensor(observations, model.device)
+        actions_tensor, flat_values, log_probs = act(obs_tensor, repeats)
+        values = flat_values.unsqueeze(1)
+        actions = actions_tensor.cpu().numpy()
+        clipped_actions = actions
+        if box is not None:
+            if model.policy.squash_output:
+                clipped_actions = model.policy.unscale_action(clipped_actions)
+            else:
+                clipped_actions = np.clip(actions, box.low, box.high)
+        _write(rollout_buffer.observations, n_steps, observations)
+        rollout_buffer.actions[n_steps] = actions.reshape(n_envs, -1)
+        rollout_buffer.episode_starts[n_steps] = model._last_episode_starts
+        kept_values[n_steps], kept_log_probs[n_steps] = flat_values, log_probs
+        new_obs: Any
+        new_obs, rewards, dones, infos = env.step(clipped_actions)
+        model.num_timesteps += n_envs
+        callback.update_locals(locals())
+        if not callback.on_step():
+            return False
+        _note_episodes(model, infos, dones)
+        for index in np.flatnonzero(dones):
+            info = infos[index]
+            if info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False):
+                cut_off.append((n_steps, index, info["terminal_observation"]))
+        rollout_buffer.rewards[n_steps] = rewards
+        n_steps += 1
+        rollout_buffer.pos = n_steps
+        model._last_obs, model._last_episode_starts = new_obs, dones
+    rollout_buffer.full = True
+    if not bool(kept_log_probs.isfinite().all()):
+        raise RuntimeError("the policy's outputs are not finite: training has diverged; lower its learning rate")
+    _add_values_beyond(model, rollout_buffer, cut_off)
+    values = model.policy.predict_values(to_tensor(new_obs, model.device))
+    rollout_buffer.values[:], rollout_buffer.log_probs[:] = kept_values.cpu().numpy(), kept_log_probs.cpu().numpy()
+    _estimate_advantages(rollout_buffer, values.cpu().numpy().ravel(), dones)
+    callback.update_locals(locals())
+    callback.on_rollout_end()
+    return True
+
+
+def _write(kept: Any, step: int, observations: Any) -> None:
+    if isinstance(kept, dict):
+        for name, part in kept.items():
+            _write(part, step, observations[name])
+    else:
+        kept[step] = observations.reshape(kept.shape[1:])
+
+
+def _note_episodes(model: OnPolicyAlgorithm, infos: list[dict[str, Any]], dones: Array) -> None:
+    """Do what ``_update_info_buffer`` does, looking only at what there is."""
+    telling = [(info, done) for info, done in zip(infos, dones.tolist(), strict=True) if done or "episode" in info]
+    if telling:
+        model._update_info_buffer([info for info, _ in telling], np.array([done for _, done in telling]))
+
+
+def _add_values_beyond(
+    model: OnPolicyAlgorithm, buffer: RolloutBuffer, cut_off: list[tuple[int, int, Any]], at_once: int = 256
+) -> None:
+    """Add to the rewards the discounted values of the observations at which time limits ended episodes."""
+    for start in range(0, len(cut_off), at_once):
+        steps, envs, observations = zip(*cut_off[start : start + at_once], strict=True)
+        stacked: Any = (
+            {name: np.stack([each[name] for each in observations]) for name in observations[0]}
+            if isinstance(observations[0], dict)
+            else np.stack(observations)
+        )
+        values = model.policy.predict_values(model.policy.obs_to_tensor(stacked)[0])
+        buffer.rewards[list(steps), list(envs)] += model.gamma * values.cpu().numpy().ravel()
+
+
+def _estimate_advantages(buffer: RolloutBuffer, last_values: Array, dones: Array) -> None:
+    """Generalised advantage estimation (Schulman et al., 2016), as ``compute_returns_and_advantage`` does it."""
+    goes_on = 1.0 - np.concatenate([buffer.episode_starts[1:], dones[None].astype(np.float32)])
+    following = np.concatenate([buffer.values[1:], last_values[None]])
+    delta = buffer.rewards + buffer.gamma * following * goes_on - buffer.values
+    goes_on *= buffer.gamma * buffer.gae_lambda
+    sums = np.zeros(buffer.n_envs, np.float32)
+    for step in reversed(range(buffer.buffer_size)):
+        sums *= goes_on[step]
+        sums += delta[step]
+        buffer.advantages[step] = sums
+    buffer.returns = buffer.advantages + buffer.values

@@ -1,0 +1,177 @@
+"""A policy as the fast lane calls it: act, evaluate, and the gradient of what was evaluated."""
+
+from typing import Any, NamedTuple
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from farl.sb3.fast.flat_adam import FlatAdam
+from farl.sb3.fast.heads import Head, head_of
+from farl.sb3.fast.networks import ModuleNetwork, TwinMLP
+from farl.sb3.fast.repeats import Repeats
+
+_WITHOUT = 15  # rollouts that look for no repeated observations after one that found too few
+
+_METHODS = ("forward", "evaluate_actions", "predict_values", "extract_features", "_get_action_dist_from_latent")
+
+
+class Evaluated(NamedTuple):
+    """What a policy says of B actions.
+
+    :ivar log_prob: float32[B]
+    :ivar values: float32[B]
+    :ivar entropy: float32[B], or None where there is no closed form
+    """
+
+    log_prob: Tensor
+    values: Tensor
+    entropy: Tensor | None
+
+
+class ComposedPolicy:
+    """SB3's actor-critic policies: a network and a head."""
+
+    def __init__(self, policy: ActorCriticPolicy, network: ModuleNetwork | TwinMLP, head: Head) -> None:
+        self._network, self._head = network, head
+        self._shape = policy.action_space.shape or ()
+
+    def act(self, observations: Any, repeats: Repeats | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return actions, values float32[B], and log-probabilities float32[B]."""
+        outputs, values = self._network.outputs(observations) if repeats is None else repeats(observations)
+        actions, log_prob = self._head.sample(outputs)
+        return actions.reshape(-1, *self._shape), values, log_prob
+
+    def evaluate(self, observations: Any, actions: Tensor, where: Tensor | None) -> Evaluated:
+        """Evaluate B actions, of which action b was taken at observation ``where[b]``; None is one each."""
+        outputs, self._values = self._network.outputs(observations)
+        self._where = where
+        self._rows = self._head.rows(outputs, where, actions)
+        values = self._values if where is None else self._values.index_select(0, where)
+        return Evaluated(self._rows.log_prob, values.detach(), self._rows.entropy)
+
+    def backward(self, log_prob: Tensor, values: Tensor, entropy: float) -> None:
+        """Add the gradient of the parameters, given those of what ``evaluate`` returned.
+
+        :param entropy: of each sample's entropy
+        """
+        if self._where is not None:
+            values = torch.zeros_like(self._values).index_add_(0, self._where, values)
+        self._network.backward(self._rows.gradient(log_prob, entropy), values)
+
+
+class OpaquePolicy:
+    """A policy with ways of its own (gSDE, or a subclass): called as SB3 calls it."""
+
+    def __init__(self, policy: ActorCriticPolicy) -> None:
+        self._policy = policy
+
+    def act(self, observations: Any, repeats: Repeats | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return actions, values float32[B], and log-probabilities float32[B]."""
+        assert repeats is None
+        actions, values, log_prob = self._policy(observations)
+        return actions, values.flatten(), log_prob
+
+    def evaluate(self, observations: Any, actions: Tensor, where: Tensor | None) -> Evaluated:
+        """Evaluate B actions."""
+        assert where is None
+        actions = actions.to(torch.float32)
+        if isinstance(self._policy.action_space, spaces.Discrete):
+            actions = actions.long().flatten()
+        values, log_prob, entropy = self._policy.evaluate_actions(observations, actions)
+        self._evaluated = Evaluated(log_prob, values.flatten(), entropy)
+        return Evaluated(log_prob.detach(), values.detach().flatten(), None if entropy is None else entropy.detach())
+
+    def backward(self, log_prob: Tensor, values: Tensor, entropy: float) -> None:
+        """Add the gradient of the parameters, given those of what ``evaluate`` returned."""
+        parts, gradients = list(self._evaluated[:2]), [log_prob, values]
+        if self._evaluated.entropy is not None:
+            parts.append(self._evaluated.entropy)
+            gradients.append(torch.full_like(log_prob, entropy))
+        torch.autograd.backward(parts, gradients)
+
+
+class Lane:
+    """A policy and its optimiser, made ready for one rollout or one update at a time.
+
+    :ivar policy: what acts and evaluates
+    """
+
+    def __init__(self, policy: ActorCriticPolicy) -> None:
+        self.of = policy
+        self.optimizer = policy.optimizer
+        head = head_of(policy) if _is_called_as_usual(policy) else None
+        flat = FlatAdam.takes(self.optimizer, policy)
+        network: ModuleNetwork | TwinMLP = ModuleNetwork(policy)
+        if head is not None and flat and TwinMLP.takes(policy):
+            network = TwinMLP(policy)
+        self._network = network
+        self.policy = OpaquePolicy(policy) if head is None else ComposedPolicy(policy, network, head)
+        self.repeats: Repeats | None = None
+        """Of the rollout that is to be learnt from."""
+        self._without_repeats = 0
+        self._may_repeat = (
+            isinstance(policy.observation_space, spaces.Box)
+            and head is not None
+            and all(map(_sees_rows_alone, policy.modules()))
+        )
+        self._adam = FlatAdam(self.optimizer, network.order) if isinstance(self.optimizer, Adam) and flat else None
+
+    def fits(self, policy: ActorCriticPolicy) -> bool:
+        """Whether this still is the lane of a policy."""
+        return self.of is policy and self.optimizer is policy.optimizer
+
+    def begin(self) -> None:
+        """Take up parameters and optimiser as they are now."""
+        if self._adam is not None:
+            self._adam.attach()
+        if isinstance(self._network, TwinMLP):
+            self._network.bind()
+
+    def look_for_repeats(self, n_samples: int) -> None:
+        """Prepare for a rollout in which observations may repeat, unless a late one has shown that they do not."""
+        before, self.repeats = self.repeats, None
+        if before is not None and not before.pays:
+            self._without_repeats = _WITHOUT
+        if self._without_repeats:
+            self._without_repeats -= 1
+        elif self._may_repeat and self.of.device.type == "cpu":
+            self.repeats = Repeats(self._network.outputs, n_samples, before)
+
+    def end(self) -> None:
+        """Leave the optimiser as if it had done the steps itself."""
+        if self._adam is not None:
+            self._adam.detach()
+
+    def zero_gradient(self) -> None:
+        """Set the gradient to zero."""
+        if self._adam is not None:
+            self._adam.zero_gradient()
+        else:
+            self.optimizer.zero_grad()
+
+    def step(self, max_norm: float) -> None:
+        """Clip the gradient and do one step."""
+        if self._adam is not None:
+            self._adam.step(max_norm)
+        else:
+            nn.utils.clip_grad_norm_(self.of.parameters(), max_norm)
+            self.optimizer.step()
+
+
+def _is_called_as_usual(policy: ActorCriticPolicy) -> bool:
+    """Whether a policy computes as ``ActorCriticPolicy`` does, with no method of its own and no hook between."""
+    return (
+        isinstance(policy, ActorCriticPolicy)
+        and all(getattr(type(policy), name) is getattr(ActorCriticPolicy, name) for name in _METHODS)
+        and not any(name in vars(policy) for name in _METHODS)
+        and not any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules())
+    )
+
+
+def _sees_rows_alone(module: nn.Module) -> bool:
+    """Whether what a module makes of an observation does not hang on chance or on the rest of the batch."""
+    known = type(module).__module__.startswith(("torch.nn.", "stable_baselines3.", "farl."))
+    return known and not isinstance(module, nn.modules.batchnorm._NormBase | nn.modules.dropout._DropoutNd | nn.RReLU)

@@ -1,0 +1,108 @@
+"""Observations that repeat: in a grid world a rollout shows a few hundred kinds of them, thousands of times."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_WORTHWHILE = 0.6  # most kinds an observation
+_TRIAL = 8  # that is judged after so small a part of a rollout
+
+Outputs = Callable[[Any], tuple[Tensor, Tensor]]
+
+
+class Repeats:
+    """What a network made of each kind of observation of one rollout, with the network as it is in that rollout.
+
+    Two observations are of one kind if four random projections of them are the same to the last bit, which those of
+    different observations are with a probability of about 1e-18.
+
+    :param outputs: the network
+    :param n_samples: observations of the whole rollout
+    :param before: the rollout before, whose kinds are known already; many of them only if it showed them
+    """
+
+    def __init__(self, outputs: Outputs, n_samples: int, before: "Repeats | None" = None) -> None:
+        self._outputs = outputs
+        self._ids = torch.empty(n_samples, dtype=torch.int64)
+        self._done = 0
+        self._tables: list[Tensor] = []  # observations, outputs and values, by kind
+        self._kind_of: dict[int, int] = {}
+        self._fresh = 0  # kinds that the rollout before did not have
+        self.pays = True
+        """Whether so many observations were of a kind known before that it is worth looking."""
+        if before is not None and before._done:
+            keys, kept = list(before._kind_of), torch.arange(len(before._kind_of))
+            if len(keys) > n_samples // 4:
+                kept = before._present(before._ids[: before._done]).nonzero().squeeze(1)
+            self._kind_of = {keys[kind]: place for place, kind in enumerate(kept.tolist())}
+            self._keep(0, before._tables[0].index_select(0, kept))
+
+    def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the network's outputs for the next E observations of the rollout."""
+        count, done = len(observations), self._done
+        keys = _keys(observations) if self.pays else None
+        if keys is None or (_TRIAL * done >= len(self._ids) and self._fresh > _WORTHWHILE * done):
+            self.pays = False
+            return self._outputs(observations)
+        kind_of = self._kind_of
+        kinds: Any = list(map(kind_of.get, keys))
+        if None in kinds:
+            known, new_rows = len(kind_of), []
+            for row, key in enumerate(keys):
+                if key not in kind_of:
+                    kind_of[key] = len(kind_of)
+                    new_rows.append(row)
+            self._fresh += len(new_rows)
+            self._keep(known, observations[new_rows])
+            kinds = list(map(kind_of.get, keys))
+        where = torch.tensor(kinds)
+        self._ids[done : done + count] = where
+        self._done += count
+        _, outputs, values = self._tables
+        return outputs.index_select(0, where), values.index_select(0, where)
+
+    def _keep(self, known: int, observations: Tensor) -> None:
+        parts = (observations, *self._outputs(observations))
+        more = known + len(observations)
+        if not self._tables or more > len(self._tables[0]):
+            tables = self._tables or [part[:0] for part in parts]
+            self._tables = [
+                torch.cat([table[:known], table.new_empty((max(256, more), *table.shape[1:]))]) for table in tables
+            ]
+        for table, part in zip(self._tables, parts, strict=True):
+            table[known:more] = part
+
+    def within(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return one observation of each kind among some of a complete rollout.
+
+        :param rows: int64[B], in the order in which they came
+        :return: observations, [U, ...], one of each kind; and for each of the B which of these it is like, int64[B]
+        """
+        ids = self._ids.index_select(0, rows)
+        present = self._present(ids)
+        place = present.cumsum(0).sub_(1)
+        return self._tables[0].index_select(0, present.nonzero().squeeze(1)), place.index_select(0, ids)
+
+    def _present(self, ids: Tensor) -> Tensor:
+        present = torch.zeros(len(self._kind_of), dtype=torch.bool)
+        present[ids] = True
+        return present
+
+
+def _keys(observations: Tensor) -> list[int] | None:
+    """Return a number for each observation, by which it is known again; None if one is not finite."""
+    rows = observations.flatten(1).float()
+    projected = torch.mm(rows, _projection(rows.shape[1])).numpy()
+    if not np.isfinite(projected).all():
+        return None
+    words = projected.view(np.int64)
+    return (words[:, 0] * np.int64(-7046029254386353131) + words[:, 1]).tolist()  # type: ignore[no-any-return]
+
+
+@cache
+def _projection(width: int) -> Tensor:
+    return torch.randn((width, 4), generator=torch.Generator().manual_seed(width))
