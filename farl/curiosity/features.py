@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from farl.curiosity.encoders import image_to_float, initialise, make_encoder
+from farl.curiosity.encoders import PackedShape, image_to_float, initialise, make_encoder
 from farl.curiosity.module import CuriosityModule, Transitions
 from farl.curiosity.normalisation import ObservationNorm
 
@@ -24,10 +24,11 @@ class Whitened(CuriosityModule):
 
     def __init__(self, shape: tuple[int, ...], frame_stack: int = 1, clip: float = 5.0) -> None:
         super().__init__()
-        if shape[0] % frame_stack:
-            raise ValueError(f"{shape[0]} channels are not a stack of {frame_stack} frames; correct frame_stack")
+        if shape[0] % frame_stack or (isinstance(shape, PackedShape) and frame_stack > 1):
+            what = "parts of a dict" if isinstance(shape, PackedShape) else f"{shape[0]} channels"
+            raise ValueError(f"{what} are not a stack of {frame_stack} frames; correct frame_stack")
         self.channels = shape[0] // frame_stack
-        self.shape = (self.channels, *shape[1:])
+        self.shape = shape if frame_stack == 1 else (self.channels, *shape[1:])
         self.norm = ObservationNorm(self.shape, clip)
 
     def _finish(self) -> None:

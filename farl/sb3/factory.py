@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
@@ -16,6 +17,7 @@ from farl.sb3.config import FARConfig
 from farl.sb3.intrinsic_critic import IntrinsicCritic, discounted_sums
 from farl.sb3.observations import Array, Observation
 from farl.sb3.replay import BonusReplay, with_bonus, without_bonus
+from farl.sb3.unnormalised import unnormalised_space
 from farl.sb3.watching import Watcher
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
@@ -68,6 +70,7 @@ class _FARAlgorithm(BaseAlgorithm):
 
     algorithm_class: type[BaseAlgorithm]
     far: dict[str, Any] | None
+    _seen_space: spaces.Space[Any] | None = None  # of observations without normalisation; saved with the model
     _watcher: Watcher
 
     def __init__(self, *args: Any, far: FARConfig | dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -91,7 +94,7 @@ class _FARAlgorithm(BaseAlgorithm):
         """Return the same agent as an ordinary SB3 model, whose ``save`` can be loaded without FARL."""
         make: Any = self.algorithm_class  # BaseAlgorithm's own signature is not that of the algorithms
         model: BaseAlgorithm = make(self.policy_class, self.env, device=self.device, _init_setup_model=False)
-        leave_out = {*self._excluded_save_params(), *self._get_torch_save_params()[1], "far"}
+        leave_out = {*self._excluded_save_params(), *self._get_torch_save_params()[1], "far", "_seen_space"}
         model.__dict__.update({name: value for name, value in self.__dict__.items() if name not in leave_out})
         model._setup_model()
         parameters: Any = self.get_parameters()  # a dict for each part; SB3 declares tensors
@@ -102,10 +105,10 @@ class _FARAlgorithm(BaseAlgorithm):
         super()._setup_model()  # type: ignore[safe-super]
         config = FARConfig.parse(self.far)
         if config is not None:
+            if self._seen_space is None:
+                self._seen_space = self.observation_space if self.env is None else unnormalised_space(self.env)
             # No draw from the global random state: switching curiosity on changes nothing but the rewards.
-            self._watcher = Watcher(
-                config, self.observation_space, self.action_space, self.n_envs, self.device, self.seed
-            )
+            self._watcher = Watcher(config, self._seen_space, self.action_space, self.n_envs, self.device, self.seed)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "intrinsic_critic", "_watcher", "_steps", "_extrinsic"]
@@ -118,12 +121,14 @@ class _FARAlgorithm(BaseAlgorithm):
         self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
     ) -> tuple[int, BaseCallback]:
         restarts = reset_num_timesteps or self._last_obs is None
+        if self.far is not None:
+            assert self.env is not None, "set an environment first: model.set_env(env)"
+            self._watcher.attach(self.env)
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
         if self.far is not None:
-            assert self.env is not None
             assert self._last_obs is not None
             self._catch_up()  # with what an interrupted rollout left
-            self._watcher.begin(self._last_obs, self.env, restarts)
+            self._watcher.begin(self._last_obs, restarts)
         return result
 
     def _init_callback(self, callback: Any, progress_bar: bool = False) -> BaseCallback:
@@ -135,8 +140,7 @@ class _FARAlgorithm(BaseAlgorithm):
 
     def _watch(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
         """Take note of one step of all environments."""
-        assert self.env is not None
-        self._watcher.see(new_observations, actions, dones, infos, self.env)
+        self._watcher.see(new_observations, actions, dones, infos)
 
     def _catch_up(self) -> list[CuriosityStep]:
         """Show the curiosity what it has not taken in yet."""

@@ -1,6 +1,8 @@
 """From the observations and actions that SB3 hands around to those that a curiosity module takes."""
 
-from typing import Any
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,52 +15,107 @@ from stable_baselines3.common.preprocessing import (
     is_image_space_channels_first,
     preprocess_obs,
 )
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage, unwrap_vec_wrapper
 from torch import Tensor
 
+from farl.curiosity.encoders import CONVOLUTION_MIN_SIDE, PackedShape, image_to_float
 from farl.curiosity.module import ActionSpec
+from farl.errors import ConfigError
 
 Array = npt.NDArray[Any]
 Observation = Array | dict[str, Array]
 
 
 class ObservationAdapter:
-    """Turns batches of observations of a space into tensors: images stay uint8, channels first; all else is a vector.
+    """Turns batches of observations of a space into tensors, one row each.
+
+    An image stays uint8, channels first. Without images, all parts are joined to one vector. Where a dict holds images
+    among other things, all are joined too, images scaled to [0, 1], and ``shape`` is a ``PackedShape`` that says where
+    they are. Images below 7 pixels count as numbers.
 
     :param space: of the observations; images may have their channels first or last
-    :raises ValueError: if the space holds an image inside a dict
+    :raises ConfigError: if the space is of a kind that SB3 does not take
     """
 
     def __init__(self, space: spaces.Space[Any]) -> None:
         self.space = space
-        self.is_image = isinstance(space, spaces.Box) and is_image_space(space, check_channels=False)
-        if isinstance(space, spaces.Dict) and any(is_image_space(part) for part in space.spaces.values()):
-            raise ValueError(
-                "FAR takes images or vectors, not an image inside a dict. Select the image with "
-                "gymnasium.wrappers.FilterObservation and FlattenObservation, or a wrapper of your own"
-            )
-        self.shape: tuple[int, ...] = (get_flattened_obs_dim(space),)
-        self._channels_last = False
+        self._parts = [_Part.of(path, part) for path, part in _leaves(space)]
+        shapes = [part.shape for part in self._parts]
+        self.is_image = self._parts[0].path == () and self._parts[0].is_image
+        self.shape: tuple[int, ...] = (sum(math.prod(shape) for shape in shapes),)
         if self.is_image:
-            height_or_channels, *others = space.shape or ()
-            self._channels_last = not is_image_space_channels_first(space)  # type: ignore[arg-type]
-            self.shape = (others[-1], height_or_channels, others[0]) if self._channels_last else space.shape  # type: ignore[assignment]
+            self.shape = shapes[0]
+        elif any(part.is_image for part in self._parts):
+            self.shape = PackedShape(shapes)
 
     def __call__(self, observations: Observation, device: torch.device | str) -> Tensor:
-        """Convert B observations to uint8[B, channels, height, width] or float32[B, d]."""
+        """Convert B observations to uint8[B, channels, height, width] or float32[B, d]. They are copied."""
         if self.is_image:
-            assert isinstance(observations, np.ndarray)
-            images = torch.as_tensor(observations, device=device)
-            return images.movedim(-1, 1).contiguous() if self._channels_last else images
+            return self._parts[0].image(observations, device)
+        joined = [part.flat(part.of_all(observations), device) for part in self._parts]
+        return joined[0] if len(joined) == 1 else torch.cat(joined, dim=1)
+
+
+class _Part(NamedTuple):
+    """An observation, or a part of one that is a dict, maybe of dicts.
+
+    :ivar path: the keys that lead to it
+    :ivar shape: as encoders see it: [channels, height, width], or [d]
+    :ivar channels_last: of an image; None for numbers
+    """
+
+    path: tuple[str, ...]
+    space: spaces.Space[Any]
+    shape: tuple[int, ...]
+    channels_last: bool | None
+
+    @classmethod
+    def of(cls, path: tuple[str, ...], space: spaces.Space[Any]) -> "_Part":
+        if isinstance(space, spaces.Box) and is_image_space(space):
+            channels_last = not is_image_space_channels_first(space)
+            height_or_channels, *others = space.shape
+            shape = (others[-1], height_or_channels, others[0]) if channels_last else space.shape
+            if min(shape[1:]) >= CONVOLUTION_MIN_SIDE:
+                return cls(path, space, shape, channels_last)
+        return cls(path, space, (get_flattened_obs_dim(space),), None)
+
+    @property
+    def is_image(self) -> bool:
+        return self.channels_last is not None
+
+    def of_all(self, observations: Any) -> Any:
+        for key in self.path:
+            observations = observations[key]
+        return observations
+
+    def image(self, observations: Any, device: torch.device | str) -> Tensor:
+        images = torch.tensor(observations, device=device)
+        return images.movedim(-1, 1).contiguous() if self.channels_last else images
+
+    def flat(self, observations: Any, device: torch.device | str) -> Tensor:
+        if self.is_image:
+            return image_to_float(self.image(observations, device)).flatten(1)
         if isinstance(self.space, spaces.Box):
             return torch.tensor(observations, dtype=torch.float32, device=device).flatten(1)
-        if isinstance(observations, dict):
-            tensors: Any = {name: torch.as_tensor(part, device=device) for name, part in observations.items()}
-        else:
-            tensors = torch.as_tensor(observations, device=device)
-        parts = preprocess_obs(tensors, self.space, normalize_images=False)
-        flat = parts.values() if isinstance(parts, dict) else [parts]
-        return torch.cat([part.flatten(1).float() for part in flat], dim=1)
+        encoded = preprocess_obs(torch.as_tensor(observations, device=device), self.space, normalize_images=False)
+        assert isinstance(encoded, Tensor)
+        return encoded.flatten(1).float()
+
+
+def _leaves(
+    space: spaces.Space[Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], spaces.Space[Any]]]:
+    """Return the spaces inside dicts inside dicts, with the keys that lead to them."""
+    if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            yield from _leaves(part, (*path, key))
+    elif isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        yield path, space
+    else:
+        where = f" at {'.'.join(path)}" if path else ""
+        raise ConfigError(
+            f"observation space{where}: FAR takes what Stable-Baselines3 takes (Box, Discrete, MultiDiscrete, "
+            f"MultiBinary, and Dict of them), not {type(space).__name__}"
+        )
 
 
 def action_spec(space: spaces.Space[Any]) -> ActionSpec:
@@ -68,40 +125,22 @@ def action_spec(space: spaces.Space[Any]) -> ActionSpec:
     return ActionSpec(get_action_dim(space), discrete=False)
 
 
-def true_last(dones: Array, infos: list[dict[str, Any]], env: VecEnv) -> tuple[Array, Observation]:
+def true_last(dones: Array, infos: list[dict[str, Any]]) -> tuple[Array, Observation]:
     """Return the last observations of the episodes that have just ended.
 
     Where an episode ended, a vector environment has already reset and returns the next episode's first observation:
-    the true one stands in ``infos``. A ``VecNormalize`` in between is undone: its statistics drift, and stored recall
-    keys would drift out of reach with them.
+    the true one stands in ``infos``.
 
     :param dones: bool[E]
     :return: the environments whose infos tell, int64[n], and n observations
     """
     ended = np.array([env for env in np.flatnonzero(dones) if "terminal_observation" in infos[env]], np.int64)
-    if len(ended) == 0:
-        return ended, ended
-    last = [infos[index]["terminal_observation"] for index in ended]
-    observations: Observation
-    if isinstance(last[0], dict):
-        observations = {name: np.stack([each[name] for each in last]) for name in last[0]}
-    else:
-        observations = np.stack(last)
-    normalise = unwrap_vec_wrapper(env, VecNormalize)
-    return ended, observations if normalise is None else normalise.unnormalize_obs(observations)
+    return ended, _stack([infos[index]["terminal_observation"] for index in ended]) if len(ended) else ended
 
 
-def original_observations(observations: Observation, env: VecEnv) -> Observation:
-    """Return the environment's latest observations without ``VecNormalize``, channels first as the policy sees them.
-
-    :param observations: the latest as they came out of ``env``: returned as they are if nothing normalises them
-    """
-    normalise = unwrap_vec_wrapper(env, VecNormalize)
-    if normalise is None:
-        return observations
-    original: Observation = normalise.get_original_obs()
-    transpose = unwrap_vec_wrapper(env, VecTransposeImage)
-    # SB3 puts the transposition outside a user's VecNormalize: below it, images are still channels last.
-    if transpose is not None and unwrap_vec_wrapper(normalise, VecTransposeImage) is None:
-        original = transpose.transpose_observations(original)
-    return original
+def _stack(observations: list[Any]) -> Observation:
+    """Make one batch of single observations."""
+    if isinstance(observations[0], dict):
+        return {key: _stack([each[key] for each in observations]) for key in observations[0]}  # type: ignore[misc]
+    together: Array = np.stack(observations)
+    return together

@@ -34,7 +34,7 @@ class BonusReplay(ReplayBuffer):
     intrinsic: Array
     """float32[N, E], as the curiosity paid when the transition was new; 0 where it was not there."""
     fragments: Array
-    """int64[N, E], the fragment that was active; -1 where the curiosity was not there."""
+    """int64[N, E], the fragment that was active; -1 where the bonus cannot be computed anew."""
     _watcher: Watcher | None = None
     _policy: BasePolicy | None = None
 
@@ -54,6 +54,25 @@ class BonusReplay(ReplayBuffer):
         """
         self.extrinsic[row], self.intrinsic[row], self.fragments[row] = self.rewards[row], intrinsic, fragments
         self.rewards[row] = self._sum(self.extrinsic[row], self.intrinsic[row])
+        if self._attached.config.refresh and self._attached.is_normalised:
+            self._refresh_only_what_was_seen(row)
+
+    def _refresh_only_what_was_seen(self, row: int) -> None:
+        """Let transitions keep the bonus they were paid where SB3 stored another observation than the curiosity saw.
+
+        ``VecNormalize`` clips the last observations of episodes, which SB3 gets back from it.
+
+        :raises ConfigError: if SB3 stores others altogether
+        """
+        envs = np.arange(self.n_envs)
+        stored = self._transitions(np.full(self.n_envs, row), envs).next_observations
+        same = torch.isclose(stored, self._attached.latest, rtol=1e-3, atol=1e-3).flatten(1).all(dim=1).cpu().numpy()
+        if not (same | (self.dones[row] > 0)).all():
+            raise ConfigError(
+                "refresh: true: SB3 stores observations as they are inside VecNormalize, and not as the policy sees "
+                "them through the wrappers around it. Put VecNormalize outermost, or set refresh: false"
+            )
+        self.fragments[row, ~same] = -1
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
         """Sample as the buffer it was made of does.

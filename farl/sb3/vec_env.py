@@ -72,9 +72,11 @@ class FARVecEnv(VecEnvWrapper):
 
     def reset(self) -> VecEnvObs:
         """Reset all environments."""
+        if self._watcher is not None:
+            self._watcher.attach(self.venv)
         observations = self.venv.reset()
         if self._watcher is not None:
-            self._watcher.begin(observations, self.venv, restarts=True)  # type: ignore[arg-type]
+            self._watcher.begin(observations, restarts=True)  # type: ignore[arg-type]
         return observations
 
     def step_async(self, actions: Array) -> None:
@@ -88,7 +90,7 @@ class FARVecEnv(VecEnvWrapper):
         watcher = self._watcher
         if watcher is None:
             return observations, rewards, dones, infos
-        watcher.see(observations, self._actions, dones, infos, self.venv)  # type: ignore[arg-type]
+        watcher.see(observations, self._actions, dones, infos)  # type: ignore[arg-type]
         (step,) = watcher.catch_up()
         self.metrics["far/surprisal"] = float(step.surprisal.mean())
         self.metrics["far/intrinsic_reward"] = float(step.intrinsic_reward.mean())

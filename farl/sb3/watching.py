@@ -12,7 +12,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from farl.curiosity import CuriosityStep, Seen, Transitions
 from farl.sb3.build import build_curiosity
 from farl.sb3.config import FARConfig
-from farl.sb3.observations import Array, Observation, ObservationAdapter, action_spec, original_observations, true_last
+from farl.sb3.observations import Array, Observation, ObservationAdapter, action_spec, true_last
+from farl.sb3.unnormalised import Unnormalised
 
 
 class Watcher:
@@ -42,34 +43,45 @@ class Watcher:
         self.curiosity = build_curiosity(
             config, self.adapter.shape, action_spec(action_space), n_envs, device, self.seed
         )
+        self._unnormalised: Unnormalised | None = None
+        self.latest = torch.empty(0)
+        """What followed the latest step, as the adapter gives it: where an episode ended, its last observation."""
         self._waiting: list[Seen] = []
         self._starts = np.ones(n_envs, bool)
-        self._observations = torch.empty(0)  # as the adapter gives them, of the step to come
+        self._observations: torch.Tensor | None = None  # as the adapter gives them, of the step to come
 
-    def begin(self, observations: Observation, env: VecEnv, restarts: bool) -> None:
+    def attach(self, env: VecEnv) -> None:
+        """Say which environment will be watched, before it is reset."""
+        if self._unnormalised is None or self._unnormalised.env is not env:
+            self._unnormalised, self._observations = Unnormalised(env), None
+
+    def begin(self, observations: Observation, restarts: bool) -> None:
         """Take note of what the environments show before the first step.
 
-        :param observations: E observations as they came out of ``env``
+        :param observations: E observations as they came out of the environment
         :param restarts: whether the environments have just been reset
         """
+        assert self._unnormalised is not None
         if restarts:
             self._starts = np.ones(len(self._starts), bool)
-        self._observations = self.adapter(original_observations(observations, env), self.device)
+        if restarts or self._observations is None:
+            self._observations = self.adapter(self._unnormalised.reset(observations), self.device)
 
-    def see(
-        self, new_observations: Observation, actions: Array, dones: Array, infos: list[dict[str, Any]], env: VecEnv
-    ) -> None:
+    def see(self, new_observations: Observation, actions: Array, dones: Array, infos: list[dict[str, Any]]) -> None:
         """Take note of one step of all environments, as ``env.step`` returned it, for the next ``catch_up``."""
-        latest = self.adapter(original_observations(new_observations, env), self.device)
+        assert self._unnormalised is not None
+        assert self._observations is not None
+        unnormalised, infos = self._unnormalised.step(new_observations, actions, dones, infos)
+        latest = self.adapter(unnormalised, self.device)
         following = latest
         if dones.any():
-            ended, last = true_last(dones, infos, env)
+            ended, last = true_last(dones, infos)
             if len(ended):
                 following = latest.clone()
                 following[torch.from_numpy(ended)] = self.adapter(last, self.device)
-        transitions = Transitions(self._observations, torch.as_tensor(actions, device=self.device), following)
+        transitions = Transitions(self._observations, torch.tensor(actions, device=self.device), following)
         self._waiting.append(Seen(transitions, self._starts, _Places(infos)))
-        self._observations = latest
+        self._observations, self.latest = latest, following
         self._starts = np.array(dones, bool)
 
     def catch_up(self) -> list[CuriosityStep]:
@@ -90,6 +102,11 @@ class Watcher:
         record("far/memory_mb", self.curiosity.memory_bytes / 2**20)
         if self.config.memory.disk is not None:
             record("far/disk_mb", self.curiosity.memory.tiers.disk_bytes / 2**20)
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether there is a ``VecNormalize``."""
+        return self._unnormalised is not None and self._unnormalised.changes
 
     @property
     def is_due(self) -> bool:
@@ -115,11 +132,24 @@ class _Places(Sequence[dict[str, Any]]):
 
     def __init__(self, infos: list[dict[str, Any]]) -> None:
         self._count = len(infos)
-        told = bool(infos) and all("position" in info for info in infos)
-        self._positions = np.array([info["position"] for info in infos], np.int64) if told else None
+        told = [info.get("position") for info in infos]
+        told_any = any(each is not None for each in told)
+        together = _numbers(told) if told_any else None
+        # Where only some environments tell, or in different ways, each is asked for itself.
+        self._positions = [_numbers(each) for each in told] if together is None and told_any else together
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, env: Any) -> Any:
-        return {} if self._positions is None else {"position": self._positions[env].tolist()}
+        position = None if self._positions is None else self._positions[env]
+        return {} if position is None else {"position": position.tolist()}
+
+
+def _numbers(value: Any) -> Array | None:
+    """Return finite numbers as an array, and None for anything else: text, enums, dicts, ragged lists, NaN."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        return None
+    return array if array.dtype.kind in "iuf" and array.size and np.isfinite(array).all() else None

@@ -11,6 +11,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from farl import FAR, FARConfig
+from farl.curiosity.encoders import make_encoder
+from farl.curiosity.registry import MODULES
+from farl.sb3.observations import ObservationAdapter
 from tests.sb3.rooms import ALGORITHMS, FAR_SMALL, SMALL, Picture, Record, Rooms, make, make_env, parameters_of
 
 
@@ -158,8 +161,62 @@ def test_every_space_that_is_no_image_is_seen_as_a_vector(space):
     assert model.curiosity.samples_seen == 128
 
 
-def test_an_image_inside_a_dict_is_refused_with_the_way_out():
-    space = spaces.Dict(image=spaces.Box(0, 255, (40, 40, 3), np.uint8))
+@pytest.mark.parametrize("position", ["here", None, float("nan"), {"x": 1}, [[1, 2], [3]], object(), (), True])
+def test_a_position_that_is_no_number_is_ignored(position):
+    class Placed(Rooms):
+        def step(self, action):
+            *step, _ = super().step(action)
+            return *step, {"position": position}
+
+    model = make(PPO, make_vec_env(Placed, n_envs=2, seed=0)).learn(300)
+    edges = model.curiosity.memory.graph.edges(data=True)
+    assert len(edges)
+    assert not any("position" in data for _, _, data in edges)
+
+
+@pytest.mark.parametrize("position", [2.5, (0.25, 7.0), np.float32(2.5), np.array([1, 2, 3])])
+def test_a_position_is_kept_as_it_is(position):
+    class Placed(Rooms):
+        def step(self, action):
+            *step, _ = super().step(action)
+            told = {"position": position} if self.np_random.random() < 0.9 else {"position": "lost"}
+            return *step, told
+
+    model = make(PPO, make_vec_env(Placed, n_envs=2, seed=0)).learn(600)
+    told = [data["position"] for *_, data in model.curiosity.memory.graph.edges(data=True) if "position" in data]
+    assert told
+    assert all(each == np.asarray(position).tolist() for each in told)
+
+
+def test_parts_of_a_dict_are_encoded_by_their_kind():
+    """Images by convolutions, all numbers together, however deep in dicts."""
+    picture, small = spaces.Box(0, 255, (40, 44, 3), np.uint8), spaces.Box(0, 255, (1, 12, 12), np.uint8)
+    tiny, numbers = spaces.Box(0, 255, (3, 3, 1), np.uint8), spaces.Box(-9, 9, (2, 2))
+    inner = spaces.Dict(number=spaces.Discrete(4), small=small, tiny=tiny)
+    space = spaces.Dict(inner=inner, numbers=numbers, picture=picture)
+    adapter = ObservationAdapter(space)
+    assert adapter.shape.parts == ((4,), (1, 12, 12), (9,), (4,), (3, 40, 44))
+    samples = [space.sample() for _ in range(5)]
+    batch = {
+        "inner": {key: np.stack([each["inner"][key] for each in samples]) for key in inner.spaces},
+        "numbers": np.stack([each["numbers"] for each in samples]),
+        "picture": np.stack([each["picture"] for each in samples]),
+    }
+    packed = adapter(batch, "cpu")
+    assert packed.shape == (5, *adapter.shape)
+    channels_first = torch.as_tensor(batch["picture"]).movedim(-1, 1)
+    torch.testing.assert_close(packed[:, -3 * 40 * 44 :].reshape(5, 3, 40, 44), channels_first / 255.0)
+    encoder, width = make_encoder(adapter.shape, 16)
+    assert encoder(packed).shape == (5, width)
+    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in encoder.modules()) == 3 + 2
+    changed = packed.clone()
+    changed[:, 5] += 1.0  # a pixel of the small image
+    assert (encoder(changed) != encoder(packed)).any()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_takes_images_beside_numbers(name):
+    space = spaces.Dict(image=spaces.Box(0, 255, (36, 37, 1), np.uint8), speed=spaces.Box(-1, 1, (2,)))
 
     class Sampled(Picture):
         observation_space = space
@@ -167,8 +224,15 @@ def test_an_image_inside_a_dict_is_refused_with_the_way_out():
         def _see(self):
             return space.sample()
 
-    with pytest.raises(ValueError, match="image inside a dict"):
-        FAR(PPO)("MultiInputPolicy", Sampled(), far={}, device="cpu")
+    far = {"module": name, "warmup": 8, "batch_size": 16}
+    model = FAR(PPO)("MultiInputPolicy", Sampled(), far=far, n_steps=32, batch_size=16, n_epochs=1, device="cpu")
+    model.learn(64)
+    assert (np.array([step.intrinsic_reward for step in model.curiosity_steps]) > 0).any()
+
+
+def test_a_space_that_sb3_does_not_take_is_named():
+    with pytest.raises(ValueError, match=r"observation space at inner.text: FAR takes .* not Text"):
+        ObservationAdapter(spaces.Dict(inner=spaces.Dict(text=spaces.Text(3))))
 
 
 def test_curiosity_makes_ppo_reach_the_far_room_more_often():
