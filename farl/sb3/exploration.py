@@ -23,8 +23,8 @@ from farl.exploration import (
     ParticleHistory,
     VisitCounts,
 )  # fmt: skip
-from farl.sb3.observations import original_observations
 from farl.sb3.seen import frames_of, numbers_of, observation_names, resolve_axes
+from farl.sb3.unnormalised import original_observations
 
 if TYPE_CHECKING:  # drawing imports matplotlib, and a run starts without it
     from matplotlib.figure import Figure

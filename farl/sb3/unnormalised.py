@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import (
     VecEnvWrapper,
     VecMonitor,
     VecNormalize,
+    VecTransposeImage,
     VecVideoRecorder,
 )
 
@@ -80,6 +81,27 @@ class Unnormalised:
         self._outermost.step_async(actions)
         observations, _, _, infos = self._outermost.step_wait()  # type: ignore[assignment]
         return observations, infos
+
+
+def original_observations(observations: Observation, env: VecEnv) -> Observation:
+    """Return the latest observations without ``VecNormalize`` for those who only look now and then.
+
+    Unlike ``Unnormalised`` this follows nothing: where a wrapper other than a transposition lies around
+    ``VecNormalize``, the observations are returned as they are.
+
+    :param observations: the latest as they came out of ``env``
+    """
+    outer = _wrappers(env)
+    normalisers = [wrapper for wrapper in outer if isinstance(wrapper, VecNormalize)]
+    if not normalisers:
+        return observations
+    original: Observation = normalisers[-1].get_original_obs()
+    for wrapper in reversed(outer[: outer.index(normalisers[-1])]):
+        if isinstance(wrapper, VecTransposeImage):
+            original = wrapper.transpose_observations(original)
+        elif not isinstance(wrapper, _PASS_ON):
+            return observations
+    return original
 
 
 def unnormalised_space(env: VecEnv) -> spaces.Space[Any]:
