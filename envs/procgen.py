@@ -81,6 +81,9 @@ class _Gym3Games:
         self.env = procgen.ProcgenGym3Env(
             num=num_envs, env_name=game, rand_seed=seed, render_mode="rgb_array" if picture else None, **options
         )
+        # The library looks up the function that closes an environment when it is collected. A collection may fall into
+        # the making of another environment, which holds the lock that the first look-up needs: a deadlock.
+        _ = self.env._c_lib.libenv_close
         self.timeout = TIMEOUTS[game]
         self.picture = picture
         self._fresh = True

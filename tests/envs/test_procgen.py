@@ -1,4 +1,5 @@
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,18 @@ def test_returns_are_raw_and_the_timeout_is_a_truncation():
     assert max(lengths) == TIMEOUTS["leaper"]
     assert truncated == [length == TIMEOUTS["leaper"] for length in lengths]
     assert np.allclose(returns, 0)
+
+
+@needs_procgen
+def test_an_environment_is_collected_while_another_is_made_without_a_deadlock():
+    """Closing takes a lock of cffi on the first look-up of the function; that of making another is held meanwhile."""
+    env = ProcgenVecEnv("coinrun", 1)
+    games = env._games.env
+    with games._ffi._lock:  # as while declarations are parsed
+        closing = threading.Thread(target=env.close, daemon=True)
+        closing.start()
+        closing.join(10)
+    assert not closing.is_alive()
 
 
 @needs_procgen
