@@ -168,6 +168,8 @@ class ExplorationCallback(BaseCallback):
             _mention_positions(env)
         record.axes = resolve_axes(self.axes, record.names) if record.names or self.axes is None else None
         self._positions_told = record.episodes is not None
+        # Asked once: FAR would have to take in every step by itself, were it asked in each.
+        self._curious = self._curiosity is not None
 
     def _begin_worlds(self, env: VecEnv) -> None:
         """Look at the worlds that are there when training starts."""
@@ -211,7 +213,7 @@ class ExplorationCallback(BaseCallback):
                 self._cover_starts(dones)
         if (seen := self.locals.get("new_obs")) is not None:
             seen = original_observations(seen, self.training_env)
-            frames = frames_of(self._observation_space, seen) if self._curiosity is not None else None
+            frames = frames_of(self._observation_space, seen) if self._curious else None
             if record.sample is not None:
                 vectors = numbers_of(self._observation_space, seen)
         self._waiting.append(_Step(self.num_timesteps, dones, begun, positions, vectors, frames))
