@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
+from farl.errors import ConfigError
 from farl.particles.state_space import GaussianObservation, Observation, StateFilter
 
 
-def require_gaussian(observation: Observation, who: str) -> GaussianObservation:
-    """Return the observation if a Kalman update can use it.
+def usable(observation: Observation, particles: Tensor, who: str) -> tuple[GaussianObservation, Tensor]:
+    """Return the part of an observation that a Kalman update can use, and where all of it is unusable, bool[...].
 
-    Raises:
-        ValueError: if only its likelihood is known.
+    :raises ConfigError: if only the observation's likelihood is known
     """
     if not isinstance(observation, GaussianObservation):
-        raise ValueError(
+        raise ConfigError(
             f"{who} needs the observation function and its noise: give a GaussianObservation, not "
             f"{type(observation).__name__}"
         )
-    return observation
+    broken = ~observation.predict(particles).isfinite().all(-2) | observation.value.isinf()
+    failed = (broken & observation.known).any(-1)
+    return observation.restricted(observation.known & ~failed[..., None]), failed
 
 
 class EnsembleKalmanFilter(StateFilter):
     """Evensen's stochastic ensemble Kalman filter: every particle is corrected towards a perturbed observation."""
 
-    def update(self, observation: Observation) -> None:
+    _needs = "a finite observation, and a finite prediction of it for every particle"
+
+    def _update(self, observation: Observation) -> Tensor:
         """Correct the particles by the Kalman gain of their sample covariances."""
-        seen = require_gaussian(observation, "the ensemble Kalman filter")
         x = self.particles
+        seen, failed = usable(observation, x, "the ensemble Kalman filter")
         n = x.shape[-2]
-        predicted = seen.function(x)
+        predicted = seen.predict(x)
         dx = x - x.mean(-2, keepdim=True)
         dy = predicted - predicted.mean(-2, keepdim=True)
         cross = dx.mT @ dy / (n - 1)
@@ -38,3 +43,4 @@ class EnsembleKalmanFilter(StateFilter):
         perturbed = seen.value[..., None, :] + self._noise(predicted) @ root.mT
         gain = torch.linalg.solve(innovation, cross.mT)  # [..., k, m]: the gain, transposed
         self.particles = x + (perturbed - predicted) @ gain
+        return failed | ~self.particles.isfinite().all(-1).all(-1)

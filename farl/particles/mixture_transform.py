@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from farl.particles.kalman import require_gaussian
-from farl.particles.state_space import GaussianObservation, Observation, StateFilter
+from farl.errors import ConfigError
+from farl.particles.kalman import usable
+from farl.particles.state_space import GaussianObservation, Impossible, Observation, StateFilter
 
 STARVED = 0.01
 """A component gives its particles away once they weigh less than this share of an average particle."""
@@ -39,13 +40,16 @@ class MixtureTransformFilter(StateFilter):
     is solved by one component, which is the Kalman filter of the sample, and a multimodal one by many, among which
     weights decide. A component that has lost its weight gives its particles to the one that needs them most.
 
-    Args:
-        particles: [..., n, m] draws from the prior.
-        generator: Source of randomness (which particles a starved component gives).
-        nonlinearity: Linearisation error, relative to the variance of the noise, above which a component splits.
-        stages: An observation is taken in this many equal parts, with splits in between; linear ones are not changed.
-        minimum: Fewest particles of a component; m + 2 by default.
+    :param particles: float[..., n, m] draws from the prior
+    :param generator: source of randomness (which particles a starved component gives)
+    :param nonlinearity: linearisation error, relative to the variance of the noise, above which a component splits
+    :param stages: an observation is taken in this many equal parts, with splits in between; linear ones are not changed
+    :param minimum: fewest particles of a component; m + 2 by default
+    :param impossible: see :class:`~farl.particles.state_space.StateFilter`
     """
+
+    _state = ("particles", "log_weights", "labels", "_component")
+    _needs = "a finite observation, a finite prediction of it for every particle, and a likelihood above 0 for some"
 
     def __init__(
         self,
@@ -54,14 +58,16 @@ class MixtureTransformFilter(StateFilter):
         nonlinearity: float = 0.1,
         stages: int = 4,
         minimum: int | None = None,
+        *,
+        impossible: Impossible = "raise",
     ) -> None:
-        super().__init__(particles, generator)
+        super().__init__(particles, generator, impossible=impossible)
         n, m = particles.shape[-2:]
         self.nonlinearity = nonlinearity
         self.stages = stages
         self.minimum = m + 2 if minimum is None else minimum
         if nonlinearity <= 0 or stages < 1 or self.minimum < 2:
-            raise ValueError(
+            raise ConfigError(
                 f"nonlinearity must be positive, stages at least 1, minimum at least 2; got {nonlinearity}, {stages}, "
                 f"{self.minimum}"
             )
@@ -76,27 +82,40 @@ class MixtureTransformFilter(StateFilter):
         """Number of components in use, int64[...]."""
         return self._component.isfinite().sum(-1).reshape(self.particles.shape[:-2])
 
-    def update(self, observation: Observation) -> None:
+    def _update(self, observation: Observation) -> Tensor:
         """Split, correct and weigh the components."""
-        seen = require_gaussian(observation, "the mixture transform filter")
         lead = self.particles.shape[:-2]
+        seen, unusable = usable(observation, self.particles, "the mixture transform filter")
+        failed = unusable.expand(lead).reshape(-1).clone()
         x = self.particles.reshape(-1, *self.particles.shape[-2:])
 
         def predicted(states: Tensor) -> Tensor:
-            return seen.function(states.reshape(*lead, *states.shape[1:])).reshape(*states.shape[:2], -1)
+            values = seen.predict(states.reshape(*lead, *states.shape[1:])).reshape(*states.shape[:2], -1)
+            failed.logical_or_(~values.isfinite().all(-1).all(-1))  # at particles that have moved since
+            return values.where(~failed[:, None, None], values.new_zeros(()))
 
-        value = seen.value.reshape(len(x), -1) if seen.value.dim() > 1 else seen.value.expand(len(x), -1)
-        whole = GaussianObservation(predicted, value, seen.covariance)
-        part = GaussianObservation(predicted, value, seen.covariance * self.stages)
+        def flat(values: Tensor, axes: int) -> Tensor:
+            return values.expand(*lead, *values.shape[-axes:]).reshape(-1, *values.shape[-axes:])
+
+        # Of a trial that has failed nothing is asked any more.
+        value = flat(seen.value, 1).where(~failed[:, None], seen.value.new_zeros(()))
+        covariance = flat(seen.covariance, 2)
+        size = flat(observation.known, 1).sum(-1)  # type: ignore[attr-defined]
+        whole = GaussianObservation(predicted, value, covariance)
+        part = GaussianObservation(predicted, value, covariance * self.stages)
         for _ in range(self.stages):
             for _ in range(self._slots.bit_length()):
-                if not self._split(x, whole):
+                if not self._split(x, whole, size):
                     break
             x = self._correct(x, part)
+            failed |= ~x.isfinite().all(-1).all(-1) | self._component.isnan().any(-1)
+            x = x.where(~failed[:, None, None], x.new_zeros(()))
+            self._component = self._component.where(~failed[:, None], self._component.new_zeros(()))
             x = self._feed(x)
         self.particles = x.reshape(self.particles.shape)
         count = self._pool(torch.ones_like(x[..., 0]))
         self.log_weights = (self._component - count.clamp_min(1).log()).gather(1, self.labels).reshape(*lead, -1)
+        return failed.reshape(lead)
 
     def _pool(self, values: Tensor) -> Tensor:
         """Sum values [S, n, ...] over the particles of each component, [S, K, ...]."""
@@ -115,7 +134,7 @@ class MixtureTransformFilter(StateFilter):
         count = self._pool(torch.ones_like(x[..., 0]))
         some = count.clamp_min(1)[..., None]
         degrees = (count - 1).clamp_min(1)[..., None, None]
-        predicted = observation.function(x)
+        predicted = observation.predict(x)
         mean = self._pool(predicted) / some
         centred = x - self._spread(self._pool(x) / some)
         deviation = predicted - self._spread(mean)
@@ -135,8 +154,11 @@ class MixtureTransformFilter(StateFilter):
             self._pool(centred[..., :, None] * deviation[..., None, :]) / degrees,
         )
 
-    def _split(self, x: Tensor, observation: GaussianObservation) -> bool:
-        """Split the components on which the observation is too far from linear; return whether any was."""
+    def _split(self, x: Tensor, observation: GaussianObservation, size: Tensor) -> bool:
+        """Split the components on which the observation, of ``size`` [S] numbers, is too far from linear.
+
+        :return: whether any was split
+        """
         if self._slots == 1:
             return False
         now = self._moments(x, observation)
@@ -146,7 +168,7 @@ class MixtureTransformFilter(StateFilter):
         white = (now.centred[..., None, :] @ self._spread(now.inverse_root))[..., 0, :]
         residual = now.predicted - (white[..., None, :] @ self._spread(slope))[..., 0, :]
         error = self._pool((residual @ precision * residual).sum(-1)) / now.count.clamp_min(1)
-        due = (error > self.nonlinearity * residual.shape[-1]) & (now.count >= 2 * self.minimum)
+        due = (error > self.nonlinearity * size[:, None]) & (now.count >= 2 * self.minimum)
         free = self._component.isneginf()
         rank = due.cumsum(1) - 1
         due &= rank < free.sum(1, keepdim=True)
@@ -156,7 +178,7 @@ class MixtureTransformFilter(StateFilter):
             residual[..., :, None, None] * (white[..., :, None] * white[..., None, :])[..., None, :, :]
         )
         curvature = curvature / now.count.clamp_min(1)[..., None, None, None]
-        squared = torch.einsum("skaij,ab,skbjl->skil", curvature, precision, curvature)
+        squared = torch.einsum("skaij,sab,skbjl->skil", curvature, precision, curvature)
         direction = torch.linalg.eigh(squared).eigenvectors[..., -1]
         along = (white * self._spread(direction)).sum(-1)
         slots = free.to(torch.int64).sort(dim=1, descending=True, stable=True).indices
@@ -174,7 +196,7 @@ class MixtureTransformFilter(StateFilter):
 
     def _correct(self, x: Tensor, observation: GaussianObservation) -> Tensor:
         now = self._moments(x, observation)
-        innovation = now.predicted_covariance + observation.covariance
+        innovation = now.predicted_covariance + observation.covariance[:, None]
         error = observation.value[:, None] - now.predicted_mean
         gain = torch.linalg.solve(innovation, now.cross.mT)  # [S, K, k, m]: the gain, transposed
         shift = (error[..., None, :] @ gain)[..., 0, :]

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from farl.particles.state_space import Observation, StateFilter, loss_and_gradient
+from farl.errors import ConfigError
+from farl.particles.state_space import Impossible, Observation, StateFilter, losses
 
 Form = Literal["derived", "published"]
 
@@ -16,11 +17,10 @@ Form = Literal["derived", "published"]
 def green_constant(dimension: int) -> float:
     """Return C(m) = Gamma(m/2 + 1) / (m (m-2) pi^(m/2)) of the Laplacian's Green's function C r^(2-m).
 
-    Raises:
-        ValueError: below three dimensions, where the function has another form.
+    :raises ConfigError: below three dimensions, where the function has another form
     """
     if dimension < 3:
-        raise ValueError(f"the resampling-free filter needs states of at least 3 dimensions, got {dimension}")
+        raise ConfigError(f"the resampling-free filter needs states of at least 3 dimensions, got {dimension}")
     return float(math.gamma(dimension / 2 + 1) / (dimension * (dimension - 2) * math.pi ** (dimension / 2)))
 
 
@@ -35,13 +35,15 @@ class ResamplingFreeFilter(StateFilter):
     with eps = (gamma / C)^(1 / (2-m)). ``form="derived"`` is this; ``form="published"`` is the sum of the authors'
     code, which has L_i - mean L and the opposite sign.
 
-    Args:
-        particles: [..., n, m] draws from the prior, m >= 3.
-        generator: Source of randomness (for dynamics; the update has none).
-        gamma: Softening; the paper's experiments take 0.1 n, the default.
-        form: ``"derived"`` or ``"published"``.
-        block: Rows of the n x n distance matrix held at a time: memory is O(n block).
+    :param particles: float[..., n, m] draws from the prior, m >= 3
+    :param generator: source of randomness (for dynamics; the update has none)
+    :param gamma: softening; the paper's experiments take 0.1 n, the default
+    :param form: ``"derived"`` or ``"published"``
+    :param block: rows of the n x n distance matrix held at a time: memory is O(n block)
+    :param impossible: see :class:`~farl.particles.state_space.StateFilter`
     """
+
+    _needs = "a finite loss, with a finite gradient, at every particle"
 
     def __init__(
         self,
@@ -50,27 +52,37 @@ class ResamplingFreeFilter(StateFilter):
         gamma: float | None = None,
         form: Form = "derived",
         block: int = 1024,
+        *,
+        impossible: Impossible = "raise",
     ) -> None:
-        super().__init__(particles, generator)
+        super().__init__(particles, generator, impossible=impossible)
         if form not in ("derived", "published"):
-            raise ValueError(f"form must be 'derived' or 'published', got {form!r}")
+            raise ConfigError(f"form must be 'derived' or 'published', got {form!r}")
         n, m = particles.shape[-2:]
         self.gamma = 0.1 * n if gamma is None else gamma
         if self.gamma <= 0 or block < 1:
-            raise ValueError(f"gamma and block must be positive, got {self.gamma} and {block}")
+            raise ConfigError(f"gamma and block must be positive, got {self.gamma} and {block}")
         self.form = form
         self.block = block
         self._constant = green_constant(m)
         self._softening = (self.gamma / self._constant) ** (1 / (2 - m))
 
-    def update(self, observation: Observation) -> None:
+    def _update(self, observation: Observation) -> Tensor:
         """Move the particles along the flow of one observation."""
         x = self.particles
         n, m = x.shape[-2:]
-        loss, gradient = loss_and_gradient(observation, x)
+        points = x.detach().requires_grad_()
+        loss = losses(observation, points)
+        if not loss.requires_grad:
+            raise ConfigError("the resampling-free filter needs a loss that torch can differentiate by the state")
+        (gradient,) = torch.autograd.grad(loss.sum(), points)
+        loss, zero = loss.detach(), loss.new_zeros(())
+        failed = ~(loss.isfinite() & gradient.isfinite().all(-1)).all(-1)
+        loss, gradient = loss.where(~failed[..., None], zero), gradient.where(~failed[..., None, None], zero)
         excess = (loss - loss.mean(-1, keepdim=True))[..., None]
         push = torch.cat([self._push(x, excess, start) for start in range(0, n, self.block)], -2)
         self.particles = x - self.gamma / n * gradient - self._constant * (m - 2) / n * push
+        return failed | ~self.particles.isfinite().all(-1).all(-1)
 
     def _push(self, x: Tensor, excess: Tensor, start: int) -> Tensor:
         rows = x[..., start : start + self.block, :]

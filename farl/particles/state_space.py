@@ -6,19 +6,24 @@ are filtered side by side.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from farl.errors import ConfigError
 from farl.particles.resampling import multinomial, systematic
-from farl.particles.weights import effective_sample_size, normalise
+from farl.particles.weights import ImpossibleEvidenceError, effective_sample_size, normalise
 
 Dynamics = Callable[[Tensor, torch.Generator], Tensor]
 """``dynamics(particles [..., n, m], generator)`` draws each particle's next state."""
+Impossible = Literal["raise", "keep"]
+
+logger = logging.getLogger(__name__)
 
 
 class Observation(Protocol):
@@ -32,20 +37,67 @@ class Observation(Protocol):
 class GaussianObservation:
     """``value = function(state) + N(0, covariance)``, which the Kalman filters need.
 
-    Attributes:
-        function: [..., n, m] to [..., n, k].
-        value: [..., k].
-        covariance: [k, k].
+    A component of ``value`` that is NaN was not seen: it is left out, in each trial by itself.
+
+    :param function: [..., n, m] to [..., n, k]
+    :param value: float[..., k]
+    :param covariance: float[k, k] or [..., k, k], symmetric and positive definite
+    :raises ConfigError: for a covariance that is none, or of another size than the value
     """
 
     function: Callable[[Tensor], Tensor]
     value: Tensor
     covariance: Tensor
 
+    def __post_init__(self) -> None:
+        k = self.value.shape[-1] if self.value.dim() else 0
+        if self.covariance.shape[-2:] != (k, k) or not k:
+            raise ConfigError(
+                f"an observation of {k} numbers needs a covariance [{k}, {k}] and a value [..., {k}]; got shapes "
+                f"{tuple(self.covariance.shape)} and {tuple(self.value.shape)}"
+            )
+        symmetric = torch.allclose(self.covariance, self.covariance.mT)
+        if not symmetric or bool(torch.linalg.cholesky_ex(self.covariance).info.any()):
+            raise ConfigError("the covariance of an observation must be symmetric and positive definite")
+
+    @property
+    def known(self) -> Tensor:
+        """Which components were seen, bool[..., k]."""
+        return ~self.value.isnan()
+
+    def restricted(self, known: Tensor) -> GaussianObservation:
+        """Return an observation that says the same of the components ``known`` bool[..., k] and nothing of the others.
+
+        Those become 0 = 0 + N(0, 1), whatever the state, and uncorrelated: no filter can learn anything from that.
+        """
+        if bool(known.all()):
+            return self
+        zero, one = self.value.new_zeros(()), torch.eye(known.shape[-1]).to(self.covariance)
+        return GaussianObservation(
+            lambda states: self.function(states).where(known[..., None, :], zero),
+            self.value.where(known, zero),
+            self.covariance.where(known[..., :, None] & known[..., None, :], one),
+        )
+
+    def predict(self, particles: Tensor) -> Tensor:
+        """Return ``function(particles)``, [..., n, k].
+
+        :raises ConfigError: if it has another shape, which would be broadcast to a wrong result
+        """
+        predicted = self.function(particles)
+        expected = (particles.shape[-2], self.value.shape[-1])
+        if predicted.shape[-2:] != expected or predicted.dim() < particles.dim():
+            raise ConfigError(
+                f"the observation function must return [..., {expected[0]}, {expected[1]}] (particles, numbers seen) "
+                f"for states {tuple(particles.shape)}, not {tuple(predicted.shape)}"
+            )
+        return predicted
+
     def loss(self, particles: Tensor) -> Tensor:
-        """Return half the squared Mahalanobis distance of the predicted observations."""
-        error = self.function(particles) - self.value[..., None, :]
-        precision: Tensor = torch.linalg.inv(self.covariance)
+        """Return half the squared Mahalanobis distance of the predicted observations, [..., n]."""
+        seen = self.restricted(self.known)
+        error = seen.predict(particles) - seen.value[..., None, :]
+        precision: Tensor = torch.linalg.inv(seen.covariance)
         return (error @ precision * error).sum(-1) / 2
 
 
@@ -60,40 +112,105 @@ class LikelihoodObservation:
         return self.function(particles)
 
 
-def loss_and_gradient(observation: Observation, particles: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the losses [..., n] and their gradients [..., n, m] at the particles."""
-    points = particles.detach().requires_grad_()
-    loss = observation.loss(points)
-    (gradient,) = torch.autograd.grad(loss.sum(), points)
-    return loss.detach(), gradient
+def losses(observation: Observation, particles: Tensor) -> Tensor:
+    """Return the losses [..., n] of particles [..., n, m].
+
+    :raises ConfigError: if they have another shape, which would be broadcast to a wrong result
+    """
+    value = observation.loss(particles)
+    if value.shape != particles.shape[:-1]:
+        raise ConfigError(
+            f"the loss of states {tuple(particles.shape)} must have the shape {tuple(particles.shape[:-1])}, one number "
+            f"a particle, not {tuple(value.shape)}"
+        )
+    return value
 
 
 class StateFilter(ABC):
     """A cloud of particles that follows a state through dynamics and observations.
 
-    Args:
-        particles: [..., n, m] draws from the prior.
-        generator: Source of randomness; seeded with 0 if None.
-
-    Attributes:
-        particles: [..., n, m].
-        log_weights: [..., n], normalised.
+    :param particles: float[..., n, m] draws from the prior
+    :param generator: source of randomness; seeded with 0 if None
+    :param impossible: what to do with an observation that no particle explains, in each trial by itself: ``"raise"``
+        leaves everything as it was and raises, ``"keep"`` keeps the prior of such a trial, with a warning
+    :ivar particles: float[..., n, m]
+    :ivar log_weights: float[..., n], normalised
+    :raises ConfigError: for particles of another shape or that are not finite, or a wrong argument
     """
 
-    def __init__(self, particles: Tensor, generator: torch.Generator | None = None) -> None:
-        if particles.dim() < 2 or particles.shape[-2] < 2:
-            raise ValueError(f"particles must have shape [..., n >= 2, m], got {tuple(particles.shape)}")
+    _state: tuple[str, ...] = ("particles", "log_weights")
+    """Names of the tensors that an update changes, each with an axis (or all the axes) of trials first."""
+    _needs = "a likelihood that is above 0 for some particle and infinite for none"
+
+    def __init__(
+        self, particles: Tensor, generator: torch.Generator | None = None, *, impossible: Impossible = "raise"
+    ) -> None:
+        if particles.dim() < 2 or particles.shape[-2] < 2 or not particles.is_floating_point():
+            raise ConfigError(
+                f"particles must be float[..., n >= 2, m], got {particles.dtype} of shape {tuple(particles.shape)}"
+            )
+        if not bool(particles.isfinite().all()):
+            raise ConfigError("particles must be finite: look for NaN or inf in the draws from the prior")
+        if impossible not in ("raise", "keep"):
+            raise ConfigError(f"impossible must be 'raise' or 'keep', got {impossible!r}")
         self.particles = particles.clone()
         self.log_weights = normalise(torch.zeros(particles.shape[:-1], dtype=particles.dtype))
         self.generator = generator if generator is not None else torch.Generator().manual_seed(0)
+        self.impossible = impossible
 
     def predict(self, dynamics: Dynamics) -> None:
-        """Draw every particle's next state."""
-        self.particles = dynamics(self.particles, self.generator)
+        """Draw every particle's next state.
+
+        :raises ConfigError: if the dynamics give other than finite states of the same shape; nothing changes
+        """
+        moved = dynamics(self.particles, self.generator)
+        if moved.shape != self.particles.shape or not bool(moved.isfinite().all()):
+            raise ConfigError(
+                f"dynamics must return finite states of shape {tuple(self.particles.shape)}; got shape "
+                f"{tuple(moved.shape)} with {int((~moved.isfinite()).sum())} numbers that are not finite"
+            )
+        self.particles = moved
+
+    def update(self, observation: Observation) -> None:
+        """Take an observation into account; what was not seen of it (NaN) is left out.
+
+        :raises ImpossibleEvidenceError: if no particle explains it (see ``impossible``); nothing changes
+        """
+        lead = self.particles.shape[:-2]
+        unseen = torch.zeros(lead, dtype=torch.bool)
+        if isinstance(observation, GaussianObservation):
+            unseen = (~observation.known.any(-1)).expand(lead)
+            if bool(unseen.all()):
+                return
+        before = {name: getattr(self, name).clone() for name in self._state}
+        try:
+            failed = self._update(observation) & ~unseen
+        except Exception:
+            self._restore(before, torch.ones_like(unseen))
+            raise
+        raising = bool(failed.any()) and self.impossible == "raise"
+        self._restore(before, torch.ones_like(failed) if raising else failed | unseen)
+        if bool(failed.any()):
+            trials = f" in trials {failed.reshape(-1).nonzero().flatten().tolist()}" if lead else ""
+            problem = f"{type(self).__name__}: the observation is impossible{trials}; this filter needs {self._needs}"
+            if raising:
+                raise ImpossibleEvidenceError(
+                    f"{problem}: check the observation and its noise, take more or wider particles, or keep the prior "
+                    "with impossible='keep'"
+                )
+            logger.warning("%s: the prior is kept", problem)
 
     @abstractmethod
-    def update(self, observation: Observation) -> None:
-        """Take an observation into account."""
+    def _update(self, observation: Observation) -> Tensor:
+        """Move and weigh the particles; return in which trials that could not be done, bool[...]."""
+
+    def _restore(self, before: dict[str, Tensor], which: Tensor) -> None:
+        """Take back the change of the trials ``which`` bool[...]."""
+        if bool(which.any()):
+            for name, then in before.items():
+                now = getattr(self, name).reshape(which.numel(), -1)
+                kept = torch.where(which.reshape(-1, 1), then.reshape(which.numel(), -1), now)
+                setattr(self, name, kept.reshape(then.shape))
 
     def step(self, observation: Observation, dynamics: Dynamics | None = None) -> None:
         """Predict (if there are dynamics), then update."""
@@ -119,35 +236,49 @@ class StateFilter(ABC):
         self.particles = self.particles.gather(-2, ancestors[..., None].expand_as(self.particles))
         self.log_weights = normalise(torch.zeros_like(self.log_weights))
 
+    def _weighted(self, log_weights: Tensor, observation: Observation) -> tuple[Tensor, Tensor]:
+        """Return normalised log-weights [..., n] after an observation, and where there are none, bool[...]."""
+        after = log_weights - losses(observation, self.particles)
+        failed = after.isnan().any(-1) | (after == torch.inf).any(-1) | (after == -torch.inf).all(-1)
+        return normalise(after.where(~failed[..., None], log_weights)), failed
+
 
 class MonteCarloLocalisation(StateFilter):
     """Jitter, weight by the likelihood, resample multinomially at every step: the baseline of arXiv 2404.13698.
 
-    Args:
-        particles: [..., n, m] draws from the prior.
-        generator: Source of randomness.
-        jitter: Standard deviation of the noise added to every particle before it is weighted.
+    :param particles: float[..., n, m] draws from the prior
+    :param generator: source of randomness
+    :param jitter: standard deviation of the noise added to every particle before it is weighted
+    :param impossible: see :class:`StateFilter`
     """
 
-    def __init__(self, particles: Tensor, generator: torch.Generator | None = None, jitter: float = 0.1) -> None:
-        super().__init__(particles, generator)
+    def __init__(
+        self,
+        particles: Tensor,
+        generator: torch.Generator | None = None,
+        jitter: float = 0.1,
+        *,
+        impossible: Impossible = "raise",
+    ) -> None:
+        super().__init__(particles, generator, impossible=impossible)
         self.jitter = jitter
 
-    def update(self, observation: Observation) -> None:
-        """Jitter, weight and resample."""
+    def _update(self, observation: Observation) -> Tensor:
         self.particles = self.particles + self.jitter * self._noise(self.particles)
-        self._take(multinomial(normalise(-observation.loss(self.particles)).exp(), self.generator))
+        after, failed = self._weighted(torch.zeros_like(self.log_weights), observation)
+        self._take(multinomial(after.exp(), self.generator))
+        return failed
 
 
 class BootstrapFilter(StateFilter):
     """Weights by the likelihood; resamples systematically when the effective sample size falls below a threshold.
 
-    Args:
-        particles: [..., n, m] draws from the prior.
-        generator: Source of randomness.
-        threshold: Share of the particles below which to resample.
-        jitter: Standard deviation of the noise added to resampled particles; a static state needs it, or the
-            particles can only die out.
+    :param particles: float[..., n, m] draws from the prior
+    :param generator: source of randomness
+    :param threshold: share of the particles below which to resample
+    :param jitter: standard deviation of the noise added to resampled particles; a static state needs it, or the
+        particles can only die out
+    :param impossible: see :class:`StateFilter`
     """
 
     def __init__(
@@ -156,14 +287,15 @@ class BootstrapFilter(StateFilter):
         generator: torch.Generator | None = None,
         threshold: float = 0.5,
         jitter: float = 0.0,
+        *,
+        impossible: Impossible = "raise",
     ) -> None:
-        super().__init__(particles, generator)
+        super().__init__(particles, generator, impossible=impossible)
         self.threshold = threshold
         self.jitter = jitter
 
-    def update(self, observation: Observation) -> None:
-        """Weight, and resample where the weights have degenerated."""
-        self.log_weights = normalise(self.log_weights - observation.loss(self.particles))
+    def _update(self, observation: Observation) -> Tensor:
+        self.log_weights, failed = self._weighted(self.log_weights, observation)
         n = self.particles.shape[-2]
         due = effective_sample_size(self.log_weights) < self.threshold * n
         if bool(due.any()):
@@ -172,3 +304,4 @@ class BootstrapFilter(StateFilter):
             self.particles = self.particles + self.jitter * self._noise(kept)
             self.particles = torch.where(due[..., None, None], self.particles, kept)
             self.log_weights = torch.where(due[..., None], self.log_weights, held)
+        return failed

@@ -8,6 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from farl.errors import ConfigError
+
+
+class ImpossibleEvidenceError(ConfigError, FloatingPointError):
+    """Evidence that no particle explains: a likelihood of 0 for all of them, or one that is no number."""
+
 
 def normalise(log_weights: Tensor) -> Tensor:
     """Return log-weights [..., N] shifted so that the weights sum to one."""
@@ -59,7 +65,7 @@ class FixedTempering:
 
     def __post_init__(self) -> None:
         if not self.beta >= 0:
-            raise ValueError(f"beta must be at least 0, got {self.beta}")
+            raise ConfigError(f"beta must be at least 0, got {self.beta}")
 
     def likelihood_scale(self, batch_size: int, dataset_size: int | None, epochs: int) -> float:
         """Return ``beta``."""
@@ -83,7 +89,7 @@ class DatasetTempering:
         """Return the number of observations that one batch stands for."""
         if dataset_size is None:
             if self.observations is not None or epochs != 1:
-                raise ValueError(
+                raise ConfigError(
                     "tempering by data-set size needs to know that size: fit a loader whose dataset has a length"
                 )
             return float(batch_size)
@@ -108,7 +114,7 @@ class EssFloorTempering:
 
     def __post_init__(self) -> None:
         if not 0 < self.floor <= 1:
-            raise ValueError(f"floor is a share of the particles in (0, 1], got {self.floor}")
+            raise ConfigError(f"floor is a share of the particles in (0, 1], got {self.floor}")
 
     def likelihood_scale(self, batch_size: int, dataset_size: int | None, epochs: int) -> float:
         """Return ``beta`` times the batch size: the likelihood of all its samples."""
