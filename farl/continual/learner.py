@@ -15,6 +15,7 @@ from torch import Tensor
 
 from farl.continual.strategies import Strategy
 from farl.continual.tasks import TaskSequence
+from farl.errors import ConfigError
 from farl.particles.initialisation import particle_seed
 from farl.particles.weighted import WeightedParticleFilter
 
@@ -45,14 +46,13 @@ class FilterLearner:
 
     One particle is a plain network; equal weights (``FixedTempering(0)``) are a deep ensemble or plain averaging.
 
-    Args:
-        filter_: A filter built with ``replicas=...``.
-        strategy: What keeps it from forgetting; plain training by default.
+    :param filter_: a filter built with ``replicas=...``
+    :param strategy: what keeps it from forgetting; plain training by default
     """
 
     def __init__(self, filter_: WeightedParticleFilter, strategy: Strategy | None = None) -> None:
         if filter_.log_weights.dim() != 2:
-            raise ValueError("a learner needs a filter with replicas: give replicas=[seed, ...]")
+            raise ConfigError("a learner needs a filter with replicas: give replicas=[seed, ...]")
         self.filter = filter_
         self.strategy = Strategy() if strategy is None else strategy
         self.strategy.attach(filter_)
@@ -112,13 +112,12 @@ def _tensors_in(value: object) -> list[Tensor]:
 class Run:
     """What became of a learner, for each of R replicas and T tasks.
 
-    Attributes:
-        accuracy: [R, T + 1, T] on the j-th task learnt after s tasks (see :mod:`farl.continual.metrics`).
-        validation_accuracy: [R] mean over tasks at the end, on the validation samples (to choose settings by).
-        predictions: [R, samples, classes] at the end, on the test samples of all tasks in reference order.
-        effective_sample_size: [R, T] after each task.
-        seconds: Wall-clock time of learning and predicting, for all replicas together.
-        state_bytes: Memory of one replica's networks and memories.
+    :ivar accuracy: [R, T + 1, T] on the j-th task learnt after s tasks (see :mod:`farl.continual.metrics`)
+    :ivar validation_accuracy: [R] mean over tasks at the end, on the validation samples (to choose settings by)
+    :ivar predictions: [R, samples, classes] at the end, on the test samples of all tasks in reference order
+    :ivar effective_sample_size: [R, T] after each task
+    :ivar seconds: wall-clock time of learning and predicting, for all replicas together
+    :ivar state_bytes: memory of one replica's networks and memories
     """
 
     accuracy: npt.NDArray[np.float64]
@@ -144,24 +143,21 @@ def run_sequence(
     All replicas move in step, so tasks are cut to the smallest one's number of whole batches. A task's batches depend
     on the seed alone, not on its place: replicas of one seed differ in the order of their tasks and in nothing else.
 
-    Args:
-        learner: The learner.
-        sequence: The tasks.
-        orders: A permutation of the tasks for each replica.
-        batch_size: Samples of a batch.
-        epochs: Passes over each task.
-        seeds: Seed of each replica's batches; its number by default.
-        after_task: Called with the number of tasks learnt, after each.
-
-    Raises:
-        ValueError: if the orders are not permutations or do not fit the replicas, or a batch is larger than a task.
+    :param learner: the learner
+    :param sequence: the tasks
+    :param orders: a permutation of the tasks for each replica
+    :param batch_size: samples of a batch
+    :param epochs: passes over each task
+    :param seeds: seed of each replica's batches; its number by default
+    :param after_task: called with the number of tasks learnt, after each
+    :raises ConfigError: if the orders are not permutations or do not fit the replicas, or a batch is larger than a task
     """
     count = len(sequence)
     if len(orders) != learner.replicas or any(sorted(order) != list(range(count)) for order in orders):
-        raise ValueError(f"orders must be {learner.replicas} permutations of the {count} tasks, one for each replica")
+        raise ConfigError(f"orders must be {learner.replicas} permutations of the {count} tasks, one for each replica")
     smallest = min(len(task.train[1]) for task in sequence.tasks)
     if not 1 <= batch_size <= smallest:
-        raise ValueError(f"batch_size must lie in 1 ... {smallest} (the smallest task), got {batch_size}")
+        raise ConfigError(f"batch_size must lie in 1 ... {smallest} (the smallest task), got {batch_size}")
     size = smallest // batch_size * batch_size
     seeds = range(len(orders)) if seeds is None else seeds
     inputs, labels, cuts = _joined([task.test for task in sequence.tasks])

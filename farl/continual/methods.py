@@ -27,14 +27,13 @@ ADAM_RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01)
 class Setting:
     """What a method is built with.
 
-    Attributes:
-        network: ``network(widening) -> nn.Module``, with about ``widening`` times the parameters of ``network(1)``.
-        replicas: Seeds of the networks that learn side by side.
-        n_particles: Particles (or members of an ensemble) of the methods that have several.
-        rate: Learning rate (for the last-layer filter, which has none, the variance of the targets' noise).
-        strength: Of the penalty, for the methods that have one.
-        chunk_size: Networks taken in one batched call.
-        seed: Seed of replay buffers.
+    :ivar network: ``network(widening) -> nn.Module``, with about ``widening`` times the parameters of ``network(1)``
+    :ivar replicas: seeds of the networks that learn side by side
+    :ivar n_particles: particles (or members of an ensemble) of the methods that have several
+    :ivar rate: learning rate (for the last-layer filter, which has none, the variance of the targets' noise)
+    :ivar strength: of the penalty, for the methods that have one
+    :ivar chunk_size: networks taken in one batched call
+    :ivar seed: seed of replay buffers
     """
 
     network: Callable[[int], nn.Module]
@@ -50,11 +49,10 @@ class Setting:
 class Method:
     """One method.
 
-    Attributes:
-        build: Makes a learner.
-        rates: Learning rates to sweep.
-        strengths: Strengths to sweep with each of them.
-        many: Whether it trains ``n_particles`` networks (or one as large), and costs accordingly.
+    :ivar build: makes a learner
+    :ivar rates: learning rates to sweep
+    :ivar strengths: strengths to sweep with each of them
+    :ivar many: whether it trains ``n_particles`` networks (or one as large), and costs accordingly
     """
 
     build: Callable[[Setting], Learner]

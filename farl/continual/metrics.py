@@ -11,12 +11,14 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from farl.errors import ConfigError
+
 Array = npt.NDArray[np.float64]
 
 
 def _checked(accuracy: Array) -> Array:
     if accuracy.ndim < 2 or accuracy.shape[-2] != accuracy.shape[-1] + 1:
-        raise ValueError(f"accuracy must have shape [..., tasks + 1, tasks], got {accuracy.shape}")
+        raise ConfigError(f"accuracy must have shape [..., tasks + 1, tasks], got {accuracy.shape}")
     return accuracy
 
 
@@ -66,13 +68,10 @@ def forgetting(accuracy: Array) -> Array:
 def order_variation(predictions: Array) -> float:
     """Return the mean total variation between the predictions of runs that differ in the order of their tasks alone.
 
-    Args:
-        predictions: [orders, samples, classes] probabilities on the same samples.
-
-    Returns:
-        A number in [0, 1]: 0 means that the order left no trace.
+    :param predictions: [orders, samples, classes] probabilities on the same samples
+    :return: a number in [0, 1]: 0 means that the order left no trace
     """
     if predictions.ndim != 3 or len(predictions) < 2:
-        raise ValueError(f"needs predictions [orders >= 2, samples, classes], got shape {predictions.shape}")
+        raise ConfigError(f"needs predictions [orders >= 2, samples, classes], got shape {predictions.shape}")
     distances = [np.abs(a - b).sum(-1).mean() / 2 for a, b in combinations(predictions, 2)]
     return float(np.mean(distances))

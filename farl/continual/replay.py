@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from farl.continual.strategies import Batch, Strategy
+from farl.errors import ConfigError
 from farl.particles.weighted import WeightedParticleFilter
 
 
@@ -18,16 +19,15 @@ class Reservoir:
 
     Networks of one replica see the same batches and share its choices.
 
-    Args:
-        replicas: Number of independent streams.
-        networks: Networks of each replica; stored tensors have a first axis of ``replicas * networks``.
-        capacity: Samples kept for each replica.
-        seed: Seed of the choices.
+    :param replicas: number of independent streams
+    :param networks: networks of each replica; stored tensors have a first axis of ``replicas * networks``
+    :param capacity: samples kept for each replica
+    :param seed: seed of the choices
     """
 
     def __init__(self, replicas: int, networks: int, capacity: int, seed: int = 0) -> None:
         if capacity < 1:
-            raise ValueError(f"a replay buffer needs a capacity of at least 1, got {capacity}")
+            raise ConfigError(f"a replay buffer needs a capacity of at least 1, got {capacity}")
         self.replicas, self.networks, self.capacity = replicas, networks, capacity
         self.seen = 0
         self._generator = torch.Generator().manual_seed(seed)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from farl.errors import ConfigError
 from farl.particles.initialisation import Initialisation, particle_seed
 from farl.particles.policies import Evidence, PolicyWeights, mixture_log_prob, ppo_loss
 
@@ -29,15 +30,14 @@ ACTORS, CRITICS = 0, 1
 class StackedSettings:
     """Of all learners alike; the defaults are TRAC's control experiments (Muppidi et al. 2024).
 
-    Attributes:
-        hidden: Widths of the hidden layers.
-        activation: ``"leaky_relu"`` (slope 0.1) or ``"crelu"`` (twice the width into the next layer).
-        layer_norm: Normalise the hidden layers before the activation, without parameters.
-        n_particles: Networks of one learner.
-        init: Of the particles: independent, or one plus noise.
-        acting: ``"mixture"`` of action probabilities, ``"thompson"`` (one particle an episode) or ``"map"``.
-        evidence: What moves the weights: the whole ``"loss"``, or its ``"policy"`` term.
-        beta, ess_floor, forgetting: See :class:`~farl.particles.policies.PolicyWeights`.
+    :ivar hidden: widths of the hidden layers
+    :ivar activation: ``"leaky_relu"`` (slope 0.1) or ``"crelu"`` (twice the width into the next layer)
+    :ivar layer_norm: normalise the hidden layers before the activation, without parameters
+    :ivar n_particles: networks of one learner
+    :ivar init: of the particles: independent, or one plus noise
+    :ivar acting: ``"mixture"`` of action probabilities, ``"thompson"`` (one particle an episode) or ``"map"``
+    :ivar evidence: what moves the weights: the whole ``"loss"``, or its ``"policy"`` term
+    :ivar beta, ess_floor, forgetting: see :class:`~farl.particles.policies.PolicyWeights`
     """
 
     hidden: tuple[int, ...] = (128, 128, 128)
@@ -131,24 +131,21 @@ class StackedNetworks:
 class StackedPPO:
     """R PPO learners with N particles each.
 
-    Args:
-        inputs: Numbers in an observation.
-        n_actions: Of the discrete action space.
-        seeds: One for each learner.
-        optimizer: ``optimizer([parameters [N, 2 P]]) -> Optimizer``, called once for each learner; it has to act on
-            every element by itself, or to know the axis of particles.
-        settings: Of all learners.
-
-    Attributes:
-        parameters: [R, N, 2, P].
-        weights: Of the particles, [R, N].
+    :param inputs: numbers in an observation
+    :param n_actions: of the discrete action space
+    :param seeds: one for each learner
+    :param optimizer: ``optimizer([parameters [N, 2 P]]) -> Optimizer``, called once for each learner; it has to act on
+        every element by itself, or to know the axis of particles.
+    :param settings: of all learners
+    :ivar parameters: [R, N, 2, P]
+    :ivar weights: of the particles, [R, N]
     """
 
     def __init__(
         self, inputs: int, n_actions: int, seeds: Sequence[int], optimizer: Factory, settings: StackedSettings
     ) -> None:
         if settings.n_particles < 1:
-            raise ValueError(f"n_particles must be at least 1, got {settings.n_particles}")
+            raise ConfigError(f"n_particles must be at least 1, got {settings.n_particles}")
         self.settings, self.n_actions = settings, n_actions
         self.networks = StackedNetworks(inputs, max(n_actions, 1), settings)
         self.parameters = torch.stack([self._draw(seed) for seed in seeds])
@@ -240,10 +237,9 @@ class StackedPPO:
     ) -> None:
         """Make the epochs of one iteration.
 
-        Args:
-            rollout: The steps of all learners.
-            adjust: May change the gradients [R, N, 2, P] before each move.
-            extra: ``extra(parameters) -> [R, N]`` or None, added to the losses.
+        :param rollout: the steps of all learners
+        :param adjust: may change the gradients [R, N, 2, P] before each move
+        :param extra: ``extra(parameters) -> [R, N]`` or None, added to the losses
         """
         weigh = self.settings.n_particles > 1 and self.settings.beta > 0
         for _ in range(self.settings.epochs):
@@ -282,10 +278,9 @@ class StackedPPO:
 class StackedActors:
     """What acts while an iteration is collected: the actors and weights of that time, with the randomness drawn ahead.
 
-    Args:
-        learner: The learners.
-        episodes: E, of each learner.
-        steps: Longest episode.
+    :param learner: the learners
+    :param episodes: E, of each learner
+    :param steps: longest episode
     """
 
     def __init__(self, learner: StackedPPO, episodes: int, steps: int) -> None:
@@ -332,13 +327,12 @@ def advantages_and_returns(
 ) -> tuple[Tensor, Tensor]:
     """Return generalised advantages and returns [..., T] of episodes with ``lengths`` [...] steps.
 
-    Args:
-        rewards: [..., T].
-        values: [..., T], of the observations before each step.
-        last_values: [...], of what follows the last step: 0 where the episode terminated.
-        lengths: int64[...].
-        gamma: Discount.
-        gae_lambda: Of the generalised advantage estimation (Schulman et al. 2016).
+    :param rewards: [..., T]
+    :param values: [..., T], of the observations before each step
+    :param last_values: [...], of what follows the last step: 0 where the episode terminated
+    :param lengths: int64[...]
+    :param gamma: discount
+    :param gae_lambda: of the generalised advantage estimation (Schulman et al. 2016)
     """
     steps = rewards.shape[-1]
     place = torch.arange(steps)

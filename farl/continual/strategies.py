@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from farl.errors import ConfigError
 from farl.particles.weighted import WeightedParticleFilter
 
 Batch = tuple[Tensor, ...]
@@ -22,8 +23,7 @@ Batch = tuple[Tensor, ...]
 class Strategy:
     """Plain training: no defence against forgetting. Base of the others.
 
-    Attributes:
-        filter: The filter whose networks are trained, set by :meth:`attach`.
+    :ivar filter: the filter whose networks are trained, set by :meth:`attach`
     """
 
     filter: WeightedParticleFilter
@@ -78,7 +78,7 @@ class _Quadratic(Strategy):
 
     def __init__(self, strength: float) -> None:
         if strength < 0:
-            raise ValueError(f"strength must be at least 0, got {strength}")
+            raise ConfigError(f"strength must be at least 0, got {strength}")
         self.strength = strength
 
     def attach(self, filter_: WeightedParticleFilter) -> None:
@@ -135,7 +135,7 @@ class OnlineEWC(EWC):
     def __init__(self, strength: float = 100.0, samples: int = 64, decay: float = 0.95) -> None:
         super().__init__(strength, samples)
         if not 0 <= decay <= 1:
-            raise ValueError(f"decay must lie in [0, 1], got {decay}")
+            raise ConfigError(f"decay must lie in [0, 1], got {decay}")
         self.decay = decay
 
     def end_task(self, inputs: Tensor, labels: Tensor) -> None:
@@ -155,7 +155,7 @@ class SynapticIntelligence(_Quadratic):
     def __init__(self, strength: float = 1.0, damping: float = 1e-3) -> None:
         super().__init__(2 * strength)
         if damping <= 0:
-            raise ValueError(f"damping must be positive, got {damping}")
+            raise ConfigError(f"damping must be positive, got {damping}")
         self.damping = damping
 
     def attach(self, filter_: WeightedParticleFilter) -> None:
@@ -198,7 +198,7 @@ class LearningWithoutForgetting(Strategy):
 
     def __init__(self, strength: float = 1.0, temperature: float = 2.0) -> None:
         if strength < 0 or temperature <= 0:
-            raise ValueError(f"strength must be at least 0 and temperature positive, got {strength}, {temperature}")
+            raise ConfigError(f"strength must be at least 0 and temperature positive, got {strength}, {temperature}")
         self.strength = strength
         self.temperature = temperature
         self._teacher: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from farl.continual.data import Images, cifar100, digits, mnist, mnist_5k
+from farl.errors import ConfigError
 
 Scenario = Literal["domain", "class"]
 
@@ -38,7 +39,7 @@ class TaskSequence:
 
     def __post_init__(self) -> None:
         if not self.tasks:
-            raise ValueError("a task sequence needs at least one task")
+            raise ConfigError("a task sequence needs at least one task")
         for task in self.tasks:
             for part, (inputs, labels) in (
                 ("train", task.train),
@@ -46,11 +47,11 @@ class TaskSequence:
                 ("test", task.test),
             ):
                 if len(inputs) == 0 or len(inputs) != len(labels):
-                    raise ValueError(f"{task.name}: {len(inputs)} inputs and {len(labels)} labels to {part}")
+                    raise ConfigError(f"{task.name}: {len(inputs)} inputs and {len(labels)} labels to {part}")
                 if int(labels.min()) < 0 or int(labels.max()) >= self.n_classes:
-                    raise ValueError(f"{task.name}: labels must lie in 0 ... {self.n_classes - 1}")
+                    raise ConfigError(f"{task.name}: labels must lie in 0 ... {self.n_classes - 1}")
                 if inputs.shape[1:] != self.tasks[0].train[0].shape[1:]:
-                    raise ValueError(f"{task.name}: inputs differ in shape from those of {self.tasks[0].name}")
+                    raise ConfigError(f"{task.name}: inputs differ in shape from those of {self.tasks[0].name}")
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -82,22 +83,19 @@ def split(
 ) -> TaskSequence:
     """Cut a data set into tasks by groups of classes.
 
-    Args:
-        data: The images.
-        groups: Classes of each task, such as ``[(0, 1), (2, 3)]``.
-        scenario: ``"domain"`` numbers the classes of every task from 0 (one head shared by all tasks, which disagree
-            about it); ``"class"`` keeps the labels, and a task's classes must be told from all others.
-        test: A test set of its own; else ``test_share`` of the data is held out.
-        validation_share: Share of the data held out to choose learning rates on.
-        test_share: Share of the data held out for the results.
-        seed: Seed of the held-out samples.
-        name: Prefix of the tasks' names.
-
-    Raises:
-        ValueError: for an unknown scenario, or a class without samples.
+    :param data: the images
+    :param groups: classes of each task, such as ``[(0, 1), (2, 3)]``
+    :param scenario: ``"domain"`` numbers the classes of every task from 0 (one head shared by all tasks, which disagree
+        about it); ``"class"`` keeps the labels, and a task's classes must be told from all others.
+    :param test: a test set of its own; else ``test_share`` of the data is held out
+    :param validation_share: share of the data held out to choose learning rates on
+    :param test_share: share of the data held out for the results
+    :param seed: seed of the held-out samples
+    :param name: prefix of the tasks' names
+    :raises ConfigError: for an unknown scenario, or a class without samples
     """
     if scenario not in ("domain", "class"):
-        raise ValueError(f"scenario must be 'domain' or 'class', got {scenario!r}")
+        raise ConfigError(f"scenario must be 'domain' or 'class', got {scenario!r}")
     generator = torch.Generator().manual_seed(seed)
     tasks = []
     for group in groups:
@@ -113,7 +111,7 @@ def split(
 
         chosen = members(data)
         if missing := sorted(set(group) - set(data.labels[chosen].tolist())):
-            raise ValueError(f"the data hold no samples of class {missing[0]}")
+            raise ConfigError(f"the data hold no samples of class {missing[0]}")
         share = 0.0 if test is not None else test_share
         parts = _cut(data, chosen, numbered(data.labels), (validation_share, share))
         if test is not None:
@@ -204,11 +202,10 @@ def from_datasets(
 ) -> TaskSequence:
     """Return a sequence from any user's data sets of (input, label) pairs, one training and test set a task.
 
-    Raises:
-        ValueError: if their numbers differ or labels do not fit ``n_classes``.
+    :raises ConfigError: if their numbers differ or labels do not fit ``n_classes``
     """
     if len(train) != len(test):
-        raise ValueError(f"{len(train)} training sets but {len(test)} test sets")
+        raise ConfigError(f"{len(train)} training sets but {len(test)} test sets")
     tasks = []
     for number, (learn, judge) in enumerate(zip(train, test, strict=True)):
         inputs, labels = _stacked(learn)
@@ -223,6 +220,6 @@ def from_datasets(
 def _stacked(dataset: Any) -> tuple[Tensor, Tensor]:
     pairs = [dataset[i] for i in range(len(dataset))]
     if not pairs:
-        raise ValueError("a data set is empty")
+        raise ConfigError("a data set is empty")
     inputs = torch.stack([torch.as_tensor(pair[0]) for pair in pairs])
     return inputs, torch.tensor([int(pair[1]) for pair in pairs])

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from farl.errors import ConfigError
+
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 # erfi(x) sqrt(pi)/2 = sum over k of x^(2k+1) / (k! (2k+1))
 _SERIES = torch.tensor([1 / (math.factorial(k) * (2 * k + 1)) for k in range(120)], dtype=torch.float64)
@@ -45,13 +47,12 @@ class Trac(torch.optim.Optimizer):
     The way is kept as a tensor of its own rather than recovered from theta: while s is near its start of 1e-8,
     theta - reference is below the resolution of float32.
 
-    Args:
-        parameters: Tensors to optimise.
-        base: ``base(parameters) -> Optimizer``, an elementwise one without weight decay.
-        betas: Discounts of the tuners.
-        scale: Scale of the tuners at the start.
-        epsilon: Guards the two divisions; sigma starts there too.
-        per_particle: Whether the first axis of every tensor is one of particles, each with tuners of its own.
+    :param parameters: tensors to optimise
+    :param base: ``base(parameters) -> Optimizer``, an elementwise one without weight decay
+    :param betas: discounts of the tuners
+    :param scale: scale of the tuners at the start
+    :param epsilon: guards the two divisions; sigma starts there too
+    :param per_particle: whether the first axis of every tensor is one of particles, each with tuners of its own
     """
 
     def __init__(
@@ -89,11 +90,10 @@ class Trac(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Make one step of the base optimiser and rescale the way from the reference point.
 
-        Raises:
-            ValueError: if a closure is given: the tuners take one gradient a step.
+        :raises ConfigError: if a closure is given: the tuners take one gradient a step
         """
         if closure is not None:
-            raise ValueError("TRAC takes no closure")
+            raise ConfigError("TRAC takes no closure")
         held = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         if not held:
             return
@@ -146,11 +146,10 @@ class Trac(torch.optim.Optimizer):
 class TracAdam(Trac):
     """TRAC around Adam with the constructor of a torch optimiser: ``policy_kwargs={"optimizer_class": TracAdam}``.
 
-    Args:
-        parameters: Tensors to optimise.
-        lr: Learning rate of Adam.
-        per_particle: See :class:`Trac`.
-        options: Of ``torch.optim.Adam``: ``eps``, ``betas``; no weight decay.
+    :param parameters: tensors to optimise
+    :param lr: learning rate of Adam
+    :param per_particle: see :class:`Trac`
+    :param options: of ``torch.optim.Adam``: ``eps``, ``betas``; no weight decay
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, per_particle: bool = False, **options: Any):

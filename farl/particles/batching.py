@@ -33,10 +33,9 @@ class GradientPool:
     Gradients of many particles are large enough for the allocator to return them to the system, and to be given zeroed
     pages anew for every one: that costs more than computing them.
 
-    Attributes:
-        deferring: Whether the gradients of weights that are leaves are kept in ``deferred`` instead of the leaf.
-        deferred: (leaf [n, out, in], left [n, out, batch], right [n, batch, in]): the leaf's gradient is left @ right,
-            and where a leaf appears again, the sum.
+    :ivar deferring: whether the gradients of weights that are leaves are kept in ``deferred`` instead of the leaf
+    :ivar deferred: (leaf [n, out, in], left [n, out, batch], right [n, batch, in]): the leaf's gradient is
+        left @ right, and where a leaf appears again, the sum
     """
 
     def __init__(self) -> None:
@@ -162,8 +161,7 @@ class Substitute:
 
     Tied parameters stay tied; buffers that the module replaces are replaced in the state as well.
 
-    Args:
-        module: The module; the places of its parameters and buffers must not change.
+    :param module: the module; the places of its parameters and buffers must not change
     """
 
     def __init__(self, module: nn.Module) -> None:

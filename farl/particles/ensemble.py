@@ -12,9 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from farl.errors import ConfigError
+from farl.particles.backend_choice import fastest_chunk
 from farl.particles.batching import BatchedLayers, GradientPool, ReducedPrecision, Substitute, call_stacked
 from farl.particles.initialisation import Initialisation, draw_particles
-from farl.particles.probing import fastest
 
 Backend = Literal["auto", "vmap", "chunked", "loop"]
 Network = Callable[..., Any]
@@ -49,28 +50,23 @@ class ParticleEnsemble:
     ``chunk_size`` of them at a time (which bounds gradients and activations), ``loop`` one at a time; ``auto``
     measures them once on the first batch and keeps the fastest. Name a backend where runs must agree to the bit.
 
-    Args:
-        module: The network; a copy is kept, the module itself is not changed.
-        n_particles: Number of particles.
-        init: ``"noise"`` (the module's parameters plus noise) or ``"independent"``.
-        noise_scale: Range of the standard deviations of that noise.
-        seed: Seed of the initial particles.
-        backend: ``"auto"``, ``"vmap"``, ``"chunked"`` or ``"loop"``.
-        chunk_size: Particles per call of the chunked backend.
-        device: Where the particles live; by default where the module is.
-        autocast: Reduced precision of the forward pass, such as ``torch.bfloat16`` on a GPU: of its matrix products and
-            convolutions; parameters, normalisation and outputs keep float32.
-        particles: Numbers of the particles held here, if not ``range(n_particles)``: a process that shares the work
-            with others holds only some.
-        state: Stacked (parameters, buffers) to start from instead of drawing them.
-
-    Attributes:
-        parameters: Name to tensor of shape [n_particles, *parameter shape].
-        buffers: Name to tensor of shape [n_particles, *buffer shape].
-
-    Raises:
-        ValueError: for a wrong argument, a module that keeps state outside parameters and buffers, or too little
-            memory (the message says how many particles fit).
+    :param module: the network; a copy is kept, the module itself is not changed
+    :param n_particles: number of particles
+    :param init: ``"noise"`` (the module's parameters plus noise) or ``"independent"``
+    :param noise_scale: range of the standard deviations of that noise
+    :param seed: seed of the initial particles
+    :param backend: ``"auto"``, ``"vmap"``, ``"chunked"`` or ``"loop"``
+    :param chunk_size: particles per call of the chunked backend
+    :param device: where the particles live; by default where the module is
+    :param autocast: reduced precision of the forward pass, such as ``torch.bfloat16`` on a GPU: of its matrix products
+        and convolutions; parameters, normalisation and outputs keep float32.
+    :param particles: numbers of the particles held here, if not ``range(n_particles)``: a process that shares the work
+        with others holds only some.
+    :param state: stacked (parameters, buffers) to start from instead of drawing them
+    :ivar parameters: name to tensor of shape [n_particles, *parameter shape]
+    :ivar buffers: name to tensor of shape [n_particles, *buffer shape]
+    :raises ConfigError: for a wrong argument, a module that keeps state outside parameters and buffers, or too little
+        memory (the message says how many particles fit).
     """
 
     def __init__(
@@ -89,14 +85,14 @@ class ParticleEnsemble:
         state: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None,
     ) -> None:
         if n_particles < 1:
-            raise ValueError(f"n_particles must be at least 1, got {n_particles}")
+            raise ConfigError(f"n_particles must be at least 1, got {n_particles}")
         if backend not in ("auto", "vmap", "chunked", "loop"):
-            raise ValueError(f"backend must be 'auto', 'vmap', 'chunked' or 'loop', got {backend!r}")
+            raise ConfigError(f"backend must be 'auto', 'vmap', 'chunked' or 'loop', got {backend!r}")
         if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+            raise ConfigError(f"chunk_size must be at least 1, got {chunk_size}")
         first = next(module.parameters(), None)
         if first is None:
-            raise ValueError("the module has no parameters: there is nothing for particles to differ in")
+            raise ConfigError("the module has no parameters: there is nothing for particles to differ in")
         _refuse_hidden_state(module)
         self.device = torch.device(device) if device is not None else first.device
         self.module = copy.deepcopy(module).to(self.device)
@@ -131,7 +127,7 @@ class ParticleEnsemble:
         each = 2 * self.bytes_per_particle
         free = available_memory(self.device)
         if each * n_particles > free:
-            raise ValueError(
+            raise ConfigError(
                 f"{n_particles} particles of {self.bytes_per_particle / 1e6:.1f} MB each do not fit into "
                 f"{free / 1e9:.2f} GB on {self.device}: use n_particles={free // each} or fewer"
             )
@@ -246,7 +242,7 @@ class ParticleEnsemble:
                     self._pool.give(value.grad)
 
         self._pool.deferring = defer
-        self._partition(fastest({min(size, self.n_particles) for size in sizes}, update, self.device))
+        self._partition(fastest_chunk({min(size, self.n_particles) for size in sizes}, update, self.device))
         self._pool = GradientPool()
 
     def _stack(self, chunk: int, gradient: bool) -> dict[str, Tensor]:
@@ -264,19 +260,16 @@ class ParticleEnsemble:
     ) -> Tensor:
         """Evaluate the objective for one chunk of particles and leave each particle's gradient in its leaves.
 
-        Args:
-            chunk: Index into :attr:`chunks`.
-            objective: ``objective(network, *batch) -> scalar``.
-            batch: Arguments of the objective; shared by all particles, or with a first axis of ``n_particles``.
-            per_particle: Whether the batch has that axis.
-            scale: [particles of the chunk] factors of the gradients.
-            defer: Leave gradients that are products as their factors, for :meth:`take_deferred`.
-
-        Returns:
-            Losses [particles of the chunk], detached.
+        :param chunk: index into :attr:`chunks`
+        :param objective: ``objective(network, *batch) -> scalar``
+        :param batch: arguments of the objective; shared by all particles, or with a first axis of ``n_particles``
+        :param per_particle: whether the batch has that axis
+        :param scale: [particles of the chunk] factors of the gradients
+        :param defer: leave gradients that are products as their factors, for :meth:`take_deferred`
+        :return: losses [particles of the chunk], detached
         """
         rows = self._chunks[chunk]
-        buffers = {n: b[rows] for n, b in self.buffers.items()}
+        buffers = {n: b[rows].clone() for n, b in self.buffers.items()}
         part = [b[rows] for b in batch] if per_particle else batch
         plain = None if self._checked else _plain_state(self.module)
         losses: Tensor
@@ -286,23 +279,24 @@ class ParticleEnsemble:
             _refuse_changes(plain, _plain_state(self.module))
             self._checked = True
         if losses.dim() != 1:
-            raise ValueError(f"the loss of one particle must be a scalar, got shape {tuple(losses.shape[1:])}")
+            raise ConfigError(f"the loss of one particle must be a scalar, got shape {tuple(losses.shape[1:])}")
         self._pool.deferring = defer
         self._pool.deferred.clear()
         torch.autograd.backward(losses.sum() if scale is None else (losses * scale).sum())
-        self._keep(rows, new)
-        return losses.detach()
+        losses = losses.detach()
+        self._keep(rows, new, losses.isfinite())
+        return losses
 
     def take_deferred(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Return what the last :meth:`backward` deferred, once: (leaf, left, right), with gradients left @ right."""
         deferred, self._pool.deferred = self._pool.deferred, []
         return deferred
 
-    def _keep(self, rows: slice, new: dict[str, Tensor]) -> None:
+    def _keep(self, rows: slice, new: dict[str, Tensor], healthy: Tensor) -> None:
+        """Take up the new buffers of the particles whose loss is finite: a broken batch must not live on in averages."""
         for name, value in new.items():
             held = self.buffers[name][rows]
-            if value.data_ptr() != held.data_ptr():
-                held.copy_(value.detach())
+            held.copy_(torch.where(healthy.view(-1, *(1,) * (held.dim() - 1)), value.detach(), held))
 
     @torch.no_grad()
     def evaluate(
@@ -355,7 +349,7 @@ def _refuse_hidden_state(module: nn.Module) -> None:
     for name, layer in module.named_modules():
         for attribute, value in vars(layer).items():
             if isinstance(value, Tensor):
-                raise ValueError(
+                raise ConfigError(
                     f"{name or type(layer).__name__}.{attribute} is a tensor outside the module's parameters and "
                     "buffers, so all particles would share it: use self.register_buffer"
                 )
@@ -383,7 +377,7 @@ def _plain_state(module: nn.Module) -> dict[str, Any]:
 def _refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
     for name in after:
         if name not in before or before[name] != after[name]:
-            raise ValueError(
+            raise ConfigError(
                 f"{name} changes when the module runs: it would be shared by all particles and count batched calls; "
                 "keep such state in a buffer (self.register_buffer)"
             )

@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from farl.errors import ConfigError
 from farl.particles import weights
 
 
@@ -14,8 +15,7 @@ class ParticleGroup:
 
     Every process holds an equal, contiguous share: process r of W holds particles r N/W to (r+1) N/W - 1.
 
-    Args:
-        group: A process group, such as ``torch.distributed.group.WORLD``.
+    :param group: a process group, such as ``torch.distributed.group.WORLD``
     """
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
@@ -26,11 +26,10 @@ class ParticleGroup:
     def share(self, n_particles: int) -> range:
         """Return the numbers of the particles that this process holds.
 
-        Raises:
-            ValueError: if the particles do not divide evenly.
+        :raises ConfigError: if the particles do not divide evenly
         """
         if n_particles % self.size:
-            raise ValueError(
+            raise ConfigError(
                 f"{n_particles} particles cannot be shared evenly by {self.size} processes: use a multiple"
             )
         each = n_particles // self.size

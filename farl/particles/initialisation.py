@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from farl.errors import ConfigError
+
 Initialisation = Literal["noise", "independent"]
 
 
@@ -21,8 +23,7 @@ def particle_seed(seed: int, particle: int, stream: int = 0) -> int:
 def reinitialise(module: nn.Module, seed: int) -> nn.Module:
     """Return a copy of ``module`` with every layer's own initialisation drawn anew from ``seed``.
 
-    Raises:
-        ValueError: if a layer holds parameters but has no ``reset_parameters``.
+    :raises ConfigError: if a layer holds parameters but has no ``reset_parameters``
     """
     fresh = copy.deepcopy(module)
     with torch.random.fork_rng(devices=[]):
@@ -32,7 +33,7 @@ def reinitialise(module: nn.Module, seed: int) -> nn.Module:
             if callable(reset):
                 reset()
             elif next(layer.parameters(recurse=False), None) is not None:
-                raise ValueError(
+                raise ConfigError(
                     f"cannot draw independent initialisations: {name or 'the module'} ({type(layer).__name__}) holds "
                     "parameters but has no reset_parameters(); add one, or use init='noise'"
                 )
@@ -52,14 +53,11 @@ def draw_particles(
     ``noise_scale`` for every particle and tensor (the published initialisation of WPF, arXiv 2410.22695);
     ``"independent"`` initialises every layer anew for each particle.
 
-    Returns:
-        Parameters and buffers by name, stacked along a new first axis of length ``len(particles)``.
-
-    Raises:
-        ValueError: if ``init`` is unknown, or a layer cannot be initialised anew.
+    :return: parameters and buffers by name, stacked along a new first axis of length ``len(particles)``
+    :raises ConfigError: if ``init`` is unknown, or a layer cannot be initialised anew
     """
     if init not in ("noise", "independent"):
-        raise ValueError(f"init must be 'noise' or 'independent', got {init!r}")
+        raise ConfigError(f"init must be 'noise' or 'independent', got {init!r}")
     if init == "independent":
         copies = [reinitialise(module, particle_seed(seed, particle)) for particle in particles]
         parameters = {

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from farl.errors import ConfigError
 from farl.particles import weights
 from farl.particles.ensemble import Backend, ParticleEnsemble
 from farl.particles.initialisation import Initialisation, draw_particles, reinitialise
@@ -20,12 +21,11 @@ from farl.particles.weights import EssFloorTempering, Tempering
 def split_last_layer(module: nn.Module) -> tuple[nn.Module, nn.Linear]:
     """Return a copy of ``module`` without its last ``nn.Linear``, and that layer.
 
-    Raises:
-        ValueError: if it has none, or if something else follows it that has parameters.
+    :raises ConfigError: if it has none, or if something else follows it that has parameters
     """
     names = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
     if not names or names[-1] == "":
-        raise ValueError("the last-layer filter needs a network that ends in an nn.Linear and has layers before it")
+        raise ConfigError("the last-layer filter needs a network that ends in an nn.Linear and has layers before it")
     features = copy.deepcopy(module)
     parent = features.get_submodule(names[-1].rpartition(".")[0])
     last = getattr(parent, names[-1].rpartition(".")[2])
@@ -45,20 +45,17 @@ class LastLayerFilter:
 
     The class interface follows :class:`~farl.particles.weighted.WeightedParticleFilter`.
 
-    Args:
-        module: A network that ends in an ``nn.Linear``.
-        n_particles: Number of particles.
-        noise: Variance of the targets' noise.
-        prior: Variance of the prior of each last-layer weight.
-        tempering: Applied to the evidence; by default the effective sample size is kept at half the particles.
-        init: ``"independent"`` features, or ``"noise"`` around the module's.
-        seed: Seed of the features.
-        replicas: Seeds of several filters side by side, or None for one.
-        backend: See :class:`~farl.particles.ensemble.ParticleEnsemble`.
-        chunk_size: See :class:`~farl.particles.ensemble.ParticleEnsemble`.
-
-    Raises:
-        ValueError: for a wrong argument or a network without a last linear layer.
+    :param module: a network that ends in an ``nn.Linear``
+    :param n_particles: number of particles
+    :param noise: variance of the targets' noise
+    :param prior: variance of the prior of each last-layer weight
+    :param tempering: applied to the evidence; by default the effective sample size is kept at half the particles
+    :param init: ``"independent"`` features, or ``"noise"`` around the module's
+    :param seed: seed of the features
+    :param replicas: seeds of several filters side by side, or None for one
+    :param backend: see :class:`~farl.particles.ensemble.ParticleEnsemble`
+    :param chunk_size: see :class:`~farl.particles.ensemble.ParticleEnsemble`
+    :raises ConfigError: for a wrong argument or a network without a last linear layer
     """
 
     def __init__(
@@ -76,7 +73,7 @@ class LastLayerFilter:
         chunk_size: int | None = None,
     ) -> None:
         if noise <= 0 or prior <= 0:
-            raise ValueError(f"noise and prior must be positive, got {noise} and {prior}")
+            raise ConfigError(f"noise and prior must be positive, got {noise} and {prior}")
         features, last = split_last_layer(module)
         self.noise, self.prior = noise, prior
         self.tempering: Tempering = EssFloorTempering() if tempering is None else tempering

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from farl.errors import ConfigError
 from farl.particles.ensemble import ParticleEnsemble
 
 # These mix elements of one tensor (or of all), so a leading particle axis would couple the particles.
@@ -23,16 +24,11 @@ def all_finite(*values: Tensor) -> bool:
 class ParticleOptimizer:
     """One torch optimiser for every chunk of an ensemble, built when the chunks are known.
 
-    Args:
-        ensemble: The particles.
-        factory: ``factory(parameters) -> Optimizer``.
-
-    Attributes:
-        is_plain_descent: Whether a step only subtracts the rate times the gradient, so that gradients which are
-            products need never be made whole.
-
-    Raises:
-        ValueError: on the first step, if the optimiser would couple particles.
+    :param ensemble: the particles
+    :param factory: ``factory(parameters) -> Optimizer``
+    :ivar is_plain_descent: whether a step only subtracts the rate times the gradient, so that gradients which are
+        products need never be made whole.
+    :raises ConfigError: on the first step, if the optimiser would couple particles
     """
 
     def __init__(self, ensemble: ParticleEnsemble, factory: Callable[[list[Tensor]], torch.optim.Optimizer]) -> None:
@@ -49,7 +45,7 @@ class ParticleOptimizer:
             leaves = [self.ensemble.leaves(c) for c in range(len(self.ensemble.chunks))]
             self._each = [self.factory(list(part.values())) for part in leaves]
             if type(self._each[0]).__name__ in _COUPLING:
-                raise ValueError(
+                raise ConfigError(
                     f"{type(self._each[0]).__name__} does not act on every element by itself, so it would couple the "
                     "particles: use SGD, Adam or another elementwise optimiser"
                 )

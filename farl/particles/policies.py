@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from farl.errors import ConfigError
 from farl.particles.weights import effective_sample_size, normalise, temperature_for
 
 Evidence = Literal["loss", "policy"]
@@ -30,17 +31,16 @@ def ppo_loss(
     broadcasts to that. It is no negative log-likelihood: as evidence for weights it says which particle would have
     made more of the advantages, not which explains them better.
 
-    Args:
-        log_prob: Of the actions, under the particle.
-        old_log_prob: Of the actions, under the policy that acted: the mixture.
-        entropy: Of the particle's action distributions.
-        values: The particle's.
-        advantages: Normalised, if they are to be.
-        returns: Targets of the values.
-        clip_range: Of the ratio.
-        ent_coef: Factor of the entropy term.
-        vf_coef: Factor of the value term.
-        share: What each sample counts, summing to one, for batches that are padded; None is an even share.
+    :param log_prob: of the actions, under the particle
+    :param old_log_prob: of the actions, under the policy that acted: the mixture
+    :param entropy: of the particle's action distributions
+    :param values: the particle's
+    :param advantages: normalised, if they are to be
+    :param returns: targets of the values
+    :param clip_range: of the ratio
+    :param ent_coef: factor of the entropy term
+    :param vf_coef: factor of the value term
+    :param share: what each sample counts, summing to one, for batches that are padded; None is an even share
     """
 
     def mean(value: Tensor) -> Tensor:
@@ -70,15 +70,12 @@ class PolicyWeights:
     In use they are flattened until the effective sample size reaches ``ess_floor`` N; the weights themselves keep all
     evidence, so that the temperature can rise again.
 
-    Args:
-        shape: (..., N).
-        beta: What a minibatch counts; 0 is plain averaging.
-        ess_floor: Least effective sample size, as a share of the particles; 0 sets none.
-        forgetting: What remains of old evidence at each update, in [0, 1]: tasks change, and a likelihood that is
-            never forgotten would let one task decide for ever.
-
-    Raises:
-        ValueError: for an argument out of range.
+    :param shape: (..., N)
+    :param beta: what a minibatch counts; 0 is plain averaging
+    :param ess_floor: least effective sample size, as a share of the particles; 0 sets none
+    :param forgetting: what remains of old evidence at each update, in [0, 1]: tasks change, and a likelihood that is
+        never forgotten would let one task decide for ever.
+    :raises ConfigError: for an argument out of range
     """
 
     def __init__(
@@ -90,11 +87,11 @@ class PolicyWeights:
         device: torch.device | str = "cpu",
     ) -> None:
         if not beta >= 0:
-            raise ValueError(f"beta must be at least 0, got {beta}")
+            raise ConfigError(f"beta must be at least 0, got {beta}")
         if not 0 <= ess_floor <= 1:
-            raise ValueError(f"ess_floor is a share of the particles in [0, 1], got {ess_floor}")
+            raise ConfigError(f"ess_floor is a share of the particles in [0, 1], got {ess_floor}")
         if not 0 <= forgetting <= 1:
-            raise ValueError(f"forgetting is a factor in [0, 1], got {forgetting}")
+            raise ConfigError(f"forgetting is a factor in [0, 1], got {forgetting}")
         self.beta, self.ess_floor, self.forgetting = beta, ess_floor, forgetting
         self.evidence = normalise(torch.zeros(shape, dtype=torch.float64, device=device))
         self._temperature: Tensor | None = None

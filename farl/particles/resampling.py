@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from farl.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Resampling:
     """When and how to resample.
 
-    Args:
-        threshold: Resample when the effective sample size falls below this share of the particles.
-        jitter: Standard deviation of the Gaussian noise added to every resampled parameter, as a multiple of that
-            parameter's standard deviation over the particles; without it copies would stay copies.
+    :param threshold: resample when the effective sample size falls below this share of the particles
+    :param jitter: standard deviation of the Gaussian noise added to every resampled parameter, as a multiple of that
+        parameter's standard deviation over the particles; without it copies would stay copies.
     """
 
     threshold: float = 0.5
@@ -23,9 +24,9 @@ class Resampling:
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold is a share of the particles in (0, 1], got {self.threshold}")
+            raise ConfigError(f"threshold is a share of the particles in (0, 1], got {self.threshold}")
         if not self.jitter >= 0:
-            raise ValueError(f"jitter must be at least 0, got {self.jitter}")
+            raise ConfigError(f"jitter must be at least 0, got {self.jitter}")
 
 
 def systematic(weights: Tensor, generator: torch.Generator) -> Tensor:

@@ -120,8 +120,8 @@ def losses(observation: Observation, particles: Tensor) -> Tensor:
     value = observation.loss(particles)
     if value.shape != particles.shape[:-1]:
         raise ConfigError(
-            f"the loss of states {tuple(particles.shape)} must have the shape {tuple(particles.shape[:-1])}, one number "
-            f"a particle, not {tuple(value.shape)}"
+            f"the loss of states {tuple(particles.shape)} must have the shape {tuple(particles.shape[:-1])}, one "
+            f"number a particle, not {tuple(value.shape)}"
         )
     return value
 

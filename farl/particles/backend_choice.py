@@ -15,7 +15,7 @@ PATIENCE = 2.0
 logger = logging.getLogger(__name__)
 
 
-def fastest(sizes: Iterable[int], work: Callable[[int], None], device: torch.device) -> int:
+def fastest_chunk(sizes: Iterable[int], work: Callable[[int], None], device: torch.device) -> int:
     """Return the size for which ``work(size)`` takes least time per particle.
 
     The sizes take turns and the best of each counts: a machine that is busy for a moment is so for all of them. A size

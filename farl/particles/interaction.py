@@ -1,4 +1,4 @@
-"""What replaces or moves particles besides their own gradients: redrawing, resampling, the pull to the mean."""
+"""What particles do to each other: redrawing, resampling, the pull to the mean."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ REDRAW_JITTER = 0.1
 logger = logging.getLogger(__name__)
 
 
-class Renewal:
-    """Renews the particles of a filter; log-weights go in and come out as [..., n] of this process's particles.
+class Interaction:
+    """What the particles of a filter do to each other, besides moving by their own gradients.
 
-    Args:
-        ensemble: The particles of this process, those of all replicas end to end.
-        optimizer: Whose state follows the particles.
-        group: The processes that share the particles.
-        replicas: Filters side by side.
-        n_particles: Particles of one replica, over all processes.
-        generator: Equal on every process: ancestors and jitter are drawn by all of them alike.
+    Log-weights go in and come out as [..., n] of this process's particles.
+
+    :param ensemble: the particles of this process, those of all replicas end to end
+    :param optimizer: whose state follows the particles
+    :param group: the processes that share the particles
+    :param replicas: filters side by side
+    :param n_particles: particles of one replica, over all processes
+    :param generator: equal on every process: ancestors and jitter are drawn by all of them alike
     """
 
     def __init__(
@@ -54,13 +55,12 @@ class Renewal:
 
         Donors are drawn by weight, and a redrawn particle takes its donor's weight.
 
-        Raises:
-            FloatingPointError: if a replica has no healthy particle in this process.
+        :raises ImpossibleEvidenceError: if a replica has no healthy particle in this process
         """
         n = len(self.share)
         table, held = healthy.reshape(-1, n), log_weights.reshape(-1, n).clone()
         if not bool(table.any(1).all()):
-            raise FloatingPointError(
+            raise weights.ImpossibleEvidenceError(
                 "the loss of every particle is not finite: lower the learning rate, or look for NaN in the batch"
             )
         # A generator of its own: how many particles break differs by process, and must not disturb the shared one.
@@ -96,8 +96,7 @@ class Renewal:
     def resample(self, resampling: Resampling, log_weights: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Resample the replicas whose effective sample size [...] is below the threshold.
 
-        Returns:
-            New log-weights, and whether each replica was resampled, bool[...].
+        :return: new log-weights, and whether each replica was resampled, bool[...]
         """
         due = sizes < resampling.threshold * self.n_particles
         if not bool(due.any()):
