@@ -1,5 +1,6 @@
 """N copies of any Stable-Baselines3 actor-critic policy as weighted particles that act together."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,7 +12,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import Tensor, nn
 
 from farl.particles.ensemble import Backend, ParticleEnsemble
+from farl.particles.group import ParticleGroup
 from farl.particles.initialisation import Initialisation, draw_particles
+from farl.particles.interaction import Interaction
 from farl.particles.optimisation import ParticleOptimizer
 from farl.particles.policies import PolicyWeights, mixture_log_prob
 
@@ -173,10 +176,8 @@ class ParticlePolicy(BasePolicy):
         """Where the next observations begin an episode, bool[E]; None where nobody says."""
 
         def factory(parameters: list[Tensor]) -> torch.optim.Optimizer:
-            from farl.continual.trac import Trac
-
             options = dict(first.optimizer_kwargs)
-            if issubclass(first.optimizer_class, Trac):
+            if "per_particle" in inspect.signature(first.optimizer_class).parameters:
                 options["per_particle"] = True
             return first.optimizer_class(parameters, lr=first.optimizer.param_groups[0]["lr"], **options)  # type: ignore[call-arg]
 
@@ -228,6 +229,14 @@ class ParticlePolicy(BasePolicy):
             self.chosen = drawn
         elif self.begins is not None:
             self.chosen = torch.where(torch.from_numpy(np.asarray(self.begins, bool)), drawn, self.chosen)
+
+    def redraw(self, healthy: Tensor) -> None:
+        """Replace the particles that are not ``healthy`` bool[N] by others plus noise, as the weighted filter does.
+
+        :raises ImpossibleEvidenceError: if none is healthy
+        """
+        among = Interaction(self.ensemble, self.optimizer.particles, ParticleGroup(), 1, len(healthy), self._choice)
+        self.weights.set_evidence(among.redraw(self.weights.evidence, healthy))
 
     def predict_values(self, observations: Any) -> Tensor:
         """Return the weighted mean of the particles' values, [B, 1]."""

@@ -226,16 +226,18 @@ class ParticlePPO(PPO):
     def _step(self, objective: Objective, surrogate: Objective, batch: tuple[Any, ...]) -> Tensor:
         """One minibatch for all particles; returns their losses [N]."""
         policy, ensemble = self.policy, self.policy.ensemble
-        losses, evidence = [], []
+        losses, evidence, sound = [], [], True
         for chunk in range(len(ensemble.chunks)):
             if self.evidence == "policy" and self.n_particles > 1:
                 evidence.append(ensemble.evaluate(chunk, surrogate, batch))
             loss = ensemble.backward(chunk, objective, batch)
             clip_gradients(ensemble.leaves(chunk), self.max_grad_norm)
-            policy.optimizer.particles.step(chunk, torch.isfinite(loss))
+            sound &= policy.optimizer.particles.step(chunk, loss)
             losses.append(loss)
         if self.n_particles > 1:
             policy.weights.update(torch.cat(evidence or losses))
+        if not sound:
+            policy.redraw(torch.cat(losses).isfinite())
         return torch.cat(losses)
 
     def _log_probs(self, batch: tuple[Any, ...]) -> Tensor:

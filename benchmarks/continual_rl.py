@@ -36,8 +36,8 @@ from benchmarks._results import bars, curves
 from benchmarks.harness import Benchmark, Job, Size, main
 from farl.continual.defences import Defence, L2Init, PolicyEWC, ReDo, Replay
 from farl.continual.stacked_ppo import StackedPPO, StackedSettings
-from farl.continual.trac import Trac
 from farl.errors import ConfigError
+from farl.optimisers import Trac
 
 SUITES = {"control": ("CartPole", "Acrobot", "LunarLander"), "procgen": ("starpilot", "fruitbot")}
 SIDE_BY_SIDE = 3

@@ -30,6 +30,7 @@ from farl.particles.kalman import EnsembleKalmanFilter
 from farl.particles.mixture_transform import MixtureTransformFilter
 from farl.particles.resampling_free import ResamplingFreeFilter
 from farl.particles.state_space import BootstrapFilter, GaussianObservation, MonteCarloLocalisation, StateFilter
+from farl.particles.weights import ImpossibleEvidenceError
 
 STEPS = 50
 MIRROR_STEPS = 20
@@ -111,12 +112,13 @@ def mirror(
     values = []
     for _ in range(MIRROR_STEPS):
         values.append(_square_first(state) + scale * draw(trials, 3))
-        filter_.update(GaussianObservation(_square_first, values[-1], torch.diag(scale**2)))
+        try:
+            filter_.update(GaussianObservation(_square_first, values[-1], torch.diag(scale**2)))
+        except ImpossibleEvidenceError:  # the particles have run away
+            return {"diverged": True}
     exact = mirror_posterior(torch.stack(values), 2000, generator)
     weights = filter_.log_weights.exp()
     positive = (weights * (filter_.particles[..., 0] > 0)).sum(-1)
-    if not bool(filter_.particles.isfinite().all()):
-        return {"diverged": True}
     row: dict[str, Any] = {
         "energy_distance": float(energy_distance(filter_.particles, weights, exact).mean()),
         "lesser_mode": float(torch.minimum(positive, 1 - positive).mean()),

@@ -13,7 +13,7 @@ from farl.continual.tasks import (
     split_digits,
     split_mnist,
 )
-from farl.continual.trac import Trac
+from farl.optimisers import Trac, TracAdam
 
 __all__ = [
     "METHODS",
@@ -25,6 +25,7 @@ __all__ = [
     "Task",
     "TaskSequence",
     "Trac",
+    "TracAdam",
     "from_datasets",
     "permuted",
     "rotated",

@@ -10,6 +10,7 @@ import tarfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,30 @@ CIFAR_MD5 = "03b5dce01913d631647c71ecec9e9cb8"
 _CIFAR_RECORD = 2 + 3 * 32 * 32
 
 
+def class_numbers(labels: Any, where: str) -> Tensor:
+    """Return labels as int64[n].
+
+    :param labels: one whole number a sample, of any type
+    :param where: whose labels they are, for the error
+    :raises ConfigError: for anything else, such as 0.7, NaN, a name or a one-hot row
+    """
+    try:
+        numbers = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        numbers = torch.empty(0, 0)
+    if numbers.dim() != 1 or numbers.is_complex():
+        raise ConfigError(
+            f"{where}: labels must be one whole number a sample (0, 1, ...), such as argmax of a one-hot row"
+        )
+    whole = numbers.to(torch.int64)
+    if numbers.is_floating_point() and bool((wrong := whole != numbers).any()):
+        first = int(wrong.nonzero()[0, 0])
+        raise ConfigError(
+            f"{where}: labels must be whole numbers (0, 1, ...), got {float(numbers[first]):g} at {first}"
+        )
+    return whole
+
+
 @dataclass(frozen=True)
 class Images:
     """Images float32[n, channels, height, width] in [0, 1] with labels int64[n].
@@ -43,6 +68,7 @@ class Images:
     coarse: Tensor | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", class_numbers(self.labels, "images"))
         if len(self.inputs) != len(self.labels):
             raise ConfigError(f"{len(self.inputs)} images but {len(self.labels)} labels")
 

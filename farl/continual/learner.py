@@ -53,6 +53,8 @@ class FilterLearner:
     def __init__(self, filter_: WeightedParticleFilter, strategy: Strategy | None = None) -> None:
         if filter_.log_weights.dim() != 2:
             raise ConfigError("a learner needs a filter with replicas: give replicas=[seed, ...]")
+        if filter_.kind != "classes":
+            raise ConfigError("a learner of tasks needs a filter with loss=F.cross_entropy: its tasks are classes")
         self.filter = filter_
         self.strategy = Strategy() if strategy is None else strategy
         self.strategy.attach(filter_)

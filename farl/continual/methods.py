@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from farl.continual.learner import FilterLearner, Learner
 from farl.continual.replay import AGEM, DarkExperienceReplay, ExperienceReplay
 from farl.continual.strategies import EWC, LearningWithoutForgetting, OnlineEWC, Strategy, SynapticIntelligence
-from farl.continual.trac import Trac
+from farl.optimisers import Trac
 from farl.particles.last_layer import LastLayerFilter
 from farl.particles.resampling import Resampling
 from farl.particles.weighted import WeightedParticleFilter
@@ -31,7 +31,7 @@ class Setting:
     :ivar replicas: seeds of the networks that learn side by side
     :ivar n_particles: particles (or members of an ensemble) of the methods that have several
     :ivar rate: learning rate (for the last-layer filter, which has none, the variance of the targets' noise)
-    :ivar strength: of the penalty, for the methods that have one
+    :ivar strength: of the penalty, for the methods that have one; None is the method's own default
     :ivar chunk_size: networks taken in one batched call
     :ivar seed: seed of replay buffers
     """
@@ -40,7 +40,7 @@ class Setting:
     replicas: Sequence[int]
     n_particles: int
     rate: float
-    strength: float = 0.0
+    strength: float | None = None
     chunk_size: int = 256
     seed: int = 0
 
@@ -57,10 +57,10 @@ class Method:
 
     build: Callable[[Setting], Learner]
     rates: tuple[float, ...] = SGD_RATES
-    strengths: tuple[float, ...] = (0.0,)
+    strengths: tuple[float | None, ...] = (None,)
     many: bool = False
 
-    def grid(self) -> list[tuple[float, float]]:
+    def grid(self) -> list[tuple[float, float | None]]:
         """Return every (rate, strength)."""
         return [(rate, strength) for rate in self.rates for strength in self.strengths]
 
@@ -95,6 +95,10 @@ def _particles(strategy: Callable[[Setting], Strategy] | None = None, **argument
         return FilterLearner(_filter(setting, setting.n_particles, **arguments), chosen)
 
     return build
+
+
+def _penalty(kind: Callable[..., Strategy]) -> Callable[[Setting], Strategy]:
+    return lambda setting: kind() if setting.strength is None else kind(setting.strength)
 
 
 def _adam(setting: Setting) -> Learner:
@@ -159,10 +163,10 @@ METHODS: dict[str, Method] = {
     "sgd": Method(_single()),
     "adam": Method(_adam, rates=ADAM_RATES),
     "trac": Method(_trac, rates=ADAM_RATES),
-    "ewc": Method(_single(lambda s: EWC(s.strength)), strengths=_EWC_STRENGTHS),
-    "online-ewc": Method(_single(lambda s: OnlineEWC(s.strength)), strengths=_EWC_STRENGTHS),
-    "si": Method(_single(lambda s: SynapticIntelligence(s.strength)), strengths=_SI_STRENGTHS),
-    "lwf": Method(_single(lambda s: LearningWithoutForgetting(s.strength)), strengths=_LWF_STRENGTHS),
+    "ewc": Method(_single(_penalty(EWC)), strengths=_EWC_STRENGTHS),
+    "online-ewc": Method(_single(_penalty(OnlineEWC)), strengths=_EWC_STRENGTHS),
+    "si": Method(_single(_penalty(SynapticIntelligence)), strengths=_SI_STRENGTHS),
+    "lwf": Method(_single(_penalty(LearningWithoutForgetting)), strengths=_LWF_STRENGTHS),
     "er": Method(_single(lambda s: ExperienceReplay(seed=s.seed))),
     "agem": Method(_single(lambda s: AGEM(seed=s.seed))),
     "der++": Method(_single(lambda s: DarkExperienceReplay(seed=s.seed))),
@@ -175,12 +179,10 @@ METHODS: dict[str, Method] = {
     "wpf-mixture": Method(_particles(motion="mixture", init="independent"), rates=_FEW_RATES, many=True),
     "wpf-pull": Method(_particles(pull=0.01), rates=_FEW_RATES, many=True),
     "wpf-resample": Method(_particles(resampling=Resampling()), rates=_FEW_RATES, many=True),
-    "wpf-ewc": Method(_particles(lambda s: EWC(s.strength)), rates=_FEWER_RATES, strengths=(1.0, 10.0), many=True),
-    "wpf-si": Method(
-        _particles(lambda s: SynapticIntelligence(s.strength)), rates=_FEWER_RATES, strengths=(0.01, 0.1), many=True
-    ),
+    "wpf-ewc": Method(_particles(_penalty(EWC)), rates=_FEWER_RATES, strengths=(1.0, 10.0), many=True),
+    "wpf-si": Method(_particles(_penalty(SynapticIntelligence)), rates=_FEWER_RATES, strengths=(0.01, 0.1), many=True),
     "wpf-lwf": Method(
-        _particles(lambda s: LearningWithoutForgetting(s.strength)), rates=_FEWER_RATES, strengths=(0.5, 2.0), many=True
+        _particles(_penalty(LearningWithoutForgetting)), rates=_FEWER_RATES, strengths=(0.5, 2.0), many=True
     ),
     "last-layer-1": Method(lambda s: _LastLayerLearner(s, 1), rates=(0.03, 0.1, 0.3, 1.0)),
     "last-layer": Method(_LastLayerLearner, rates=(0.03, 0.1, 0.3, 1.0), many=True),

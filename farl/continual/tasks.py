@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from farl.continual.data import Images, cifar100, digits, mnist, mnist_5k
+from farl.continual.data import Images, cifar100, class_numbers, digits, mnist, mnist_5k
 from farl.errors import ConfigError
 
 Scenario = Literal["domain", "class"]
@@ -29,6 +29,11 @@ class Task:
     validation: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
 
+    def __post_init__(self) -> None:
+        for part in ("train", "validation", "test"):
+            inputs, labels = getattr(self, part)
+            object.__setattr__(self, part, (inputs, class_numbers(labels, f"{self.name}, to {part}")))
+
 
 @dataclass(frozen=True)
 class TaskSequence:
@@ -41,11 +46,8 @@ class TaskSequence:
         if not self.tasks:
             raise ConfigError("a task sequence needs at least one task")
         for task in self.tasks:
-            for part, (inputs, labels) in (
-                ("train", task.train),
-                ("validation", task.validation),
-                ("test", task.test),
-            ):
+            for part in ("train", "validation", "test"):
+                inputs, labels = getattr(task, part)
                 if len(inputs) == 0 or len(inputs) != len(labels):
                     raise ConfigError(f"{task.name}: {len(inputs)} inputs and {len(labels)} labels to {part}")
                 if int(labels.min()) < 0 or int(labels.max()) >= self.n_classes:
@@ -221,5 +223,7 @@ def _stacked(dataset: Any) -> tuple[Tensor, Tensor]:
     pairs = [dataset[i] for i in range(len(dataset))]
     if not pairs:
         raise ConfigError("a data set is empty")
+    if any(len(pair) != 2 for pair in pairs):
+        raise ConfigError(f"a data set must give (input, label), not {len(pairs[0])} things a sample")
     inputs = torch.stack([torch.as_tensor(pair[0]) for pair in pairs])
-    return inputs, torch.tensor([int(pair[1]) for pair in pairs])
+    return inputs, class_numbers([pair[1] for pair in pairs], "a data set")

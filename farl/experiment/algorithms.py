@@ -42,9 +42,9 @@ _ELSEWHERE = {
     "far": "the top-level far section",
 }
 _OWN_CLASSES: dict[str, dict[str, str]] = {
-    "activation_fn": {"LayerNormLeakyReLU": "farl.sb3.activations:LayerNormLeakyReLU"},
-    "optimizer_class": {"TRAC": "farl.continual.trac:TracAdam"},
-    "features_extractor_class": {"ImpalaCNN": "farl.sb3.impala:ImpalaCNN"},
+    "activation_fn": {"LayerNormLeakyReLU": "farl.sb3.networks:LayerNormLeakyReLU"},
+    "optimizer_class": {"TRAC": "farl.optimisers:TracAdam"},
+    "features_extractor_class": {"ImpalaCNN": "farl.sb3.networks:ImpalaCNN"},
 }
 """What policy_kwargs can name besides the classes of torch and Stable-Baselines3, and where it is."""
 _SCHEDULED = Callable[[float], float]

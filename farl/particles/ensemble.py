@@ -293,7 +293,7 @@ class ParticleEnsemble:
         return deferred
 
     def _keep(self, rows: slice, new: dict[str, Tensor], healthy: Tensor) -> None:
-        """Take up the new buffers of the particles whose loss is finite: a broken batch must not live on in averages."""
+        """Take up new buffers where the loss is finite: a broken batch must not live on in averages."""
         for name, value in new.items():
             held = self.buffers[name][rows]
             held.copy_(torch.where(healthy.view(-1, *(1,) * (held.dim() - 1)), value.detach(), held))

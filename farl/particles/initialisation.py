@@ -58,6 +58,8 @@ def draw_particles(
     """
     if init not in ("noise", "independent"):
         raise ConfigError(f"init must be 'noise' or 'independent', got {init!r}")
+    if not 0 <= noise_scale[0] <= noise_scale[1] < float("inf"):
+        raise ConfigError(f"noise_scale is a range (low, high) of standard deviations from 0 up, got {noise_scale}")
     if init == "independent":
         copies = [reinitialise(module, particle_seed(seed, particle)) for particle in particles]
         parameters = {

@@ -15,6 +15,7 @@ from farl.errors import ConfigError
 from farl.particles import weights
 from farl.particles.ensemble import Backend, ParticleEnsemble
 from farl.particles.initialisation import Initialisation, draw_particles, reinitialise
+from farl.particles.optimisation import all_finite
 from farl.particles.weights import EssFloorTempering, Tempering
 
 
@@ -75,6 +76,8 @@ class LastLayerFilter:
         if noise <= 0 or prior <= 0:
             raise ConfigError(f"noise and prior must be positive, got {noise} and {prior}")
         features, last = split_last_layer(module)
+        if last.out_features < 2:
+            raise ConfigError("the last-layer filter needs one output a class, at least two; the network has one")
         self.noise, self.prior = noise, prior
         self.tempering: Tempering = EssFloorTempering() if tempering is None else tempering
         self.n_particles = n_particles
@@ -102,12 +105,25 @@ class LastLayerFilter:
         return torch.cat([raw, torch.ones_like(raw[..., :1])], -1)
 
     def update(self, inputs: Tensor, targets: Tensor) -> None:
-        """Add a minibatch [batch, ...] (or [replicas, batch, ...]) with integer targets to the sums."""
+        """Add a minibatch [batch, ...] (or [replicas, batch, ...]) to the sums.
+
+        :param targets: class numbers, int64[batch] or [replicas, batch]
+        :raises ConfigError: for other targets, or features that are no vectors
+        :raises ImpossibleEvidenceError: if features are not finite; the sums are as they were
+        """
+        if targets.is_floating_point() or not bool(((targets >= 0) & (targets < self.n_classes)).all()):
+            raise ConfigError(f"targets must be whole numbers in 0 ... {self.n_classes - 1}")
         per_particle = bool(self._lead)
         inputs, targets = inputs.to(self.ensemble.device), targets.to(self.ensemble.device)
         if per_particle:
             inputs, targets = (v.repeat_interleave(self.n_particles, 0) for v in (inputs, targets))
         phi = self._features(inputs, per_particle)
+        if phi.shape[2:] != self.gram.shape[2:]:
+            raise ConfigError(
+                f"the layers before the last must give vectors, not {tuple(phi.shape[2:-1])} times vectors"
+            )
+        if not all_finite(phi):
+            raise weights.ImpossibleEvidenceError("the features of a batch are not finite: look for NaN in the inputs")
         # Targets centred on a constant vote, so that an untrained filter predicts no class.
         aims = F.one_hot(targets, self.n_classes).double() - 1 / self.n_classes
         self.gram += phi.mT @ phi

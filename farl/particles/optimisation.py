@@ -28,13 +28,16 @@ class ParticleOptimizer:
     :param factory: ``factory(parameters) -> Optimizer``
     :ivar is_plain_descent: whether a step only subtracts the rate times the gradient, so that gradients which are
         products need never be made whole.
+    :ivar has_reference: whether it keeps particles to a reference point, as TRAC does
     :raises ConfigError: on the first step, if the optimiser would couple particles
     """
 
     def __init__(self, ensemble: ParticleEnsemble, factory: Callable[[list[Tensor]], torch.optim.Optimizer]) -> None:
         self.ensemble = ensemble
         self.factory = factory
-        self.is_plain_descent = _is_plain_descent(factory([torch.zeros(1, requires_grad=True)]))
+        example = factory([torch.zeros(1, requires_grad=True)])
+        self.is_plain_descent = _is_plain_descent(example)
+        self.has_reference = getattr(example, "has_reference", False)
         self._each: list[torch.optim.Optimizer] = []
         self._pending: dict[str, Tensor] = {}
 
@@ -55,23 +58,32 @@ class ParticleOptimizer:
         return self._each
 
     @torch.no_grad()
-    def step(self, chunk: int, losses: Tensor) -> None:
+    def step(self, chunk: int, losses: Tensor) -> bool:
         """Move the particles of one chunk by the gradients in its leaves and the deferred ones, which are then cleared.
 
-        Particles whose loss (``losses`` [particles of the chunk]) is not finite get zero gradients.
+        Particles whose loss (``losses`` float[particles of the chunk]) is not finite stay where they are.
+
+        :return: whether all losses are finite
         """
         deferred = self.ensemble.take_deferred()
-        if not all_finite(losses):
-            healthy = losses.isfinite()
-            for leaf in self.ensemble.leaves(chunk).values():
+        leaves = self.ensemble.leaves(chunk).values()
+        still: list[tuple[Tensor, Tensor]] = []
+        broken = losses.new_zeros(0, dtype=torch.int64) if all_finite(losses) else (~losses.isfinite()).nonzero()[:, 0]
+        if len(broken):
+            for leaf in leaves:
                 if leaf.grad is not None:
-                    leaf.grad[~healthy] = 0
-            keep, zero = healthy[:, None, None], losses.new_zeros(())
+                    leaf.grad[broken] = 0
+            keep, zero = losses.isfinite()[:, None, None], losses.new_zeros(())
             deferred = [(leaf, left.where(keep, zero), right.where(keep, zero)) for leaf, left, right in deferred]
+            # A step of an optimiser with momentum or weight decay moves without a gradient too.
+            still = [(leaf, leaf[broken].clone()) for leaf in leaves]
         for leaf, left, right in deferred:
             leaf.baddbmm_(left, right, alpha=-float(self.each[chunk].param_groups[0]["lr"]))
         self.each[chunk].step()
+        for leaf, before in still:
+            leaf[broken] = before
         self.ensemble.clear_gradients(chunk)
+        return not len(broken)
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimiser's state: ``name|key`` to a tensor [n_particles, ...] or a scalar."""

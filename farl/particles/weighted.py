@@ -176,6 +176,10 @@ class WeightedParticleFilter:
             state=state,  # type: ignore[arg-type]
         )
         self.optimizer = ParticleOptimizer(self.ensemble, optimizer)
+        if pull > 0 and self.optimizer.has_reference:
+            raise ConfigError(
+                f"pull={pull} and TRAC undo each other, for TRAC keeps to a reference point: leave one out"
+            )
         dtype = next(iter(self.ensemble.parameters.values())).dtype
         self.log_weights = self.group.normalise(
             torch.zeros(*self.lead, self._n, dtype=torch.promote_types(dtype, torch.float32), device=self.device)
@@ -238,7 +242,7 @@ class WeightedParticleFilter:
         :param dataset_size: samples in the whole data set, for tempering
         :param epochs: passes over it, for tempering
         :param per_particle: whether the batch already has a first axis over all particles
-        :raises ImpossibleEvidenceError: if no particle (of a replica) has a finite loss: those particles are as they were
+        :raises ImpossibleEvidenceError: if no particle of a replica has a finite loss: these are as they were
         """
         if self.lead and not per_particle:
             batch = tuple(self._spread(value) for value in batch)

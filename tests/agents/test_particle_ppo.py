@@ -13,13 +13,12 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from farl import FAR
 from farl.agents.particle_policy import ActionDistributions
 from farl.agents.particle_ppo import ParticlePPO
-from farl.continual.trac import TracAdam
 from farl.envs.control import ControlVecEnv
 from farl.errors import ConfigError
 from farl.experiment.loading import parse_config
 from farl.experiment.run import train
-from farl.sb3.activations import LayerNormLeakyReLU
-from farl.sb3.impala import ImpalaCNN
+from farl.optimisers import TracAdam
+from farl.sb3.networks import ImpalaCNN, LayerNormLeakyReLU
 
 SMALL: dict[str, Any] = {
     "n_steps": 32,
@@ -171,6 +170,29 @@ def test_thompson_keeps_its_particle_through_an_episode():
         np.testing.assert_array_equal(following[0], state[0])
     drawn = {int(model.predict(observation, state, np.ones(4, bool))[1][0][0]) for _ in range(30)}
     assert len(drawn) > 1
+
+
+def test_a_particle_whose_loss_is_not_finite_is_redrawn_and_touches_no_other():
+    model = ParticlePPO("MlpPolicy", cartpole(), n_particles=3, **SMALL).learn(64)
+    batch = model._batch(next(model.rollout_buffer.get(32)))
+    objective = model._objective(0.2, None)
+    weights = model.policy.ensemble.parameters["policy.action_net.weight"]
+    others = []
+    for broken in (False, True):
+        before = model.policy.state_dict()
+        if broken:
+            weights[1] = torch.nan
+        model._step(objective, objective, batch)
+        others.append(weights[[0, 2]].clone())
+        assert all(value.isfinite().all() for value in model.policy.ensemble.parameters.values())
+        model.policy.load_state_dict(before)
+        model.policy.optimizer.load_state_dict({})
+    assert (weights[1] - others[1][1]).abs().max() > 1e-3
+    torch.testing.assert_close(others[0], others[1], atol=1e-3, rtol=0)
+    for value in model.policy.ensemble.parameters.values():
+        value.fill_(torch.nan)
+    with pytest.raises(ConfigError, match="every particle is not finite"):
+        model._step(objective, objective, batch)
 
 
 def test_policy_terms_alone_leave_the_values_as_they_were():

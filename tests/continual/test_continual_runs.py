@@ -3,7 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from farl.continual import METHODS, FilterLearner, Setting, from_datasets, metrics, run_sequence
+from farl.continual import METHODS, FilterLearner, Setting, Task, from_datasets, metrics, run_sequence
+from farl.continual.data import Images
+from farl.errors import ConfigError
 from farl.particles import WPF, FixedTempering
 from farl.particles.last_layer import LastLayerFilter, split_last_layer
 
@@ -70,6 +72,59 @@ def test_every_method_learns_agreeing_tasks_in_both_orders(name):
     assert (run.effective_sample_size >= 0.999).all()
     assert run.state_bytes > 0
     assert run.seconds > 0
+
+
+PENALISED = [name for name, method in METHODS.items() if method.strengths != (None,)]
+
+
+@pytest.mark.parametrize("name", PENALISED)
+def test_a_method_against_forgetting_is_one_by_default(name):
+    plain = "wpf" if name.startswith("wpf") else "sgd"
+
+    def predictions(method, **options):
+        learner = METHODS[method].build(Setting(network, [0, 0], 4, 0.05, **options))
+        return run_sequence(learner, toy(), ORDERS, batch_size=8).predictions
+
+    default = predictions(name)
+    assert np.abs(default - predictions(plain)).max() > 1e-4
+    np.testing.assert_allclose(predictions(name, strength=0.0), predictions(plain), atol=1e-5)
+
+
+def test_the_methods_with_a_penalty_are_all_tried():
+    assert set(PENALISED) == {"ewc", "online-ewc", "si", "lwf", "wpf-ewc", "wpf-si", "wpf-lwf"}
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [(0.7, "got 0.7"), (float("nan"), "got nan"), ("cat", "one whole number"), ([1, 0], "one whole number")],
+)
+def test_labels_that_are_no_class_numbers_are_refused(label, message):
+    data = [(torch.zeros(4), 0), (torch.zeros(4), label)] * 4
+    with pytest.raises(ConfigError, match=message):
+        from_datasets([data], [data], 2)
+    if not isinstance(label, str):
+        labels = torch.tensor([0 * torch.tensor(label).float(), label] if isinstance(label, float) else [label] * 2)
+        with pytest.raises(ConfigError, match=message):
+            Images(torch.zeros(2, 1, 2, 2), labels)
+        with pytest.raises(ConfigError, match=message):
+            Task("mine", *[(torch.zeros(2, 4), labels)] * 3)
+
+
+def test_labels_may_be_whole_numbers_of_any_type():
+    data = [(torch.zeros(4), label) for label in (0, 1.0, np.int64(1), torch.tensor(0), True)]
+    (task,) = from_datasets([data], [data], 2).tasks
+    assert task.test[1].tolist() == [0, 1, 1, 0, 1]
+
+
+def test_data_sets_of_three_things_a_sample_are_refused():
+    data = [(torch.zeros(4), 0, 1.0)] * 4
+    with pytest.raises(ConfigError, match="not 3 things"):
+        from_datasets([data], [data], 2)
+
+
+def test_a_learner_of_classes_refuses_a_loss_of_something_else():
+    with pytest.raises(ConfigError, match="cross_entropy"):
+        FilterLearner(WPF(network(1), 2, loss=torch.nn.functional.mse_loss, replicas=[0]))
 
 
 def test_runs_repeat_themselves_and_replicas_do_not_touch_each_other():
@@ -161,3 +216,21 @@ def test_the_last_linear_layer_is_found_and_asked_for():
         split_last_layer(nn.Linear(3, 2))
     with pytest.raises(ValueError, match="must be positive"):
         LastLayerFilter(network(1), noise=0)
+    with pytest.raises(ConfigError, match="at least two"):
+        LastLayerFilter(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (torch.full((2, 4), torch.nan), torch.zeros(2, dtype=torch.int64), "not finite"),
+        (torch.zeros(2, 4), torch.tensor([0.7, 1.0]), "whole numbers"),
+        (torch.zeros(2, 4), torch.tensor([0, 2]), "whole numbers in 0 ... 1"),
+        (torch.zeros(2, 5, 4), torch.zeros(2, dtype=torch.int64), "must give vectors"),
+    ],
+)
+def test_what_would_spoil_the_last_layers_sums_is_refused_and_leaves_them(inputs, targets, message):
+    filter_ = LastLayerFilter(network(1), 2)
+    with pytest.raises(ConfigError, match=message):
+        filter_.update(inputs, targets)
+    assert filter_.gram.abs().sum() == 0

@@ -10,7 +10,6 @@ from torch import nn
 
 from farl.continual.replay import AGEM, DarkExperienceReplay, ExperienceReplay, Reservoir, project
 from farl.continual.strategies import EWC, LearningWithoutForgetting, OnlineEWC, Strategy, SynapticIntelligence
-from farl.continual.trac import BETAS, Trac, erfi
 from farl.particles import WPF
 
 DOUBLE = torch.float64
@@ -235,73 +234,11 @@ def test_dark_experience_replay_stores_the_logits_of_the_time_and_weighs_three_t
     assert float(loss) == pytest.approx(expected)
 
 
-def test_erfi_equals_its_tabulated_values():
-    x = torch.tensor([0.0, 0.5, 1.0, 2.0, 4.0, 6.0, -1.0], dtype=DOUBLE)
-    known = [0.0, 0.6149520946965110, 1.6504257587975429, 18.564802414575553, 1296959.7307176, 4.11274e14, -1.65042576]
-    torch.testing.assert_close(erfi(x), torch.tensor(known, dtype=DOUBLE), rtol=1e-5, atol=0)
-
-
-def test_trac_makes_the_first_two_steps_computed_by_hand():
-    x = nn.Parameter(torch.tensor([1.0], dtype=DOUBLE))
-    trac = Trac([x], partial(torch.optim.SGD, lr=0.1), scale=1e-2, epsilon=1e-8)
-    unit = float(erfi(torch.tensor(1 / math.sqrt(2), dtype=DOUBLE)))
-    sigma, variance = [1e-8] * 6, [0.0] * 6
-
-    def scale(h):
-        total = 0.0
-        for i, beta in enumerate(BETAS):
-            variance[i] = beta**2 * variance[i] + h**2
-            sigma[i] = beta * sigma[i] - h
-            ratio = sigma[i] / (math.sqrt(2 * variance[i]) + 1e-8)
-            total += 1e-2 / unit * float(erfi(torch.tensor(ratio, dtype=DOUBLE)))
-        return max(total, 0.0)
-
-    x.grad = torch.tensor([2.0], dtype=DOUBLE)
-    trac.step()
-    first = scale(0.0)
-    assert x.item() == pytest.approx(1 - 0.2 * first, abs=1e-14)
-    x.grad = torch.tensor([3.0], dtype=DOUBLE)
-    trac.step()
-    way = -0.2 * first / (first + 1e-8)
-    second = scale(3.0 * way)
-    assert x.item() == pytest.approx(1 + second * (way - 0.3), abs=1e-14)
-
-
-def test_trac_tunes_every_particle_as_it_would_alone_and_resumes_exactly():
-    torch.manual_seed(0)
-    start, targets = torch.randn(3, 4, dtype=DOUBLE), torch.randn(3, 4, dtype=DOUBLE)
-    base = partial(torch.optim.Adam, lr=0.1)
-
-    def walk(x, target, steps, trac):
-        for _ in range(steps):
-            x.grad = x.detach() - target
-            trac.step()
-
-    together = nn.Parameter(start.clone())
-    walk(together, targets, 30, Trac([together], base, scale=0.1, per_particle=True))
-    for i in range(3):
-        alone = nn.Parameter(start[i].clone())
-        walk(alone, targets[i], 30, Trac([alone], base, scale=0.1))
-        torch.testing.assert_close(together[i].detach(), alone.detach())
-    again = nn.Parameter(start.clone())
-    first = Trac([again], base, scale=0.1, per_particle=True)
-    walk(again, targets, 15, first)
-    second = Trac([again], base, scale=0.1, per_particle=True)
-    second.load_state_dict(first.state_dict())
-    walk(again, targets, 15, second)
-    assert torch.equal(again.detach(), together.detach())
-
-
-def test_trac_takes_no_closure():
-    x = nn.Parameter(torch.zeros(1))
-    with pytest.raises(ValueError, match="no closure"):
-        Trac([x], partial(torch.optim.SGD, lr=0.1)).step(lambda: 0.0)
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: EWC(strength=-1), "strength must be"),
+        (lambda: EWC(strength=math.nan), "strength must be"),
         (lambda: OnlineEWC(decay=2), "decay must lie"),
         (lambda: SynapticIntelligence(damping=0), "damping must be positive"),
         (lambda: LearningWithoutForgetting(temperature=0), "temperature positive"),

@@ -8,8 +8,8 @@ from stable_baselines3.common.logger import Logger
 
 from farl.continual.defences import L2Init, PolicyEWC, ReDo, Replay, dormant_units
 from farl.continual.stacked_ppo import Rollout, StackedPPO, StackedSettings, advantages_and_returns
-from farl.continual.trac import Trac
 from farl.envs.control import ControlVecEnv
+from farl.optimisers import Trac
 from farl.particles.policies import PolicyWeights, mixture_log_prob
 
 ADAM = partial(torch.optim.Adam, lr=1e-3, eps=1e-5)

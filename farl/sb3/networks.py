@@ -1,4 +1,4 @@
-"""The IMPALA network as a features extractor of any Stable-Baselines3 policy."""
+"""Networks for the policies of any Stable-Baselines3 algorithm: the features extractor of IMPALA, an activation."""
 
 import itertools
 
@@ -14,7 +14,7 @@ class ImpalaCNN(BaseFeaturesExtractor):
 
     :param observation_space: images, channels first, as SB3 hands them over: float in [0, 1]
     :param features_dim: width of the linear layer
-    :param channels: of the stages
+    :param channels: channels of each stage
     """
 
     def __init__(
@@ -48,3 +48,15 @@ class _Stage(nn.Module):
         for one, two in zip(self.blocks[::2], self.blocks[1::2], strict=True):
             images = images + two(F.relu(one(F.relu(images))))
         return images
+
+
+class LayerNormLeakyReLU(nn.Module):
+    """Layer normalisation without parameters, then leaky ReLU: ``policy_kwargs={"activation_fn": LayerNormLeakyReLU}``.
+
+    Ba, Kiros, Hinton, "Layer normalization" (2016), equation 3, with gain 1 and bias 0. Networks that go on learning
+    stay plastic for longer (Lyle et al., "Understanding plasticity in neural networks", ICML 2023).
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalise over the last dimension, [..., width], and activate."""
+        return F.leaky_relu(F.layer_norm(inputs, inputs.shape[-1:]))

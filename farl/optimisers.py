@@ -6,34 +6,20 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.special import erfi
 from torch import Tensor
 
 from farl.errors import ConfigError
 
 BETAS = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-# erfi(x) sqrt(pi)/2 = sum over k of x^(2k+1) / (k! (2k+1))
-_SERIES = torch.tensor([1 / (math.factorial(k) * (2 * k + 1)) for k in range(120)], dtype=torch.float64)
-
-
-def erfi(x: Tensor) -> Tensor:
-    """Return the imaginary error function, 2/sqrt(pi) times the integral of exp(t^2) from 0 to x.
-
-    By a power series up to |x| = 5 and the asymptotic series beyond; relative error below 1e-6 in float64.
-    """
-    small = x.clamp(-5, 5)
-    total = small * (small[..., None] ** (2 * torch.arange(len(_SERIES), device=x.device)) * _SERIES.to(x)).sum(-1)
-    large = torch.where(x.abs() > 5, x, torch.full_like(x, 5.0))
-    inverse, step, tail = 1 / (2 * large**2), torch.ones_like(x), torch.ones_like(x)
-    for k in range(1, 12):
-        step = step * (2 * k - 1) * inverse
-        tail = tail + step
-    # exp(26^2) is the last that float64 holds.
-    far = torch.exp(large.clamp(-26, 26) ** 2) / (large * math.sqrt(math.pi)) * tail
-    return torch.where(x.abs() > 5, far, total * 2 / math.sqrt(math.pi))
-
-
-_UNIT = float(erfi(torch.tensor(1 / math.sqrt(2), dtype=torch.float64)))
+START = 1e-8
+"""Scale of the tuners at the start, and what guards the two divisions."""
+LEARNING_RATE = 1e-3
+"""Adam's under TRAC: the best on sequences of levels of Acrobot (``benchmarks.continual_rl``)."""
+_LARGEST = 26.0  # erfi of more than that is beyond float64
+_UNIT = float(erfi(1 / math.sqrt(2)))
 
 
 class Trac(torch.optim.Optimizer):
@@ -47,31 +33,45 @@ class Trac(torch.optim.Optimizer):
     The way is kept as a tensor of its own rather than recovered from theta: while s is near its start of 1e-8,
     theta - reference is below the resolution of float32.
 
+    Parameters that somebody else changes between two steps (``load_state_dict``, a redrawn particle) are a new
+    reference point, from which TRAC begins anew.
+
     :param parameters: tensors to optimise
     :param base: ``base(parameters) -> Optimizer``, an elementwise one without weight decay
     :param betas: discounts of the tuners
     :param scale: scale of the tuners at the start
     :param epsilon: guards the two divisions; sigma starts there too
     :param per_particle: whether the first axis of every tensor is one of particles, each with tuners of its own
+    :raises ConfigError: for a base with weight decay, which would pull to the reference point and not to zero
     """
+
+    has_reference = True
 
     def __init__(
         self,
         parameters: Iterable[Tensor],
         base: Callable[[list[Tensor]], torch.optim.Optimizer],
         betas: tuple[float, ...] = BETAS,
-        scale: float = 1e-8,
-        epsilon: float = 1e-8,
+        scale: float = START,
+        epsilon: float = START,
         per_particle: bool = False,
     ) -> None:
         held = list(parameters)
         super().__init__(held, {})
         self.base = base(held)
+        if any(group.get("weight_decay") for group in self.base.param_groups):
+            raise ConfigError("TRAC takes a base optimiser without weight decay: leave weight_decay at 0")
         self.param_groups = self.base.param_groups  # a learning-rate schedule reaches the base
         self.betas = betas
         self.scale = scale
         self.epsilon = epsilon
         self.per_particle = per_particle
+        self._written: dict[Tensor, int] = {}
+        """The version of each tensor as the last step left it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("base", "betas", "scale", "epsilon", "per_particle")
+        return super().__getstate__() | {name: getattr(self, name) for name in own} | {"_written": {}}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tuners' and the base optimiser's state."""
@@ -83,6 +83,7 @@ class Trac(torch.optim.Optimizer):
         held = [p for group in self.param_groups for p in group["params"]]
         self.base.load_state_dict(state_dict["base"])
         self.param_groups = self.base.param_groups
+        self._written.clear()
         for p, state in zip(held, state_dict["tuners"], strict=True):
             self.state[p] = {name: value.clone().to(p.device) for name, value in state.items()}
 
@@ -97,7 +98,7 @@ class Trac(torch.optim.Optimizer):
         held = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         if not held:
             return
-        self._prepare(held)
+        self._begin(held)
         total = self._bet(held)
         for p in held:
             p.copy_(self.state[p]["way"])
@@ -108,18 +109,41 @@ class Trac(torch.optim.Optimizer):
             state = self.state[p]
             state["way"].copy_(p)
             torch.addcmul(state["reference"], self._per_row(total, p), state["way"], out=p)
+        self._written = {p: p._version for p in held}
 
-    def _prepare(self, held: list[Tensor]) -> None:
-        for p in held:
-            if "reference" not in self.state[p]:
-                self.state[p]["reference"] = p.clone()
-                self.state[p]["way"] = torch.zeros_like(p)
+    def _begin(self, held: list[Tensor]) -> None:
+        """Take the parameters as they are for the reference where there is none, or where they were changed since."""
         common = self.state[held[0]]
         if "sigma" not in common:
             shape = (len(held[0]) if self.per_particle else 1, len(self.betas))
             common["sigma"] = torch.full(shape, self.epsilon, dtype=torch.float64, device=held[0].device)
             common["variance"] = torch.zeros_like(common["sigma"])
             common["total"] = torch.zeros_like(common["sigma"][:, 0])
+        for p in held:
+            if "reference" not in self.state[p]:
+                self.state[p] |= {"reference": p.clone(), "way": torch.zeros_like(p)}
+                self._written[p] = p._version
+        # Whoever writes to memory that tensors share (the chunks of an ensemble) changes the version of all of them.
+        suspects = [p for p in held if self._written.get(p) != p._version]
+        if not suspects:
+            return
+        changed = torch.stack([self._changed(p, common["total"]) for p in suspects]).any(0)
+        if not bool(changed.any()):
+            return
+        for p in held:
+            rows = self._shaped(changed, p)
+            self.state[p]["reference"].copy_(torch.where(rows, p, self.state[p]["reference"]))
+            self.state[p]["way"].masked_fill_(rows, 0.0)
+        common["sigma"].masked_fill_(changed[:, None], self.epsilon)
+        common["variance"].masked_fill_(changed[:, None], 0.0)
+        common["total"].masked_fill_(changed, 0.0)
+
+    def _changed(self, p: Tensor, total: Tensor) -> Tensor:
+        """Return whose parameters are not where the last step put them (but for rounding), bool[rows]."""
+        state, rows = self.state[p], len(total)
+        put = torch.addcmul(state["reference"], self._per_row(total, p), state["way"])
+        slack = 16 * torch.finfo(p.dtype).eps * put.abs().reshape(rows, -1).amax(1)
+        return (p - put).abs().reshape(rows, -1).amax(1) > slack
 
     def _bet(self, held: list[Tensor]) -> Tensor:
         """Shrink the ways as dividing by (scale + epsilon) does, update the tuners, return the new scales [rows]."""
@@ -135,22 +159,28 @@ class Trac(torch.optim.Optimizer):
         common["variance"].mul_(betas**2).add_(h[:, None] ** 2)
         common["sigma"].mul_(betas).sub_(h[:, None])
         ratio = common["sigma"] / ((2 * common["variance"]).sqrt() + self.epsilon)
-        total: Tensor = (self.scale / _UNIT * erfi(ratio)).sum(-1).clamp_min(0)
+        tuned = erfi(np.clip(ratio.cpu().numpy(), -_LARGEST, _LARGEST)).sum(-1)
+        total = (self.scale / _UNIT * torch.from_numpy(tuned).to(h.device)).clamp_min(0)
         common["total"] = total
         return total
 
     def _per_row(self, value: Tensor, like: Tensor) -> Tensor:
-        return value.to(like).reshape(-1, *(1,) * (like.dim() - 1)) if self.per_particle else value.to(like)[0]
+        return self._shaped(value.to(like), like)
+
+    def _shaped(self, value: Tensor, like: Tensor) -> Tensor:
+        return value.reshape(-1, *(1,) * (like.dim() - 1)) if self.per_particle else value[0]
 
 
 class TracAdam(Trac):
     """TRAC around Adam with the constructor of a torch optimiser: ``policy_kwargs={"optimizer_class": TracAdam}``.
 
     :param parameters: tensors to optimise
-    :param lr: learning rate of Adam
+    :param lr: Adam's learning rate
     :param per_particle: see :class:`Trac`
     :param options: of ``torch.optim.Adam``: ``eps``, ``betas``; no weight decay
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, per_particle: bool = False, **options: Any):
+    def __init__(
+        self, parameters: Iterable[Tensor], lr: float = LEARNING_RATE, per_particle: bool = False, **options: Any
+    ):
         super().__init__(parameters, lambda held: torch.optim.Adam(held, lr=lr, **options), per_particle=per_particle)
