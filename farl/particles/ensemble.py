@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from farl.errors import ConfigError
+from farl.particles import vmap
 from farl.particles.backend_choice import fastest_chunk
-from farl.particles.batching import BatchedLayers, GradientPool, ReducedPrecision, Substitute, call_stacked
+from farl.particles.batching import BatchedLayers, ReducedPrecision, Substitute
 from farl.particles.initialisation import Initialisation, draw_particles
+from farl.particles.products import GradientPool
 
 Backend = Literal["auto", "vmap", "chunked", "loop"]
 Network = Callable[..., Any]
@@ -208,7 +210,7 @@ class ParticleEnsemble:
             return value.unsqueeze(0), {name: b.unsqueeze(0) for name, b in new.items()}
         stacked = (True, True, *(per_particle for _ in batch))
         with BatchedLayers(self._pool), reduced:
-            return call_stacked(single, n, (parameters, buffers, *batch), stacked)  # type: ignore[no-any-return]
+            return vmap.call(single, n, (parameters, buffers, *batch), stacked)  # type: ignore[no-any-return]
 
     def resolve(
         self, objective: Objective, batch: Sequence[Tensor], per_particle: bool = False, defer: bool = False
@@ -227,22 +229,25 @@ class ParticleEnsemble:
             sizes.add(self.n_particles)
         devices = [self.device] if self.device.type == "cuda" else []
 
-        def update(size: int) -> None:
+        def update(rows: slice) -> None:
             with torch.random.fork_rng(devices=devices):
-                some = {n: p[:size].detach().requires_grad_(n in self._trainable) for n, p in self.parameters.items()}
-                buffers = {n: b[:size].clone() for n, b in self.buffers.items()}
-                part = [b[:size] for b in batch] if per_particle else batch
+                some = {n: p[rows].detach().requires_grad_(n in self._trainable) for n, p in self.parameters.items()}
+                buffers = {n: b[rows].clone() for n, b in self.buffers.items()}
+                part = [b[rows] for b in batch] if per_particle else batch
                 losses, _ = self._run(some, buffers, objective, part, per_particle)
                 losses.sum().backward()
                 with torch.no_grad():  # an update ends in a forward pass
                     self._run(some, buffers, objective, part, per_particle)
+            for _, left, right in self._pool.deferred:
+                self._pool.give(self._pool.product(left, right))
             self._pool.deferred.clear()
             for value in some.values():
                 if value.grad is not None:
                     self._pool.give(value.grad)
 
         self._pool.deferring = defer
-        self._partition(fastest_chunk({min(size, self.n_particles) for size in sizes}, update, self.device))
+        sizes = {min(size, self.n_particles) for size in sizes}
+        self._partition(fastest_chunk(sizes, self.n_particles, update, self.device))
         self._pool = GradientPool()
 
     def _stack(self, chunk: int, gradient: bool) -> dict[str, Tensor]:

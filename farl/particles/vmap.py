@@ -1,7 +1,7 @@
 """One level of ``torch.vmap``, opened, so that some layers can run on the stacked tensors as they are.
 
-torch has no public way to reach them, and its checks cost more than a small network. Where its private parts are missing
-or other than this module knows, everything runs through ``torch.vmap`` instead: equal results, slower.
+torch has no public way to reach them, and its checks cost more than a small network. Where its private parts are
+missing or other than this module knows, everything runs through ``torch.vmap`` instead: equal results, slower.
 """
 
 from __future__ import annotations

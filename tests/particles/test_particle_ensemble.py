@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from farl.particles import ParticleEnsemble, batching, ensemble
+from farl.particles import ParticleEnsemble, ensemble, products, vmap
 from farl.particles.initialisation import draw_particles
 
 BATCH = 8
@@ -60,14 +60,75 @@ def test_every_backend_gives_the_losses_gradients_and_buffers_of_vmap(backend, s
     torch.testing.assert_close(other.buffers, reference.buffers)
 
 
+def test_this_torch_can_be_opened():
+    # If this fails, torch has moved its private parts: adapt farl/particles/vmap.py. Until then all runs, but slower.
+    assert vmap.OPEN
+
+
+class Images(nn.Module):
+    """Every layer that has a form of its own, and some that have none."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1, **options),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(4, 6, 3, stride=2, padding="valid" if options else 1),
+            nn.BatchNorm2d(6),
+            nn.AvgPool2d(2, padding=1),
+            nn.Conv2d(6, 6, 1, groups=3, bias=False),
+            nn.AdaptiveAvgPool2d(2),
+            nn.GroupNorm(2, 6),
+            nn.Flatten(),
+            nn.Linear(24, 5),
+            nn.LayerNorm(5),
+            nn.Linear(5, 4),
+        )
+
+    def forward(self, inputs):
+        return self.layers(inputs) + self.layers[0](inputs).mean((1, 2, 3))[:, None]
+
+
+@pytest.mark.parametrize("options", [{}, {"padding_mode": "circular"}, {"groups": 2}, {"dilation": 2}])
+@pytest.mark.parametrize("opened", [True, False])
+@pytest.mark.parametrize("per_particle", [True, False])
+def test_stacked_images_equal_the_loop(options, opened, per_particle, monkeypatch):
+    monkeypatch.setattr(vmap, "OPEN", vmap.OPEN and opened)
+    torch.manual_seed(0)
+    module = Images(**options)
+    shape = (5, BATCH) if per_particle else (BATCH,)
+    inputs, targets = torch.randn(*shape, 2, 11, 9), torch.randint(4, shape)
+    results = []
+    for backend in ("vmap", "loop"):
+        particles = ParticleEnsemble(module, 5, backend=backend, seed=3)
+        losses = [
+            particles.backward(c, objective, (inputs, targets), per_particle=per_particle)
+            for c in range(len(particles.chunks))
+        ]
+        names = particles.leaves(0)
+        gradients = {n: torch.cat([particles.leaves(c)[n].grad for c in range(len(particles.chunks))]) for n in names}
+        results.append((torch.cat(losses), gradients, particles.buffers, particles(inputs, per_particle=per_particle)))
+    torch.testing.assert_close(results[0], results[1], atol=1e-4, rtol=1e-4)
+
+
+def test_without_torchs_private_parts_everything_runs_through_vmap(monkeypatch):
+    opened = run("vmap")
+    monkeypatch.setattr(vmap, "OPEN", False)
+    monkeypatch.setattr(vmap, "outside", None)
+    closed = run("vmap")
+    torch.testing.assert_close(closed[1:], opened[1:])
+    torch.testing.assert_close(closed[0].buffers, opened[0].buffers)
+
+
 def test_products_with_large_weights_in_blocks_of_rows_equal_those_in_one_piece(monkeypatch):
     layers = [nn.Linear(36, 70), nn.ReLU(), nn.Linear(70, 70, bias=False), nn.Linear(70, 4)]
     module = nn.Sequential(nn.Flatten(), *layers)
-    monkeypatch.setattr(batching, "SHORT", 0)
+    monkeypatch.setattr(products, "SHORT", 0)
     _, losses, gradients = run("vmap", module=module)
     blocks = []
-    monkeypatch.setattr(batching, "LARGE", 0)
-    monkeypatch.setattr(batching, "_blocks", lambda w, of=batching._blocks: blocks.append(w.shape[1]) or of(w))
+    monkeypatch.setattr(products, "LARGE", 0)
+    monkeypatch.setattr(products, "_blocks", lambda w, of=products._blocks: blocks.append(w.shape[1]) or of(w))
     _, others, other_gradients = run("vmap", module=module)
     assert {4, 70} == set(blocks)
     torch.testing.assert_close(others, losses)
