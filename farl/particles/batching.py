@@ -22,7 +22,7 @@ def _wide(inputs: Tensor) -> Tensor:
 
 def _stacked(wide: Tensor, n: int) -> Tensor:
     """View [batch, n channels, ...] as [n, batch, channels, ...]."""
-    return wide.unflatten(1, (n, -1)).transpose(0, 1)
+    return wide.view(len(wide), n, -1, *wide.shape[2:]).transpose(0, 1)
 
 
 def convolution(function: Callable[..., Tensor], *arguments: Any, **named: Any) -> Tensor:
@@ -51,9 +51,11 @@ def batch_norm(inputs: Tensor, mean: Tensor | None, variance: Tensor | None, *ar
 
     The running statistics change in place. vmap's own form normalises in one pass and scales and shifts in two more.
     """
-    statistics = [value if value is None else value.view(-1) for value in (mean, variance)]
-    flat = [value.flatten() if isinstance(value, Tensor) else value for value in arguments]
-    named = {name: value.flatten() if isinstance(value, Tensor) else value for name, value in options.items()}
+    statistics: list[Any] = [value if value is None else value.view(-1) for value in (mean, variance)]
+    flat: list[Any] = [value.flatten() if isinstance(value, Tensor) else value for value in arguments]
+    named: dict[str, Any] = {
+        name: value.flatten() if isinstance(value, Tensor) else value for name, value in options.items()
+    }
     return _stacked(F.batch_norm(_wide(inputs), *statistics, *flat, **named), len(inputs))
 
 
@@ -130,7 +132,7 @@ def _is_mean_over_rows(logits: Tensor, targets: Tensor, *others: Any, **options:
 
 _Form = tuple[Callable[..., bool], Callable[..., Tensor]]
 """Whether it applies to the arguments of a call, and what is called on the stacked tensors instead."""
-_POOLING = {
+_POOLING: dict[Any, int] = {
     **dict.fromkeys((torch.max_pool1d, F.avg_pool1d, torch.adaptive_avg_pool1d), 3),
     **dict.fromkeys((torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d), 4),
 }
