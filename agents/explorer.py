@@ -222,7 +222,7 @@ class MapExplorer(BaseAlgorithm):
     @property
     def curiosity(self) -> Any:
         """What `farl.sb3.exploration` draws: surprisal, events and the memory's graph. None without fragments."""
-        return self.explorers if hasattr(self.explorers, "controller") else None
+        return self.explorers if hasattr(self.explorers, "router") else None
 
     @property
     def view_size(self) -> int:

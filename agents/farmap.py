@@ -49,7 +49,7 @@ class FarmapPlanners(FragmentedPlanners):
         self.borders: BorderRecall
 
         def make_recall(memory: LongTermMemory[LocalMap]) -> Recall:
-            self.borders = BorderRecall(memory, n_envs)
+            self.borders = BorderRecall(memory, self.maps)
             return self.borders if recall else NoRecall()
 
         super().__init__(n_envs, view_size, seed, criterion, make_recall, gamma, surprisal, capacity)
@@ -100,10 +100,6 @@ class FarmapPlanners(FragmentedPlanners):
         self._entered(np.arange(self.n_envs))
         self.borders.trip = trip
 
-    def _observe(self, codes: Int32Array, odometry: Int32Array) -> None:
-        super()._observe(codes, odometry)
-        self.borders.odometry = odometry
-
     def _summary(self, env: int) -> dict[str, Any]:
         n_frontier = count_frontier(self.maps.label[env], self.maps.box[env])
         return {"frontier_ratio": n_frontier / max(int(self.maps.n_free[env]), 1)}
@@ -116,7 +112,7 @@ class FarmapPlanners(FragmentedPlanners):
     def _entered(self, envs: IntArray) -> None:
         if not self._recalls:
             return
-        self.borders.enter(envs, self.controller.active)
+        self.borders.enter(envs, self.router.active)
         self._left_last = {key: when for key, when in self._left_last.items() if key in self.memory}
         room = self.borders.table.shape[1]
         if room > self._worth.shape[1]:

@@ -22,7 +22,7 @@ import torch
 
 from farl.agents.explorer import Explorers, MapExplorer, follow, step_anywhere
 from farl.agents.fragmented import FragmentedPlanners
-from farl.fragmentation import Events
+from farl.fragmentation import Events, Sight
 from farl.maps.choice import choose_goal
 from farl.maps.compiled import compiled
 from farl.maps.geometry import Int32Array, IntArray
@@ -53,9 +53,9 @@ class PlusPlanners(FragmentedPlanners):
         reluctance: float,
         capacity: int | None,
     ) -> None:
-        self.limit = SizeLimit(largest, smallest, rho)
         self.portals = PortalRecall(n_envs)
-        super().__init__(n_envs, view_size, seed, self.limit, lambda _: self.portals, gamma, "before", capacity)
+        limit = SizeLimit(largest, smallest, rho)
+        super().__init__(n_envs, view_size, seed, limit, lambda _: self.portals, gamma, "before", capacity)
         self.index = KnownCells(n_envs)
         self.roadmaps = Roadmaps(n_envs)
         self._reluctance = float(reluctance)
@@ -121,7 +121,7 @@ class PlusPlanners(FragmentedPlanners):
                 self.progress,
                 self.random,
                 self.roadmaps.arrays,
-                self.controller.active,
+                self.router.active,
                 self.portals.trip,
                 self._done,
                 last_call,
@@ -131,12 +131,10 @@ class PlusPlanners(FragmentedPlanners):
             )
         )
 
-    def _observe(self, codes: Int32Array, odometry: Int32Array) -> None:
-        super()._observe(self.index.sift(codes, odometry, self._extent), odometry)
+    def _see(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> Sight:
+        sight = super()._see(self.index.sift(codes, odometry, self._extent), odometry, starts)
         self._measure_extent(np.flatnonzero(self.index.n_new))
-        self.portals.odometry = odometry
-        self.limit.areas = np.where(self.index.n_new > 0, self.maps.area, 0)
-        self.limit.active = self.controller.active.copy()
+        return sight._replace(extent=np.where(self.index.n_new > 0, self.maps.area, 0))
 
     def _measure_extent(self, envs: IntArray) -> None:
         self._extent[envs] = self.maps.box[envs] - self.maps.origin[envs][:, [0, 0, 1, 1]]
@@ -152,7 +150,7 @@ class PlusPlanners(FragmentedPlanners):
         super()._leave(env, fragment_id, to)
         self._stored[env][fragment_id] = self.memory[fragment_id]
         if to not in self._stored[env]:
-            self.roadmaps.mark(env, *(int(value) for value in self.portals.odometry[env, :2]))
+            self.roadmaps.mark(env, *(int(value) for value in self.maps.pose[env, :2] - self.maps.origin[env]))
         self._survey(env, fragment_id, self.maps.label[env], self.maps.box[env], self.maps.origin[env])
 
     def _survey(self, env: int, fragment_id: int, label: Int32Array, box: IntArray, origin: IntArray) -> None:
@@ -175,7 +173,7 @@ class PlusPlanners(FragmentedPlanners):
     def _review(self, env: int) -> None:
         """Nothing is left to see by what is remembered of the fragments: look through their maps once more."""
         for fragment_id in self._stored[env]:
-            if fragment_id != self.controller.active[env]:
+            if fragment_id != self.router.active[env]:
                 self._survey_stored(env, fragment_id)
 
     def _begin(self, envs: IntArray) -> None:

@@ -9,8 +9,7 @@ import numpy.typing as npt
 import torch
 
 from farl.agents.explorer import Planners
-from farl.fragmentation import Criterion, Events, FragmentationAndRecall, Recall
-from farl.maps.borders import Places
+from farl.fragmentation import Criterion, Events, FragmentationAndRecall, Recall, Sight
 from farl.maps.geometry import Int32Array, IntArray
 from farl.maps.local_map import LocalMap
 from farl.memory import LongTermMemory
@@ -20,7 +19,7 @@ class Step(NamedTuple):
     """What one observation did.
 
     :ivar surprisal: float64[E]
-    :ivar events: of the controller
+    :ivar events: of the router
     """
 
     surprisal: npt.NDArray[np.float64]
@@ -30,7 +29,7 @@ class Step(NamedTuple):
 class FragmentedPlanners(Planners):
     """Explorers whose current map is one fragment of many.
 
-    The controller decides when a map is closed and which one is taken up; here maps move between the canvas and the
+    The router decides when a map is closed and which one is taken up; here maps move between the canvas and the
     long-term memory, and goals are chosen. Each explorer has fragments of its own: worlds differ, and the odometry
     starts anew with each episode.
 
@@ -53,9 +52,11 @@ class FragmentedPlanners(Planners):
         super().__init__(n_envs, view_size, seed, gamma, surprisal)
         limit = None if capacity is None else max(capacity * n_envs, n_envs + 1)
         self.memory: LongTermMemory[LocalMap] = LongTermMemory(limit)
-        self.controller: FragmentationAndRecall[LocalMap] = FragmentationAndRecall(
-            criterion, self.memory, make_recall(self.memory), n_envs, lambda _: _empty_map(), share=False
+        self.router: FragmentationAndRecall[LocalMap] = FragmentationAndRecall(
+            criterion, self.memory, make_recall(self.memory), n_envs, share=False
         )
+        for fragment_id in self.router.active:
+            self.memory[int(fragment_id)] = _empty_map()
         self.surprisal: npt.NDArray[np.float64] = np.zeros(n_envs)
         """float64[E], of the last observation."""
         self.last: Step | None = None
@@ -64,12 +65,12 @@ class FragmentedPlanners(Planners):
     @property
     def fragments(self) -> int:  # type: ignore[override]
         """Fractures so far, in all environments."""
-        return self.controller.fractures
+        return self.router.fractures
 
     @property
     def recalls(self) -> int:  # type: ignore[override]
         """Recalls so far, in all environments."""
-        return self.controller.recalls
+        return self.router.recalls
 
     @property
     def memory_bytes(self) -> int:
@@ -90,14 +91,13 @@ class FragmentedPlanners(Planners):
         """Return the maps that an explorer has, the current one included, by fragment."""
         stored = {key: self.memory[key] for key in self.memory.ids}
         mine = {key: one for key, one in stored.items() if one.get("env") == env}
-        return mine | {int(self.controller.active[env]): self.maps.copy_out(env)}
+        return mine | {int(self.router.active[env]): self.maps.copy_out(env)}
 
     def remember(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> Events:
         """Take in what is seen: fragment where it surprises, recall where the strategy says so."""
         if starts.any():
             self._begin(np.flatnonzero(starts))
-        self._observe(codes, odometry)
-        events = self.controller.step(self.surprisal, None, starts, Places(self.maps, odometry, self.controller.active))
+        events = self.router.commit(self.router.propose(self._see(codes, odometry, starts)))
         changed = np.flatnonzero(events.fragmented | events.recalled)
         # Fractures and recalls are rare, and each moves arrays of its own size: a loop over them, not over
         # environments.
@@ -106,6 +106,7 @@ class FragmentedPlanners(Planners):
             if events.recalled[env]:
                 self.maps.copy_in(int(env), self.memory[int(events.active[env])])
             else:
+                self.memory[int(events.active[env])] = _empty_map()
                 self.maps.forget(int(env))
         self.last = Step(self.surprisal, events)
         if len(changed):
@@ -115,16 +116,17 @@ class FragmentedPlanners(Planners):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides what happens next, the long-term memory included."""
-        return super().state_dict() | {"controller": self.controller.state_dict()}
+        return super().state_dict() | {"router": self.router.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Restore what ``state_dict`` returned."""
         super().load_state_dict(state)
-        self.controller.load_state_dict(state["controller"])
+        self.router.load_state_dict(state["router"])
 
-    def _observe(self, codes: Int32Array, odometry: Int32Array) -> None:
-        """Take in what is seen, and prepare the controller's step."""
+    def _see(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> Sight:
+        """Take in what is seen, and return what the router goes by."""
         self.surprisal = self.maps.observe(codes, odometry)
+        return Sight(self.surprisal, position=odometry, starts=starts)
 
     def _leave(self, env: int, fragment_id: int, to: int) -> None:
         """Store the current map as the fragment's; ``to`` is the one that becomes current."""
@@ -146,12 +148,12 @@ class FragmentedPlanners(Planners):
         """Forget everything about the worlds of these environments: an episode begins."""
         mine = set(envs.tolist())
         for fragment_id in self.memory.ids:
-            if self.memory[fragment_id].get("env") in mine and fragment_id not in self.controller.active:
+            if self.memory[fragment_id].get("env") in mine and fragment_id not in self.router.active:
                 self.memory.evict(fragment_id)
         for env in envs:
-            old = int(self.controller.active[env])
+            old = int(self.router.active[env])
             self.memory.evict(old)
-            self.controller.active[env] = self.memory.add(_empty_map())
+            self.router.active[env] = self.memory.add(_empty_map())
         self.maps.clear(envs)
         self.progress[envs] = 0
         self._entered(envs)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from farl.agents.explorer import Explorers
 from farl.agents.farmap import FARMap, FarmapPlanners
-from farl.fragmentation import Criterion, ZScore
+from farl.fragmentation import Criterion, Sight, ZScore
 from farl.maps.geometry import FREE, RIGHT_COLS, RIGHT_ROWS, Int32Array
 from farl.maps.local_map import LocalMaps
 from farl.maps.portals import SizeLimit
@@ -74,15 +74,12 @@ class CutPlanners(FarmapPlanners):
 
     def __init__(self, cut: CutName, criterion: Criterion, n_envs: int, view_size: int, seed: int, **settings: Any):
         self._signals = Signals(cut, n_envs)
-        self._criterion = criterion
         super().__init__(n_envs, view_size, seed, criterion, **settings)
 
-    def _observe(self, codes: Int32Array, odometry: Int32Array) -> None:
-        super()._observe(codes, odometry)
+    def _see(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> Sight:
+        sight = super()._see(codes, odometry, starts)
         self.surprisal = self._signals(self.maps, codes)
-        if isinstance(self._criterion, SizeLimit):
-            self._criterion.areas = np.where(self.maps.n_new > 0, self.maps.area, 0)
-            self._criterion.active = self.controller.active.copy()
+        return sight._replace(surprisal=self.surprisal, extent=np.where(self.maps.n_new > 0, self.maps.area, 0))
 
 
 class CutFARMap(FARMap):
@@ -129,6 +126,6 @@ class Passage(Criterion):
     def __init__(self, min_samples: int) -> None:
         super().__init__(0.5, min_samples)
 
-    def score(self, surprisal: Any, fragment_ids: Any, moments: Any) -> Any:
+    def score(self, sight: Sight, fragment_ids: Any, moments: Any) -> Any:
         """Return the signal itself."""
-        return surprisal
+        return sight.surprisal

@@ -12,8 +12,7 @@ from farl.curiosity.module import Predictor, Prepared
 from farl.curiosity.rnd import RND, RNDConfig
 from farl.curiosity.stacked import stacked_forward
 from farl.envs.room_chain.layout import VIEW_WIDTH
-from farl.fragmentation import NoRecall
-from farl.fragmentation.recall import KeyArray, Where
+from farl.fragmentation import NoRecall, Recognition, Sight
 from farl.sb3.build import build_curiosity
 from farl.sb3.config import FARConfig
 
@@ -61,18 +60,18 @@ def make_curiosity(
     curiosity = build_curiosity(config, (VIEW_WIDTH,), ACTIONS, n_envs, "cpu", seed)
     if method == "oracle":
         for _ in range(n_rooms - 1):
-            curiosity.memory.add(curiosity.bank.initial_state())
-        curiosity.controller.recall, curiosity.controller.confirm = _RoomNumbers(), None
+            curiosity.memory.add(curiosity.modules.bank.initial_state())
+        curiosity.router.recall, curiosity.confirm_recall = _RoomNumbers(), False
     return curiosity
 
 
 class _RoomNumbers(NoRecall):
     """Routes by the number of the room, which it is told: fragment i belongs to room i."""
 
-    def propose(self, envs: IntArray, active: IntArray, keys: KeyArray | None, where: Where | None) -> IntArray:
-        assert where is not None
-        rooms = np.array([where[env]["room"] for env in envs])
-        return np.where(rooms == active[envs], -1, rooms)
+    def recognise(self, sight: Sight, active: IntArray, envs: IntArray) -> Recognition:
+        assert sight.position is not None
+        rooms = sight.position[envs, 0]
+        return Recognition(np.where(rooms == active[envs], -1, rooms))
 
 
 class _WideRND(RNDConfig):

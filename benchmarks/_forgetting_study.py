@@ -1,7 +1,6 @@
 """One run of the forgetting study: a curiosity, taken through the rooms and back."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ class Study:
 
     def __init__(self, curiosity: FARCuriosity, world: RoomChain, seed: int) -> None:
         self.curiosity, self.world = curiosity, world
-        self.walkers = Walkers(world, len(curiosity.controller.active), seed)
+        self.walkers = Walkers(world, len(curiosity.router.active), seed)
         n_rooms = world.n_rooms
         self.first_sight, self.after_visit, self.on_return = (np.full(n_rooms, np.nan) for _ in range(3))
         self._shares = np.zeros((n_rooms, 1))  # samples of each room in each fragment
@@ -69,7 +68,7 @@ class Study:
         """Show strides to the curiosity and return its errors, float64[T, W]."""
         errors = []
         for stride in strides:
-            step = self.curiosity.step(self._transitions(stride), self._starts(), self._where(room))
+            step = self.curiosity.step(self._transitions(stride), self._starts(), self._rooms(room))
             errors.append(step.surprisal)
             self._count(room, step.events.active)
         return np.array(errors)
@@ -83,9 +82,10 @@ class Study:
         self._begins = False
         return starts
 
-    def _where(self, room: int) -> list[Mapping[str, Any]]:
-        rooms = self.world.rooms[self.walkers.poses].tolist()
-        return [{"room": room if of_walker < 0 else of_walker} for of_walker in rooms]
+    def _rooms(self, room: int) -> IntArray:
+        """Return the room of each walker, int64[W, 1]; between rooms, the one it goes to."""
+        rooms = self.world.rooms[self.walkers.poses]
+        return np.where(rooms < 0, room, rooms).astype(np.int64)[:, None]
 
     def _count(self, room: int, active: IntArray) -> None:
         inside = self.world.rooms[self.walkers.poses] >= 0

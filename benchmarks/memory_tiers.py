@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.harness import Benchmark, Job, Size, main
+from farl.fragmentation import NoRecall, Recognition, Sight
 
 N_ENVS = 16
 MOVES_PER_STEP = 0.02
@@ -56,7 +57,7 @@ def run(job: Job) -> dict[str, Any]:
         return row
 
 
-class _Moves:
+class _Moves(NoRecall):
     """A recall strategy that moves environments at random."""
 
     def __init__(self, memory: Any, anywhere: bool, rng: np.random.Generator) -> None:
@@ -65,18 +66,13 @@ class _Moves:
     def stop(self) -> None:
         self.probability = 0.0
 
-    def propose(self, envs: IntArray, active: IntArray, keys: Any, where: Any) -> IntArray:
-        self.memory.match(keys[envs])
+    def recognise(self, sight: Sight, active: IntArray, envs: IntArray) -> Recognition:
+        assert sight.keys is not None
+        self.memory.match(sight.keys[envs])
         count = len(self.memory)
         step = self.rng.integers(1, count, len(envs)) if self.anywhere else self.rng.choice([-1, 1], len(envs))
         moves = self.rng.random(len(envs)) < self.probability
-        return np.where(moves, (active[envs] + step) % count, -1)
-
-    def fractured(self, *arguments: Any) -> None:
-        """Nothing fragments here."""
-
-    def advance(self, keys: Any, where: Any) -> None:
-        """Nothing is remembered."""
+        return Recognition(np.where(moves, (active[envs] + step) % count, -1))
 
 
 def _curiosity(job: Job, fragments: int, folder: str, rng: np.random.Generator) -> tuple[Any, _Moves]:
@@ -97,11 +93,11 @@ def _curiosity(job: Job, fragments: int, folder: str, rng: np.random.Generator) 
 
 def _fill(curiosity: Any, fragments: int, rng: np.random.Generator) -> None:
     for _ in range(fragments - 1):
-        curiosity.memory.add(curiosity.bank.initial_state())
+        curiosity.memory.add(curiosity.modules.bank.initial_state())
     width = 512 if len(curiosity.module.shape) == 3 else 64
     for fragment_id in curiosity.memory.ids:  # as many keys as a fracture leaves
         curiosity.memory.add_keys(fragment_id, rng.standard_normal((2, width)))
-    curiosity.controller.active[:] = rng.integers(0, fragments, N_ENVS)
+    curiosity.router.active[:] = rng.integers(0, fragments, N_ENVS)
 
 
 def _training(job: Job, fragments: int, folder: str, rng: np.random.Generator) -> dict[str, Any]:
@@ -115,8 +111,8 @@ def _training(job: Job, fragments: int, folder: str, rng: np.random.Generator) -
     memory = {"capacity": max(fragments, N_ENVS + 1), "device": DEVICE, "host": HOST, "disk": folder}
     far = {"criterion": None, "memory": memory, "warmup": 1}
     model: Any = FAR(PPO)(policy, venv, seed=job.seed, device="cpu", far=far, **settings)
-    model.curiosity.controller.recall = _Moves(model.curiosity.memory, False, rng)
-    model.curiosity.controller.confirm = None
+    model.curiosity.router.recall = _Moves(model.curiosity.memory, False, rng)
+    model.curiosity.confirm_recall = False
     _fill(model.curiosity, fragments, rng)
     result = timed(model, settings["n_steps"] * venv.num_envs, N_ENVS * job.parameters["steps"])
     return {
@@ -156,7 +152,7 @@ def _throughput(job: Job, curiosity: Any, rng: np.random.Generator) -> tuple[dic
 
 
 def _recall_latencies(curiosity: Any, tier: str, count: int, observe: Any, rng: np.random.Generator) -> list[float]:
-    memory, bank = curiosity.memory, curiosity.bank
+    memory, bank = curiosity.memory, curiosity.modules.bank
     prepared = curiosity.module.prepare(observe(0, 1))
     seconds = []
     for _ in range(count):

@@ -147,33 +147,28 @@ def _parameters(options: argparse.Namespace) -> Mapping[str, Any]:
 
 def _scatter(curiosity: Any, fragments: int, seed: int) -> None:
     """Fill the long-term memory and let environments move between its fragments."""
-    from farl.fragmentation import KeyRecall
+    from farl.fragmentation import KeyRecall, Recognition
 
     rng = np.random.default_rng(seed)
     memory = curiosity.memory
     for _ in range(fragments - len(memory.ids)):
-        memory.add(curiosity.bank.initial_state())
+        memory.add(curiosity.modules.bank.initial_state())
 
     class RandomMoves(KeyRecall):
-        def propose(
-            self, envs: npt.NDArray[np.int64], active: npt.NDArray[np.int64], keys: Any, where: Any
-        ) -> npt.NDArray[np.int64]:
+        def recognise(self, sight: Any, active: npt.NDArray[np.int64], envs: npt.NDArray[np.int64]) -> Recognition:
             if len(memory.key_owners) == 0:
                 for fragment in memory.ids:
-                    drawn = rng.standard_normal((memory.keys_per_fragment, keys.shape[1]))
+                    drawn = rng.standard_normal((memory.keys_per_fragment, sight.keys.shape[1]))
                     memory.add_keys(int(fragment), drawn.astype(np.float32))
-            super().propose(envs, active, keys, where)
+            found = super().recognise(sight, active, envs)
             drawn = rng.choice(np.asarray(memory.ids), len(envs))
             moves = (rng.random(len(envs)) < MOVES_PER_STEP) & (drawn != active[envs])
-            return np.where(moves, drawn, -1)
+            return Recognition(np.where(moves, drawn, -1), found.similarity)
 
-    confirm = curiosity.controller.confirm
-
-    def confirm_anyway(envs: npt.NDArray[np.int64], fragments: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        return np.ones_like(confirm(envs, fragments))
-
-    curiosity.controller.recall = RandomMoves(memory, threshold=0.95)
-    curiosity.controller.confirm = confirm_anyway
+    router, commit = curiosity.router, curiosity.router.commit
+    router.recall = RandomMoves(memory, threshold=0.95)
+    # The modules judge, and are not listened to.
+    router.commit = lambda proposal, errors: commit(proposal, None if errors is None else np.full(len(errors), -np.inf))
 
 
 WITHOUT_RLEXPLORE = ("ppo", "rnd", "far", "rnd-shared", "far-shared", "rnd-env", "far-env", "far-10", "far-100")

@@ -5,7 +5,7 @@ from farl.curiosity.combination import Combination
 from farl.curiosity.disagreement import Disagreement
 from farl.curiosity.e3b import E3B
 from farl.curiosity.episodic_knn import EpisodicKNN
-from farl.curiosity.far_curiosity import FARCuriosity
+from farl.curiosity.far_curiosity import CuriosityStep, FARCuriosity, Seen
 from farl.curiosity.icm import ICM
 from farl.curiosity.module import ActionSpec, CuriosityModule, ModuleConfig, Transitions
 from farl.curiosity.noveld import NovelD
@@ -14,7 +14,6 @@ from farl.curiosity.re3 import RE3
 from farl.curiosity.registry import MODULES
 from farl.curiosity.ride import RIDE
 from farl.curiosity.rnd import RND
-from farl.curiosity.steps import CuriosityStep, Seen
 
 __all__ = [
     "E3B",

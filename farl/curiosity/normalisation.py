@@ -87,9 +87,11 @@ class RewardNorm:
         """Start the norm of a new fragment from its parent's."""
         self.statistics.inherit(fragment_id, parent)
 
-    def forget(self, fragment_id: int) -> None:
-        """Drop the norm of an evicted fragment."""
-        self.statistics.forget(np.array([fragment_id]))
+    def keep_only(self, fragment_ids: list[int]) -> None:
+        """Drop the norms of all other fragments: they have been evicted."""
+        known = self.statistics.fragment_ids
+        if len(gone := known[~np.isin(known, fragment_ids)]):
+            self.statistics.forget(gone)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that ``load_state_dict`` needs."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from farl.curiosity.module import Prepared
-from farl.curiosity.pending import select
+from farl.curiosity.samples import select
 
 IntArray = npt.NDArray[np.int64]
 

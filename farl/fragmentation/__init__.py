@@ -1,8 +1,9 @@
-"""Fragmentation and recall: surprisal statistics, criteria, recall strategies, and the controller that joins them."""
+"""Fragmentation and recall: what is seen, what ends a fragment, what recognises one, and the router between them."""
 
-from farl.fragmentation.controller import Events, FragmentationAndRecall
 from farl.fragmentation.criteria import CRITERIA, CUSUM, Criterion, Quantile, Random, Ratio, Uniform, ZScore
-from farl.fragmentation.recall import KeyRecall, NoRecall, PlaceRecall, Recall
+from farl.fragmentation.recall import KeyRecall, NoRecall, PlaceRecall, Recall, Recognition
+from farl.fragmentation.router import Events, FragmentationAndRecall, Proposal
+from farl.fragmentation.sight import Sight
 from farl.fragmentation.statistics import Moments, SurprisalStatistics
 
 __all__ = [
@@ -15,10 +16,13 @@ __all__ = [
     "Moments",
     "NoRecall",
     "PlaceRecall",
+    "Proposal",
     "Quantile",
     "Random",
     "Ratio",
     "Recall",
+    "Recognition",
+    "Sight",
     "SurprisalStatistics",
     "Uniform",
     "ZScore",

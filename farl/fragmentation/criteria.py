@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from farl.fragmentation.sight import Sight
 from farl.fragmentation.statistics import (
     BoolArray,
     FloatArray,
@@ -20,10 +21,8 @@ class Quantile:
     """A threshold calibrated from what was seen: the ``q`` quantile of the most recent values.
 
     An absolute threshold means one thing under one normalisation and another under the next; a quantile fixes instead
-    how
-    rare an event has to be: with ``q = 0.999`` about one value in a thousand exceeds it. Until ``warmup`` values are
-    there
-    the threshold is infinite: nothing exceeds it.
+    how rare an event has to be: with ``q = 0.999`` about one value in a thousand exceeds it. Until ``warmup`` values
+    are there the threshold is infinite: nothing exceeds it.
 
     :param q: quantile in (0, 1)
     :param warmup: number of values before the first threshold
@@ -95,27 +94,29 @@ class Criterion(ABC):
             raise ValueError("threshold must be a number; got NaN")
         self.threshold = threshold
         self.min_samples = min_samples
-        self.excursion: IntArray | None = None
-        """int64[E], for how many steps, the last one included, what each environment saw has been under suspicion of
-        lying outside its fragment; None for criteria that decide at once."""
         self.statistics = SurprisalStatistics(alpha)
 
     @abstractmethod
-    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
-        """Return how far each surprisal, float64[E], lies outside its fragment's statistics, float64[E]."""
+    def score(self, sight: Sight, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+        """Return how far what n environments saw lies outside their fragments, float64[n].
 
-    def update(self, surprisal: FloatArray, fragment_ids: IntArray, envs: IntArray | None = None) -> BoolArray:
-        """Judge one surprisal per environment and add it to the statistics of its fragment.
+        :param sight: of these environments
+        :param fragment_ids: int64[n], their active fragments
+        :param moments: of the surprisal in these fragments so far
+        """
 
-        :param surprisal: float[E]
-        :param fragment_ids: int64[E], the active fragment of each environment
-        :param envs: int64[E], which environments these are, for criteria that remember; None is 0 ... E - 1
-        :return: bool[E], True where the fragment ends
+    def update(self, sight: Sight, fragment_ids: IntArray, envs: IntArray | None = None) -> BoolArray:
+        """Judge what n environments saw, and add their surprisal to the statistics of their fragments.
+
+        :param sight: of these environments
+        :param fragment_ids: int64[n], their active fragments
+        :param envs: int64[n], which environments these are, for criteria that remember; None is 0 ... n - 1
+        :return: bool[n], True where the fragment ends
         :raises ValueError: if a surprisal is not finite
         """
-        surprisal = np.asarray(surprisal, np.float64)
+        surprisal = sight.surprisal
         moments = self.statistics.moments(fragment_ids)
-        score = self.score(surprisal, fragment_ids, moments)
+        score = self.score(sight, fragment_ids, moments)
         ready = moments.count >= self.min_samples
         ends = ready & (score > float(self.threshold))
         if isinstance(self.threshold, Quantile):
@@ -129,6 +130,13 @@ class Criterion(ABC):
         :param fragment_ids: int64[N]
         """
         return np.full(len(fragment_ids), np.nan)
+
+    def suspicion(self, n_envs: int) -> IntArray:
+        """Return for how many steps, the last one included, each environment has been under suspicion, int64[E].
+
+        Of seeing what lies outside its fragment, that is; 0 for criteria that decide at once.
+        """
+        return np.zeros(n_envs, np.int64)
 
     def forget(self, fragment_ids: IntArray) -> None:
         """Drop the statistics of evicted fragments."""
@@ -157,10 +165,10 @@ class ZScore(Criterion):
     def __init__(self, threshold: float | Quantile = 2.0, min_samples: int = 26, alpha: float | None = None) -> None:
         super().__init__(threshold, min_samples, alpha)
 
-    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+    def score(self, sight: Sight, fragment_ids: IntArray, moments: Moments) -> FloatArray:
         """Return the z-score; 0 where the statistics have no spread yet."""
         spread = moments.std > 0.0
-        return np.where(spread, (surprisal - moments.mean) / np.where(spread, moments.std, 1.0), 0.0)
+        return np.where(spread, (sight.surprisal - moments.mean) / np.where(spread, moments.std, 1.0), 0.0)
 
     def bound(self, fragment_ids: IntArray) -> FloatArray:
         """Return mean + threshold * std; NaN below ``min_samples``."""
@@ -179,10 +187,10 @@ class Ratio(Criterion):
     def __init__(self, threshold: float | Quantile = 5.0, min_samples: int = 26, alpha: float | None = 0.01) -> None:
         super().__init__(threshold, min_samples, alpha)
 
-    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+    def score(self, sight: Sight, fragment_ids: IntArray, moments: Moments) -> FloatArray:
         """Return the ratio to the mean; 0 where the mean is 0 (a fragment that never saw an error)."""
         positive = moments.mean > 0.0
-        return np.where(positive, surprisal / np.where(positive, moments.mean, 1.0), 0.0)
+        return np.where(positive, sight.surprisal / np.where(positive, moments.mean, 1.0), 0.0)
 
     def bound(self, fragment_ids: IntArray) -> FloatArray:
         """Return threshold * mean; NaN below ``min_samples``."""
@@ -225,43 +233,46 @@ class CUSUM(Criterion):
         self.statistics = SurprisalStatistics(alpha, per_step=True)
         self._sums: FloatArray = np.zeros(0)
         self._fragments: IntArray = np.zeros(0, np.int64)  # that each environment's sum belongs to
-        self.excursion = np.zeros(0, np.int64)
+        self._suspicion: IntArray = np.zeros(0, np.int64)  # steps for which each sum has been above 0
 
-    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+    def score(self, sight: Sight, fragment_ids: IntArray, moments: Moments) -> FloatArray:
         """Return the z-score of the log surprisal; 0 where the fragment has no statistics yet."""
         spread = np.maximum(moments.std, self._LEAST_STD)
-        return np.where(moments.count > 0, (_log(surprisal) - moments.mean) / spread, 0.0)
+        return np.where(moments.count > 0, (_log(sight.surprisal) - moments.mean) / spread, 0.0)
 
-    def update(self, surprisal: FloatArray, fragment_ids: IntArray, envs: IntArray | None = None) -> BoolArray:
+    def update(self, sight: Sight, fragment_ids: IntArray, envs: IntArray | None = None) -> BoolArray:
         """Add one surprisal to the sum of each environment; where the fragment has changed, the sum begins anew."""
-        surprisal = np.asarray(surprisal, np.float64)
-        envs = np.arange(len(surprisal)) if envs is None else envs
+        envs = np.arange(len(fragment_ids)) if envs is None else envs
         self._make_room(int(envs.max(initial=-1)) + 1)
         moments = self.statistics.moments(fragment_ids)
         ready = moments.count >= self.min_samples
-        score = self.score(surprisal, fragment_ids, moments)
+        score = self.score(sight, fragment_ids, moments)
         before = np.where(self._fragments[envs] == fragment_ids, self._sums[envs], 0.0)
         sums = np.where(ready, np.maximum(before + np.minimum(score, self.LARGEST_STEP) - self.drift, 0.0), 0.0)
         ends = sums > float(self.threshold)
         if isinstance(self.threshold, Quantile):
             self.threshold.observe(sums[ready])
         self._sums[envs], self._fragments[envs] = np.where(ends, 0.0, sums), fragment_ids
-        lasted = np.where(before > 0.0, self._excursion()[envs], 0) + 1
-        self.excursion = np.zeros(
-            len(self._sums), np.int64
-        )  # those not asked about have moved: nothing is suspicious there
-        self.excursion[envs] = np.where(sums > 0.0, lasted, 0)
+        lasted = np.where(before > 0.0, self._suspicion[envs], 0) + 1
+        self._suspicion[:] = 0  # those not asked about have moved: nothing is suspicious there
+        self._suspicion[envs] = np.where(sums > 0.0, lasted, 0)
         reach = np.where(ready, self._WIDEST * np.maximum(moments.std, self._LEAST_STD), np.inf)
-        samples = np.clip(_log(surprisal), moments.mean - reach, moments.mean + reach)
+        samples = np.clip(_log(sight.surprisal), moments.mean - reach, moments.mean + reach)
         self.statistics.update(fragment_ids[~ends], samples[~ends])
         return ends
+
+    def suspicion(self, n_envs: int) -> IntArray:
+        """Return for how many steps the sum of each environment has been above 0."""
+        steps = np.zeros(n_envs, np.int64)
+        steps[: len(self._suspicion)] = self._suspicion[:n_envs]
+        return steps
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics and the sums."""
         return super().state_dict() | {
             "sums": torch.from_numpy(self._sums.copy()),
             "fragments": torch.from_numpy(self._fragments.copy()),
-            "excursion": torch.from_numpy(self._excursion().copy()),
+            "suspicion": torch.from_numpy(self._suspicion.copy()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -269,17 +280,13 @@ class CUSUM(Criterion):
         super().load_state_dict(state)
         self._sums = state["sums"].cpu().numpy().copy()
         self._fragments = state["fragments"].cpu().numpy().copy()
-        self.excursion = state["excursion"].cpu().numpy().copy()
-
-    def _excursion(self) -> IntArray:
-        assert self.excursion is not None
-        return self.excursion
+        self._suspicion = state["suspicion"].cpu().numpy().copy()
 
     def _make_room(self, n_envs: int) -> None:
         more = max(n_envs - len(self._sums), 0)
         self._sums = np.pad(self._sums, (0, more))
         self._fragments = np.pad(self._fragments, (0, more), constant_values=-1)
-        self.excursion = np.pad(self._excursion(), (0, more))
+        self._suspicion = np.pad(self._suspicion, (0, more))
 
 
 class Random(Criterion):
@@ -296,9 +303,9 @@ class Random(Criterion):
         super().__init__(1.0 - probability, min_samples)
         self._rng = np.random.Generator(np.random.PCG64(seed))
 
-    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+    def score(self, sight: Sight, fragment_ids: IntArray, moments: Moments) -> FloatArray:
         """Return uniform numbers in (0, 1]."""
-        return 1.0 - self._rng.random(len(surprisal))
+        return 1.0 - self._rng.random(len(fragment_ids))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics and the random stream's state."""
@@ -332,16 +339,15 @@ class Uniform(Criterion):
         super().__init__(0.5, min_samples=0)
         self.every = every
 
-    def score(self, surprisal: FloatArray, fragment_ids: IntArray, moments: Moments) -> FloatArray:
+    def score(self, sight: Sight, fragment_ids: IntArray, moments: Moments) -> FloatArray:
         """Return 1 for a sample whose number in its fragment is a multiple of ``every``, else 0."""
         number = moments.count + rank_in_fragment(fragment_ids) + 1
         return np.asarray(number % self.every == 0, np.float64)
 
-    def update(self, surprisal: FloatArray, fragment_ids: IntArray, envs: IntArray | None = None) -> BoolArray:
-        """Count also the sample that ends a fragment: left out, a full fragment would end again at every later
-        visit."""
-        ends = super().update(surprisal, fragment_ids, envs)
-        self.statistics.update(fragment_ids[ends], np.asarray(surprisal, np.float64)[ends])
+    def update(self, sight: Sight, fragment_ids: IntArray, envs: IntArray | None = None) -> BoolArray:
+        """Count the sample that ends a fragment too: left out, a full fragment would end again at every later visit."""
+        ends = super().update(sight, fragment_ids, envs)
+        self.statistics.update(fragment_ids[ends], sight.surprisal[ends])
         return ends
 
 

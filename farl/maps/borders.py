@@ -4,16 +4,15 @@ A border is the line of known free cells through a fracture point, across the he
 that heading leaves the old fragment for the new one; whoever crosses it the other way comes back.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from farl.fragmentation.recall import KeyArray, Where
+from farl.fragmentation import Recall, Recognition, Sight
 from farl.maps.compiled import compiled
-from farl.maps.geometry import FREE, OPPOSITE, RIGHT_COLS, RIGHT_ROWS, Int32Array, IntArray
+from farl.maps.geometry import FREE, OPPOSITE, RIGHT_COLS, RIGHT_ROWS, IntArray
 from farl.maps.local_map import LocalMap, LocalMaps
 from farl.memory import LongTermMemory
 
@@ -37,70 +36,36 @@ class Border(NamedTuple):
     right: int
 
 
-class Places(Sequence[Mapping[str, Any]]):
-    """What the memory graph's edges say of a fracture, worked out only for those environments that fracture.
-
-    :param maps: the local maps, already holding what is seen
-    :param odometry: int32[E, 3]
-    :param active: int64[E], the fragments that are left
-    """
-
-    def __init__(self, maps: LocalMaps, odometry: Int32Array, active: IntArray) -> None:
-        self._maps, self._odometry, self._active = maps, odometry, active
-
-    def __len__(self) -> int:
-        return len(self._active)
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return (self[env] for env in range(len(self)))
-
-    def __getitem__(self, env: Any) -> Any:
-        row, col, heading = (int(value) for value in self._odometry[env])
-        sides = (_extent(self._maps.label[env], self._maps.pose[env], side) for side in (-1, 1))
-        left, right = (int(side) for side in sides)
-        return {
-            "row": row,
-            "col": col,
-            "heading": heading,
-            "left": left,
-            "right": right,
-            "source": int(self._active[env]),
-        }
-
-
-class BorderRecall:
+class BorderRecall(Recall):
     """Recalls the fragment on the other side of a border when an agent crosses it.
 
-    :param memory: its graph holds the borders, as data of the edges that `Places` described
-    :param n_envs: number of environments E
+    :param memory: its graph holds the borders, as data of its edges
+    :param maps: the local maps, which hold what is seen before a fracture is judged
     """
 
-    def __init__(self, memory: LongTermMemory[LocalMap], n_envs: int) -> None:
+    def __init__(self, memory: LongTermMemory[LocalMap], maps: LocalMaps) -> None:
         self.memory = memory
-        self.odometry: Int32Array = np.zeros((n_envs, 3), np.int32)
-        """int32[E, 3], where the agents are; to be set before each step of the controller."""
-        self.trip: IntArray = np.full(n_envs, -1, np.int64)
+        self.maps = maps
+        self.trip: IntArray = np.full(maps.n_envs, -1, np.int64)
         """int64[E], a fragment that is recalled at its fracture point whatever the heading; -1 for none."""
-        self.table: IntArray = np.zeros((n_envs, 8, 6), np.int64)
+        self.table: IntArray = np.zeros((maps.n_envs, 8, 6), np.int64)
         """int64[E, B, 6], the borders of each active fragment, as `Border`."""
-        self.count: IntArray = np.zeros(n_envs, np.int64)
+        self.count: IntArray = np.zeros(maps.n_envs, np.int64)
         """int64[E], how many borders each active fragment has."""
         self._stale = False
         memory.on_evict.append(self._evicted)
 
-    def propose(self, envs: IntArray, active: IntArray, keys: KeyArray | None, where: Where | None) -> IntArray:
+    def recognise(self, sight: Sight, active: IntArray, envs: IntArray) -> Recognition:
         """Return the fragment across the border on which the agent stands with the border's heading, else -1."""
         if self._stale:
             self.enter(np.arange(len(active)), active)
-        return np.asarray(_crossed(envs, self.odometry, self.table, self.count, self.trip))
+        return Recognition(np.asarray(_crossed(envs, sight.position, self.table, self.count, self.trip)))
 
-    def fractured(
-        self, env: int, old: int, new: int, same_episode: bool, keys: KeyArray | None, where: Where | None
-    ) -> None:
-        """The edge that the controller has drawn is the border."""
-
-    def advance(self, keys: KeyArray | None, where: Where | None) -> None:
-        """There is nothing to remember from step to step."""
+    def edge(self, sight: Sight, env: int, old: int) -> dict[str, Any]:
+        """Describe the border: the fracture point, its extent to either side, and the fragment that is left."""
+        sides = (_extent(self.maps.label[env], self.maps.pose[env], side) for side in (-1, 1))
+        left, right = (int(side) for side in sides)
+        return super().edge(sight, env, old) | {"left": left, "right": right, "source": old}
 
     def enter(self, envs: IntArray, active: IntArray) -> None:
         """Look up the borders of the active fragments, int64[E], of ``envs`` that changed theirs."""
@@ -118,14 +83,12 @@ class BorderRecall:
         """The borders of a fragment."""
         found = []
         for a, b, edge in self.memory.graph.edges(fragment_id, data=True):
-            if "heading" not in edge:
-                continue
             target = int(b if a == fragment_id else a)
-            place = (edge["row"], edge["col"])
-            if edge["source"] == fragment_id:
-                found.append(Border(target, *place, edge["heading"], edge["left"], edge["right"]))
+            row, col, heading = edge["position"]
+            if edge["source"] != fragment_id:
+                found.append(Border(target, row, col, heading, edge["left"], edge["right"]))
             else:
-                found.append(Border(target, *place, int(OPPOSITE[edge["heading"]]), edge["right"], edge["left"]))
+                found.append(Border(target, row, col, int(OPPOSITE[heading]), edge["right"], edge["left"]))
         return found
 
     def state_dict(self) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def _draw_graph(
     """Each edge runs from the middle of one fragment through the fracture point to the middle of the other."""
     middles = {fragment_id: _middle(stored, start) for fragment_id, stored in fragments.items()}
     for a, b, edge in graph.edges(data=True):
-        if a in middles and b in middles and "row" in edge:
-            place = (edge["row"] + start[0], edge["col"] + start[1])
+        if a in middles and b in middles and "position" in edge:
+            place = (edge["position"][0] + start[0], edge["position"][1] + start[1])
             rows, cols = zip(middles[a], place, middles[b], strict=True)
             axes.plot(cols, rows, color="black", linewidth=0.8, alpha=0.6)
             axes.plot(place[1], place[0], "o", color="#D1491B", markeredgecolor="white", markersize=4)

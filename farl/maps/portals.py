@@ -6,38 +6,28 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from farl.fragmentation import Moments, ZScore
-from farl.fragmentation.recall import KeyArray, Where
-from farl.maps.geometry import Int32Array, IntArray
+from farl.fragmentation import Moments, Recall, Recognition, Sight, ZScore
+from farl.maps.geometry import IntArray
 
 
-class PortalRecall:
+class PortalRecall(Recall):
     """Recalls the fragment that an agent is on its way to, when it has come to the portal or next to it.
 
-    A portal is the landmark at which one fragment is left for another.
+    A portal is the landmark at which one fragment is left for another; the roadmap keeps them.
 
     :param n_envs: number of environments E
     """
 
     def __init__(self, n_envs: int) -> None:
-        self.odometry: Int32Array = np.zeros((n_envs, 3), np.int32)
-        """int32[E, 3], where the agents are; to be set before each step of the controller."""
         self.trip: IntArray = np.full((n_envs, 3), -1, np.int64)
         """int64[E, 3], the fragment that an agent is on its way to (-1 for none), and row and column of the portal."""
 
-    def propose(self, envs: IntArray, active: IntArray, keys: KeyArray | None, where: Where | None) -> IntArray:
+    def recognise(self, sight: Sight, active: IntArray, envs: IntArray) -> Recognition:
         """Return the fragment behind the portal that an agent has reached, else -1."""
+        assert sight.position is not None
         target, row, col = self.trip[envs].T
-        away = np.abs(self.odometry[envs, 0] - row) + np.abs(self.odometry[envs, 1] - col)
-        return np.where(away <= 1, target, -1)
-
-    def fractured(
-        self, env: int, old: int, new: int, same_episode: bool, keys: KeyArray | None, where: Where | None
-    ) -> None:
-        """The roadmap keeps the portals."""
-
-    def advance(self, keys: KeyArray | None, where: Where | None) -> None:
-        """There is nothing to remember from step to step."""
+        away = np.abs(sight.position[envs, 0] - row) + np.abs(sight.position[envs, 1] - col)
+        return Recognition(np.where(away <= 1, target, -1))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the trips under way."""
@@ -51,8 +41,8 @@ class PortalRecall:
 class SizeLimit(ZScore):
     """Ends a fragment where it surprises once it has some size, and at once when it outgrows a limit.
 
-    A fragment ends only where it grows: `areas` is 0 where it does not. So one that is taken up again can be walked
-    through.
+    A fragment ends only where it grows: the extent in sight is 0 where it does not. So one that is taken up again can
+    be walked through.
 
     :param largest: cells of the bounding box above which a fragment ends
     :param smallest: cells of the bounding box below which no surprisal ends it
@@ -66,16 +56,9 @@ class SizeLimit(ZScore):
             raise ValueError(f"a fragment's sizes must be 0 < smallest <= largest; got {smallest} and {largest}")
         super().__init__(rho, min_samples=0)
         self.largest, self.smallest, self.least_samples = largest, smallest, min_samples
-        self.areas: IntArray = np.zeros(0, np.int64)
-        """int64[E], cells of the active maps that have just grown, 0 of the others; to be set before each step."""
-        self.active: IntArray = np.zeros(0, np.int64)
-        """int64[E], the fragments they belong to."""
 
-    def score(
-        self, surprisal: npt.NDArray[np.float64], fragment_ids: IntArray, moments: Moments
-    ) -> npt.NDArray[np.float64]:
+    def score(self, sight: Sight, fragment_ids: IntArray, moments: Moments) -> npt.NDArray[np.float64]:
         """Return the z-score of large fragments, infinity for those too large, and minus infinity for small ones."""
-        order = np.argsort(self.active)
-        area = self.areas[order[np.searchsorted(self.active, fragment_ids, sorter=order)]]
-        z = np.where(moments.count >= self.least_samples, super().score(surprisal, fragment_ids, moments), -np.inf)
-        return np.where(area > self.largest, np.inf, np.where(area > self.smallest, z, -np.inf))
+        assert sight.extent is not None
+        z = np.where(moments.count >= self.least_samples, super().score(sight, fragment_ids, moments), -np.inf)
+        return np.where(sight.extent > self.largest, np.inf, np.where(sight.extent > self.smallest, z, -np.inf))

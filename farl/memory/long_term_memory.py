@@ -133,10 +133,21 @@ class LongTermMemory(Generic[Payload]):
         :param keys: float[k, d] that recall it, None for none yet
         :param keep: fragments that must not be evicted (those in use)
         :raises ValueError: if a key has another width than those stored, is not finite or is zero, or if the memory is
-            full
-            of fragments to keep. Nothing has changed then.
+            full of fragments to keep. Nothing has changed then.
         """
         rows = None if keys is None else self._normalised(keys)
+        fragment_id = self.open(keep)
+        if rows is not None:
+            self._append_keys(fragment_id, rows)
+        self.tiers[fragment_id] = payload  # last, for it may have to say that the disk is full
+        return fragment_id
+
+    def open(self, keep: Iterable[int] = ()) -> int:
+        """Make room for a new fragment and return its id; its payload is with whom it belongs to, as if lent.
+
+        :param keep: fragments that must not be evicted (those in use)
+        :raises ValueError: if the memory is full of fragments to keep. Nothing has changed then.
+        """
         if self.capacity is not None and len(self) >= self.capacity:
             kept = set(keep)
             candidates = [fragment_id for fragment_id in self._last_used if fragment_id not in kept]
@@ -151,9 +162,6 @@ class LongTermMemory(Generic[Payload]):
         self._last_used[fragment_id] = self._clock
         self.graph.add_node(fragment_id)
         self.touch([fragment_id])
-        if rows is not None:
-            self._append_keys(fragment_id, rows)
-        self.tiers[fragment_id] = payload  # last, for it may have to say that the disk is full
         return fragment_id
 
     def add_keys(self, fragment_id: int, keys: npt.ArrayLike) -> None:

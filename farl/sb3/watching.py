@@ -1,7 +1,7 @@
 """Shows a curiosity what happens in a vector environment: the one mechanism behind ``FAR(Algorithm)`` and
 ``FARVecEnv``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ class Watcher:
                 following = latest.clone()
                 following[torch.from_numpy(ended)] = self.adapter(last, self.device)
         transitions = Transitions(self._observations, torch.tensor(actions, device=self.device), following)
-        self._waiting.append(Seen(transitions, self._starts, _Places(infos)))
+        self._waiting.append(Seen(transitions, self._starts, _positions(infos)))
         self._observations, self.latest = latest, following
         self._starts = np.array(dones, bool)
 
@@ -95,7 +95,7 @@ class Watcher:
         if loss is not None:
             record("far/module_loss", loss)
         record("far/fragments", len(self.curiosity.memory))
-        record("far/fractures", self.curiosity.controller.fractures)
+        record("far/fractures", self.curiosity.router.fractures)
         record("far/recalls", self.curiosity.recalls)
         for name, value in self.curiosity.forgetting.summary().items():
             record(f"far/{name}", value)
@@ -123,27 +123,21 @@ class Watcher:
         return (self.config.extrinsic_coef * reward + intrinsic).astype(np.float32)
 
 
-class _Places(Sequence[dict[str, Any]]):
-    """Where each environment is, for the edges of the memory graph: its ``position``, if it tells.
+def _positions(infos: list[dict[str, Any]]) -> Array | None:
+    """Return where the environments are, for the edges of the memory graph: [E, k], or object[E] if only some tell, or
+    in different ways; None if none does.
 
-    Kept as one array until asked for, which is rare: a rollout's worth of dicts and tuples would set off Python's
-    garbage collector, which costs more than all of the curiosity.
+    One array: a rollout's worth of dicts and tuples would set off Python's garbage collector, which costs more than all
+    of the curiosity.
     """
-
-    def __init__(self, infos: list[dict[str, Any]]) -> None:
-        self._count = len(infos)
-        told = [info.get("position") for info in infos]
-        told_any = any(each is not None for each in told)
-        together = _numbers(told) if told_any else None
-        # Where only some environments tell, or in different ways, each is asked for itself.
-        self._positions = [_numbers(each) for each in told] if together is None and told_any else together
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, env: Any) -> Any:
-        position = None if self._positions is None else self._positions[env]
-        return {} if position is None else {"position": position.tolist()}
+    told = [info.get("position") for info in infos]
+    if all(each is None for each in told):
+        return None
+    if (together := _numbers(told)) is not None:
+        return together
+    apart = np.empty(len(told), object)
+    apart[:] = [_numbers(each) for each in told]
+    return apart
 
 
 def _numbers(value: Any) -> Array | None:

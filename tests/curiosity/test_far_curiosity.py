@@ -92,13 +92,13 @@ def test_environments_in_different_fragments_get_reward_and_training_of_their_ow
     step = see(curiosity, mixed)
     assert step.events.active[:2].tolist() == [0, 0]
     assert 0 not in step.events.active[2:].tolist()
-    before = curiosity.bank.state(0)["parameters"]
+    before = curiosity.modules.bank.state(0)["parameters"]
     for _ in range(10):
         mixed[2:] = room(1, rng, 2)
         see(curiosity, mixed)
     curiosity.update()
-    assert any((before[name] != tensor).any() for name, tensor in curiosity.bank.state(0)["parameters"].items())
-    assert curiosity.bank.state(int(step.events.active[2]))["steps"] > 0
+    assert any((before[name] != tensor).any() for name, tensor in curiosity.modules.bank.state(0)["parameters"].items())
+    assert curiosity.modules.bank.state(int(step.events.active[2]))["steps"] > 0
 
 
 def test_samples_that_fill_no_minibatch_wait_for_the_next_update():
@@ -107,16 +107,16 @@ def test_samples_that_fill_no_minibatch_wait_for_the_next_update():
     for expected in (None, None, "loss", None, "loss"):  # 4, 8, 12, 6, 10 samples
         see(curiosity, room(0, rng))
         assert (curiosity.update() is None) == (expected is None)
-    assert curiosity.bank.state(0)["steps"] == 2 * curiosity.epochs
+    assert curiosity.modules.bank.state(0)["steps"] == 2 * curiosity.trainer.epochs
 
 
 def test_modules_not_in_use_return_to_long_term_memory_with_what_they_learnt():
     curiosity, rng = make(Ratio(3.0, min_samples=20)), np.random.default_rng(0)
     stay(curiosity, 0, rng, 100)
     stay(curiosity, 1, rng, 60)
-    active = set(curiosity.controller.active.tolist())
+    active = set(curiosity.router.active.tolist())
     assert 0 not in active
-    assert set(curiosity.bank.fragment_ids) == active
+    assert set(curiosity.modules.bank.fragment_ids) == active
     assert curiosity.memory[0]["steps"] > 0
 
 
@@ -160,9 +160,9 @@ def test_an_evicted_fragment_is_gone_everywhere_even_with_samples_pending():
             assert curiosity.update() > 0
     held = set(curiosity.memory.ids)
     assert len(held) == 6 < curiosity.fragments
-    assert set(curiosity.bank.fragment_ids) <= held
+    assert set(curiosity.modules.bank.fragment_ids) <= held
     assert set(curiosity.reward_norm.statistics.fragment_ids.tolist()) <= held
-    assert set(curiosity.controller.criterion.statistics.fragment_ids.tolist()) <= held
+    assert set(curiosity.router.criterion.statistics.fragment_ids.tolist()) <= held
 
 
 @pytest.mark.parametrize("criterion", [None, Uniform(30), CUSUM(min_samples=20)])
@@ -202,7 +202,7 @@ def test_a_state_goes_on_with_another_number_of_environments_through_fractures_a
         return build_curiosity(FARConfig.parse(far), (6,), ActionSpec(2, discrete=True), number, "cpu", 0)
 
     def wander(curiosity, steps, rooms):
-        n = len(curiosity.controller.active)
+        n = len(curiosity.router.active)
         for step in range(steps):
             seen = torch.from_numpy(room(rooms[step // 60 % 3], rng, n))
             curiosity.step(Transitions(seen, torch.zeros(n, dtype=torch.int64), seen), np.zeros(n, bool))
@@ -236,24 +236,24 @@ def test_a_recall_happens_only_where_the_stored_module_predicts_better():
         for index in (0, 1, 0, 1):
             stay(curiosity, index, rng, 60)
         seen, recalls[confirm] = room(0, rng), curiosity.recalls
-        before = curiosity.controller.active.copy()
+        before = curiosity.router.active.copy()
         step = see(curiosity, seen)
         prepared = curiosity.module.prepare(Transitions(*[torch.from_numpy(seen)] * 3))
         for env in np.flatnonzero(step.events.recalled) if confirm else []:
             own = {name: tensor[env : env + 1] for name, tensor in prepared.items()}
-            curiosity._ensure_loaded(before[env : env + 1])
-            assert step.surprisal[env] < curiosity.bank.surprisal(before[env : env + 1], own).item()
+            curiosity.modules._load(before[env : env + 1])
+            assert step.surprisal[env] < curiosity.modules.bank.surprisal(before[env : env + 1], own).item()
     assert 0 < recalls[True] < 0.5 * recalls[False]
 
 
 @pytest.mark.parametrize("new_module", ["copy", "fresh"])
 def test_a_new_fragment_starts_as_a_copy_of_the_one_it_follows_or_fresh(new_module):
     curiosity, rng = make(Uniform(100), recall=False, new_module=new_module), np.random.default_rng(0)
-    fresh = curiosity.bank.initial_state()["parameters"]
+    fresh = curiosity.modules.bank.initial_state()["parameters"]
     while curiosity.fragments == 1:
         stay(curiosity, 0, rng, 1)
         curiosity.update()
-    learnt, opened = curiosity.module_state(0), curiosity.module_state(1)
+    learnt, opened = curiosity.modules.state(0), curiosity.modules.state(1)
     assert opened["steps"] == 0 < learnt["steps"]
     expected = learnt["parameters"] if new_module == "copy" else fresh
     for name, tensor in expected.items():
@@ -263,7 +263,7 @@ def test_a_new_fragment_starts_as_a_copy_of_the_one_it_follows_or_fresh(new_modu
 def test_samples_under_suspicion_go_to_the_fragment_that_the_environment_turns_out_to_be_in():
     curiosity, rng = make(CUSUM(min_samples=50), batch_size=8), np.random.default_rng(0)
     stay(curiosity, 0, rng)
-    before = curiosity.bank.state(0)["steps"]
+    before = curiosity.modules.bank.state(0)["steps"]
     while curiosity.fragments == 1:
         see(curiosity, room(1, rng))
         assert curiosity.samples_since_update < 100
@@ -272,8 +272,8 @@ def test_samples_under_suspicion_go_to_the_fragment_that_the_environment_turns_o
         see(curiosity, room(1, rng))
     curiosity.update()
     # Fragment 0 learns no more than the few samples of room 0 that were left over, and those before the suspicion.
-    assert curiosity.module_state(0)["steps"] <= before + 2
-    assert curiosity.module_state(1)["steps"] > 20
+    assert curiosity.modules.state(0)["steps"] <= before + 2
+    assert curiosity.modules.state(1)["steps"] > 20
 
 
 def test_samples_under_suspicion_wait_for_one_update_and_no_longer():
@@ -283,9 +283,9 @@ def test_samples_under_suspicion_wait_for_one_update_and_no_longer():
     for _ in range(3):
         for _ in range(10):
             see(curiosity, room(1, rng))
-        before = curiosity.module_state(0)["steps"]
+        before = curiosity.modules.state(0)["steps"]
         curiosity.update()
-        trained.append(curiosity.module_state(0)["steps"] - before)
+        trained.append(curiosity.modules.state(0)["steps"] - before)
     assert trained[0] == 0
     assert trained[1] > 0
 

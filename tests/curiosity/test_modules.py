@@ -133,7 +133,7 @@ def test_fragmentable_modules_fragment_recall_and_learn(name):
         assert np.isfinite(reward).all()
     assert curiosity.fragments > 2
     assert curiosity.recalls > 0
-    assert all(curiosity.module_state(fragment)["parameters"] for fragment in curiosity.memory.ids)
+    assert all(curiosity.modules.state(fragment)["parameters"] for fragment in curiosity.memory.ids)
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - set(FRAGMENTABLE)))

@@ -101,13 +101,13 @@ def walk(curiosity, steps, seed):
 def test_each_tier_keeps_to_its_limit_and_every_module_is_in_one_of_them(tmp_path):
     curiosity = make(tmp_path)
     walk(curiosity, 300, seed=0)
-    tiers, loaded = curiosity.memory.tiers, curiosity.bank.fragment_ids
-    assert len(loaded) <= max(2, len(set(curiosity.controller.active.tolist())))
+    tiers, loaded = curiosity.memory.tiers, curiosity.modules.bank.fragment_ids
+    assert len(loaded) <= max(2, len(set(curiosity.router.active.tolist())))
     assert len(tiers.in_host) <= 3
     assert len(tiers.on_disk) > 2
     assert sorted([*loaded, *tiers.in_host, *tiers.on_disk]) == curiosity.memory.ids
     assert curiosity.recalls > 0
-    assert curiosity.memory_bytes < (len(loaded) + 3.5) * curiosity.bank.module_bytes
+    assert curiosity.memory_bytes < (len(loaded) + 3.5) * curiosity.modules.bank.module_bytes
 
 
 def test_a_run_saved_with_modules_in_all_tiers_goes_on_as_if_never_saved(tmp_path):
@@ -127,17 +127,17 @@ def test_only_modules_that_have_learnt_are_written_again(tmp_path):
     files = {fragment: curiosity.memory.tiers.file_of(fragment) for fragment in (learnt, idle)}
     before = {fragment: path.stat().st_ino for fragment, path in files.items()}
     for fragment in (learnt, idle):
-        curiosity.bank.load(fragment, curiosity.memory.lend(fragment))
-    train(curiosity.bank, 1, fragment=learnt)
-    state = curiosity.bank.state(learnt)
-    assert curiosity.bank.has_learnt(learnt)
-    assert not curiosity.bank.has_learnt(idle)
+        curiosity.modules.bank.load(fragment, curiosity.memory.lend(fragment))
+    train(curiosity.modules.bank, 1, fragment=learnt)
+    state = curiosity.modules.bank.state(learnt)
+    assert curiosity.modules.bank.has_learnt(learnt)
+    assert not curiosity.modules.bank.has_learnt(idle)
     curiosity.update()
     for fragment in curiosity.memory.ids[-3:]:
-        curiosity.module_state(fragment)  # pushes both out of host memory
+        curiosity.modules.state(fragment)  # pushes both out of host memory
     assert {learnt, idle} <= set(curiosity.memory.tiers.on_disk)
     assert files[idle].stat().st_ino == before[idle]
-    again = curiosity.module_state(learnt)
+    again = curiosity.modules.state(learnt)
     assert again["steps"] == state["steps"]
     assert all(torch.equal(again["parameters"][name], tensor) for name, tensor in state["parameters"].items())
 

@@ -20,7 +20,7 @@ def picture(fragments, graph=None, trajectory=None):
 def test_fragments_their_borders_and_the_way_are_drawn():
     two = {0: stored(0, 0), 1: stored(4, 4)}
     graph = nx.MultiGraph()
-    graph.add_edge(0, 1, row=4, col=4)
+    graph.add_edge(0, 1, position=[4, 4, 0])
     plain = picture(two)
     assert (plain != picture({0: two[0]})).any()
     assert (plain != picture(two, graph)).any()

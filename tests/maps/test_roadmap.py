@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 
+from farl.fragmentation import Sight
 from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS
 from farl.maps.known_cells import OVERLAP, KnownCells, is_known
 from farl.maps.local_map import LocalMaps
@@ -170,17 +171,15 @@ def test_forgotten_cells_are_unknown_again_unless_another_map_knows_them():
 def test_a_portal_recalls_only_on_the_way_to_its_fragment():
     recall = PortalRecall(3)
     recall.trip[0], recall.trip[1] = (7, 4, 4), (7, 4, 4)
-    recall.odometry[:] = [[4, 5, 0], [4, 6, 0], [4, 4, 0]]
-    assert recall.propose(np.arange(3), np.zeros(3, np.int64), None, None).tolist() == [7, -1, -1]
+    sight = Sight(np.zeros(3), position=np.array([[4, 5, 0], [4, 6, 0], [4, 4, 0]]))
+    assert recall.recognise(sight, np.zeros(3, np.int64), np.arange(3)).fragment_ids.tolist() == [7, -1, -1]
 
 
 def test_a_fragment_ends_when_it_outgrows_its_limit_or_surprises_when_it_is_large():
     limit = SizeLimit(largest=100, smallest=50, rho=2.0, min_samples=3)
-    limit.active = np.array([5])
 
     def ends(surprisal, area):
-        limit.areas = np.array([area])
-        return bool(limit.update(np.array([surprisal]), limit.active)[0])
+        return bool(limit.update(Sight(np.array([surprisal]), extent=np.array([area])), np.array([5]))[0])
 
     for surprisal in (0.1, 0.2, 0.1, 0.2, 0.1):
         assert not ends(surprisal, 60)

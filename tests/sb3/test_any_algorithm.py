@@ -106,7 +106,7 @@ def test_it_runs_saves_loads_continues_and_is_evaluated(name, observation, actio
 def _modules(model):
     """All weights of all fragments."""
     curiosity = model.curiosity
-    states = [curiosity.module_state(fragment_id) for fragment_id in curiosity.memory.ids]
+    states = [curiosity.modules.state(fragment_id) for fragment_id in curiosity.memory.ids]
     return [tensor.numpy() for state in states for tensor in state["parameters"].values()]
 
 

@@ -189,7 +189,7 @@ def test_replayed_bonuses_are_those_of_the_modules_as_they_are_now(algorithm, ob
     assert not np.allclose(refreshed[2:], stored[2:])
     # By hand: the surprisal under the fragment's module as it is now, over the fragment's norm as it is now.
     transitions, fragments = buffer._transitions(rows, envs), buffer.fragments[rows, envs]
-    surprisal = curiosity.bank.surprisal(fragments, curiosity.module.prepare(transitions)).numpy()
+    surprisal = curiosity.modules.bank.surprisal(fragments, curiosity.module.prepare(transitions)).numpy()
     std = curiosity.reward_norm.statistics.moments(fragments).std
     np.testing.assert_allclose(refreshed, surprisal / std, rtol=1e-5)
     assert buffer.extrinsic.max() <= 9.0  # never the bonus

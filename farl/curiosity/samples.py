@@ -1,7 +1,7 @@
-"""Samples that wait to be learnt, and how they are dealt out in minibatches."""
+"""Samples that modules are trained on, and how they are dealt out in minibatches."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,42 +33,12 @@ class Samples(NamedTuple):
         return Samples(select(self.prepared, rows), self.fragment_ids[rows], self.envs[rows], self.times[rows])
 
 
-class PendingSamples:
-    """Samples between the step that saw them and the update that learns from them, the oldest first."""
-
-    def __init__(self) -> None:
-        self._parts: list[Samples] = []
-
-    def add(self, samples: Samples) -> None:
-        """Let samples wait; they are newer than all that wait already."""
-        self._parts.append(samples)
-
-    def take(self) -> Samples | None:
-        """Hand over all that waits; None if nothing does."""
-        parts, self._parts = self._parts, []
-        return _joined(parts)
-
-    def reroute(self, env: int, fragment_id: int, since: int) -> None:
-        """Let the samples of an environment after a time belong to a fragment."""
-        for part in reversed(self._parts):
-            if len(part.times) and part.times.max() <= since:
-                break
-            part.fragment_ids[(part.envs == env) & (part.times > since)] = fragment_id
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what waits; an empty dict if nothing does."""
-        waiting = _joined(self._parts)
-        if waiting is None:
-            return {}
-        prepared, *numbers = waiting
-        return {"prepared": prepared, "numbers": [torch.from_numpy(part.copy()) for part in numbers]}
-
-    def load_state_dict(self, state: Mapping[str, Any], n_envs: int) -> None:
-        """Restore what ``state_dict`` returned; with fewer environments than saved they share what there was."""
-        self._parts = []
-        if state:
-            fragment_ids, envs, times = (part.cpu().numpy().copy() for part in state["numbers"])
-            self._parts = [Samples(dict(state["prepared"]), fragment_ids, envs % n_envs, times)]
+def join(parts: Sequence[Samples]) -> Samples:
+    """Return all samples of at least one part, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    prepared = {name: torch.cat([part.prepared[name] for part in parts]) for name in parts[0].prepared}
+    return Samples(prepared, *(np.concatenate([part[number] for part in parts]) for number in (1, 2, 3)))
 
 
 def select(prepared: Prepared, rows: IntArray | BoolArray) -> Prepared:
@@ -92,10 +62,3 @@ def minibatches(rows: IntArray, fragment_ids: IntArray, batch_size: int) -> list
     round_of = rank_in_fragment(fragment_ids) // batch_size
     order = np.lexsort((fragment_ids, round_of))
     return np.split(rows[order], np.flatnonzero(np.diff(round_of[order])) + 1)
-
-
-def _joined(parts: list[Samples]) -> Samples | None:
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    prepared = {name: torch.cat([part.prepared[name] for part in parts]) for name in parts[0].prepared}
-    return Samples(prepared, *(np.concatenate([part[number] for part in parts]) for number in (1, 2, 3)))
