@@ -1,7 +1,7 @@
 """FARMapPlus: the choices of the best global explorer, with a fragment's memory.
 
 FARMap keeps little in its active memory and pays for it with coverage: it knows nothing of what other fragments hold,
-samples its subgoals, and hardly ever leaves a fragment for another. FARMapPlus keeps the mechanism - one controller,
+samples its subgoals, and hardly ever leaves a fragment for another. FARMapPlus keeps the mechanism - one router,
 local maps, a long-term memory with a graph - and changes what is decided with it:
 
 - goals are next best views, in the current fragment and in all stored ones alike: what a goal would show, over the
