@@ -85,7 +85,7 @@ class BorderRecall(Recall):
         for a, b, edge in self.memory.graph.edges(fragment_id, data=True):
             target = int(b if a == fragment_id else a)
             row, col, heading = edge["position"]
-            if edge["source"] != fragment_id:
+            if edge["source"] == fragment_id:
                 found.append(Border(target, row, col, heading, edge["left"], edge["right"]))
             else:
                 found.append(Border(target, row, col, int(OPPOSITE[heading]), edge["right"], edge["left"]))

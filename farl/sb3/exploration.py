@@ -268,7 +268,7 @@ class ExplorationCallback(BaseCallback):
         found["surprisal"] = np.array([step.surprisal for step in steps], np.float64)
         if hasattr(steps[0], "intrinsic_reward"):
             found["rewards"] = np.array([step.intrinsic_reward for step in steps], np.float64)
-        criterion = getattr(getattr(self._curiosity, "controller", None), "criterion", None)
+        criterion = getattr(getattr(self._curiosity, "router", None), "criterion", None)
         if criterion is not None and hasattr(criterion, "bound"):
             found["thresholds"] = criterion.bound(found["active"][:, 0])
         return found
