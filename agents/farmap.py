@@ -216,7 +216,7 @@ def make_criterion(
 ) -> Criterion | None:
     """Make the criterion of a name; None for ``none``."""
     if name == "zscore":
-        return ZScore(rho, min_samples)
+        return ZScore(rho, min_samples, alpha=None)
     if name == "ratio":
         return Ratio(rho, min_samples, alpha=None)
     if name == "random":

@@ -101,7 +101,7 @@ class CutFARMap(FARMap):
         elif self.cut == "passage":
             criterion = Passage(int(self.threshold))
         else:
-            criterion = ZScore(self.threshold, self.min_samples)
+            criterion = ZScore(self.threshold, self.min_samples, alpha=None)
         return CutPlanners(
             self.cut,
             criterion,

@@ -77,12 +77,11 @@ class _Moves(NoRecall):
 
 def _curiosity(job: Job, fragments: int, folder: str, rng: np.random.Generator) -> tuple[Any, _Moves]:
     from farl.curiosity import RND, FARCuriosity
-    from farl.curiosity.compact import MODULE_CODEC
     from farl.memory import LongTermMemory, Tiers
 
     atari = job.condition == "atari"
     module = RND((4, 84, 84), 512, 512, frame_stack=4) if atari else RND((980,))
-    memory = LongTermMemory[Any](max(fragments, N_ENVS + 1), tiers=Tiers(HOST, folder, MODULE_CODEC))
+    memory = LongTermMemory[Any](max(fragments, N_ENVS + 1), tiers=Tiers(HOST, folder))
     moves = _Moves(memory, job.condition == "anywhere", rng)
     curiosity = FARCuriosity(
         module, memory, None, moves, N_ENVS, confirm_recall=False, warmup=1, keep_loaded=DEVICE, seed=job.seed

@@ -101,7 +101,7 @@ class ModuleBank:
     :param learning_rate: of Adam (betas 0.9 and 0.999, epsilon 1e-8)
     """
 
-    def __init__(self, module: CuriosityModule, learning_rate: float = 1e-4) -> None:
+    def __init__(self, module: CuriosityModule, learning_rate: float = 1e-3) -> None:
         self.module = module
         self.learning_rate = learning_rate
         self._stacked = stacked_forward(module.predictor) if module.takes_stacked_samples else None

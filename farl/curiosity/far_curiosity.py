@@ -33,12 +33,12 @@ class Seen(NamedTuple):
 
     :ivar transitions: E of them
     :ivar starts: bool[E], True where this is the first transition of an episode
-    :ivar position: int[E, k], where the environments are, kept with the graph's edges; None where it is not known
+    :ivar position: [E, k], where the environments are, kept with the graph's edges; None where it is not known
     """
 
     transitions: Transitions
     starts: BoolArray
-    position: IntArray | None = None
+    position: npt.NDArray[Any] | None = None
 
 
 class CuriosityStep(NamedTuple):
@@ -101,7 +101,7 @@ class FARCuriosity:
         confirm_recall: bool = True,
         join_within: int = 0,
         new_module: Literal["copy", "fresh"] = "copy",
-        learning_rate: float = 1e-4,
+        learning_rate: float = 1e-3,
         gamma: float = 0.99,
         warmup: int = 1000,
         train_fraction: float = 1.0,
@@ -147,12 +147,14 @@ class FARCuriosity:
         """Number of transitions since the modules were last trained."""
         return self.samples_seen - self.trainer.last_update
 
-    def step(self, transitions: Transitions, starts: BoolArray, position: IntArray | None = None) -> CuriosityStep:
+    def step(
+        self, transitions: Transitions, starts: BoolArray, position: npt.NDArray[Any] | None = None
+    ) -> CuriosityStep:
         """Take in one transition per environment and return the intrinsic rewards.
 
         :param transitions: E transitions
         :param starts: bool[E], True where this is the first transition of an episode
-        :param position: int[E, k], where the environments are, kept with the graph's edges
+        :param position: [E, k], where the environments are, kept with the graph's edges
         """
         return self.steps([Seen(transitions, starts, position)])[0]
 

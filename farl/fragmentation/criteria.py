@@ -87,7 +87,7 @@ class Criterion(ABC):
     :raises ValueError: if a parameter is out of range
     """
 
-    def __init__(self, threshold: float | Quantile, min_samples: int = 26, alpha: float | None = None) -> None:
+    def __init__(self, threshold: float | Quantile, min_samples: int = 0, alpha: float | None = None) -> None:
         if min_samples < 0:
             raise ValueError(f"min_samples must be at least 0; got {min_samples}")
         if np.isnan(float(threshold)):
@@ -157,12 +157,15 @@ class Criterion(ABC):
 
 
 class ZScore(Criterion):
-    """Ends a fragment when ``(surprisal - mean) / std > threshold`` (FARMap, section 3: threshold 2, 26 samples).
+    """Ends a fragment when ``(surprisal - mean) / std > threshold`` (FARMap, section 3).
+
+    FARMap takes a threshold of 2, 26 samples and lifetime statistics. The defaults are for curiosity.
 
     :param threshold: number of sample standard deviations, or a ``Quantile``
+    :param alpha: as a curiosity module learns, its old, larger errors must fade from the mean; a map does not learn
     """
 
-    def __init__(self, threshold: float | Quantile = 2.0, min_samples: int = 26, alpha: float | None = None) -> None:
+    def __init__(self, threshold: float | Quantile = 5.0, min_samples: int = 200, alpha: float | None = 0.01) -> None:
         super().__init__(threshold, min_samples, alpha)
 
     def score(self, sight: Sight, fragment_ids: IntArray, moments: Moments) -> FloatArray:
@@ -181,10 +184,10 @@ class Ratio(Criterion):
     """Ends a fragment when ``surprisal / mean > threshold``.
 
     :param threshold: the multiple of the mean surprisal, or a ``Quantile``
-    :param alpha: 0.01 by default: as a curiosity module learns, its old, larger errors must fade from the mean
+    :param alpha: as a curiosity module learns, its old, larger errors must fade from the mean; a map does not learn
     """
 
-    def __init__(self, threshold: float | Quantile = 5.0, min_samples: int = 26, alpha: float | None = 0.01) -> None:
+    def __init__(self, threshold: float | Quantile = 5.0, min_samples: int = 200, alpha: float | None = 0.01) -> None:
         super().__init__(threshold, min_samples, alpha)
 
     def score(self, sight: Sight, fragment_ids: IntArray, moments: Moments) -> FloatArray:

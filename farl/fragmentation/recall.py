@@ -51,7 +51,8 @@ class Recall(ABC):
 
     def edge(self, sight: Sight, env: int, old: int) -> dict[str, Any]:
         """Describe the point at which an environment leaves ``old``, for the memory's graph: JSON values only."""
-        return {} if sight.position is None else {"position": sight.position[env].tolist()}
+        place = None if sight.position is None else sight.position[env]
+        return {} if place is None else {"position": np.asarray(place).tolist()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what decides the recalls to come."""

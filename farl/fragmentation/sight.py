@@ -15,14 +15,15 @@ class Sight(NamedTuple):
 
     :ivar surprisal: float64[E], prediction error of the active fragments
     :ivar keys: float32[E, d], features of what is seen, for recall by key; None where nobody recalls by key
-    :ivar position: int[E, k], where the environments are, in the coordinates of their world; None if it does not tell
+    :ivar position: [E, k], where the environments are, in the coordinates of their world; None if it does not tell,
+        object[E] of arrays and None if only some do
     :ivar extent: int64[E], cells of the active map's bounding box, 0 where the step did not enlarge it; None if no map
     :ivar starts: bool[E], True where an episode began since the last step; None is nowhere
     """
 
     surprisal: FloatArray
     keys: KeyArray | None = None
-    position: npt.NDArray[np.integer[Any]] | None = None
+    position: npt.NDArray[Any] | None = None
     extent: IntArray | None = None
     starts: BoolArray | None = None
 

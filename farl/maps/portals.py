@@ -54,7 +54,7 @@ class SizeLimit(ZScore):
     def __init__(self, largest: int, smallest: int, rho: float = 2.0, min_samples: int = 5) -> None:
         if not 0 < smallest <= largest:
             raise ValueError(f"a fragment's sizes must be 0 < smallest <= largest; got {smallest} and {largest}")
-        super().__init__(rho, min_samples=0)
+        super().__init__(rho, min_samples=0, alpha=None)
         self.largest, self.smallest, self.least_samples = largest, smallest, min_samples
 
     def score(self, sight: Sight, fragment_ids: IntArray, moments: Moments) -> npt.NDArray[np.float64]:

@@ -2,6 +2,6 @@
 
 from farl.memory.long_term_memory import LongTermMemory, Match
 from farl.memory.storage import load_state, save_state
-from farl.memory.tiers import Codec, MemoryTierError, Tiers
+from farl.memory.tiers import MemoryTierError, Tiers
 
-__all__ = ["Codec", "LongTermMemory", "Match", "MemoryTierError", "Tiers", "load_state", "save_state"]
+__all__ = ["LongTermMemory", "Match", "MemoryTierError", "Tiers", "load_state", "save_state"]

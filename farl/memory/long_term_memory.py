@@ -244,7 +244,7 @@ class LongTermMemory(Generic[Payload]):
 
         :raises ValueError: if the state refers to fragments that it does not hold, or holds more than the capacity
         """
-        ids = sorted({*state["tiers"]["payloads"], *state["tiers"]["encoded"], *state["lent"]})
+        ids = sorted({*state["tiers"]["payloads"], *state["tiers"]["files"], *state["lent"]})
         owners = state["key_owners"].cpu().numpy().copy()
         named = {int(owner) for owner in owners} | {end for a, b, _ in state["edges"] for end in (a, b)}
         if not named <= set(ids) or set(ids) != set(state["last_used"]):

@@ -4,7 +4,7 @@ import errno
 import tempfile
 import weakref
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -21,16 +21,6 @@ class MemoryTierError(RuntimeError):
     """A payload could not be moved to disk or back; all others are where they were."""
 
 
-class Codec(NamedTuple):
-    """How payloads are written to disk: what ``decode`` makes of ``encode``'s tree is what a fragment goes on with."""
-
-    encode: Callable[[Any], Any]
-    decode: Callable[[Any], Any]
-
-
-AS_IT_IS = Codec(lambda payload: payload, lambda tree: tree)
-
-
 class _File(NamedTuple):
     path: Path
     size: int
@@ -45,17 +35,13 @@ class Tiers(Generic[Payload]):
 
     :param host: most payloads in host memory; None for no limit
     :param disk: folder for the rest; a folder of its own is made there, and removed with this object
-    :param codec: of the files
     :raises ConfigError: if only one of host and disk is given, or the folder cannot be made
     """
 
-    def __init__(
-        self, host: int | None = None, disk: str | PathLike[str] | None = None, codec: Codec = AS_IT_IS
-    ) -> None:
+    def __init__(self, host: int | None = None, disk: str | PathLike[str] | None = None) -> None:
         if (host is None) != (disk is None):
             raise ConfigError("memory: host and disk belong together: how many fragments in host memory, and where to")
         self.host = host
-        self.codec = codec
         self._held: dict[int, Payload] = {}  # in the order of use, the oldest first
         self._files: dict[int, _File] = {}
         self._lent: dict[int, _File] = {}  # of payloads that were handed over, in case they come back unchanged
@@ -110,7 +96,7 @@ class Tiers(Generic[Payload]):
         if fragment_id in self._held:
             self._held[fragment_id] = self._held.pop(fragment_id)
         else:
-            self._held[fragment_id] = self.codec.decode(self._read(fragment_id))
+            self._held[fragment_id] = self._read(fragment_id)
             self._make_room()
         return self._held[fragment_id]
 
@@ -140,10 +126,7 @@ class Tiers(Generic[Payload]):
         :raises KeyError: if there is none
         :raises MemoryTierError: if its file is missing or damaged
         """
-        if fragment_id in self._held:
-            payload = self._held.pop(fragment_id)
-        else:
-            payload = self.codec.decode(self._read(fragment_id))
+        payload = self._held.pop(fragment_id) if fragment_id in self._held else self._read(fragment_id)
         if fragment_id in self._files:
             self._lent[fragment_id] = self._files.pop(fragment_id)
         return payload
@@ -154,24 +137,21 @@ class Tiers(Generic[Payload]):
         self._remove_file(fragment_id)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the payloads: those in host memory as they are, those on disk as their files hold them.
-
-        The latter are mapped from the files, not read into memory.
-        """
+        """Return the payloads; those on disk are mapped from their files, not read into memory."""
         return {
             "payloads": dict(self._held),
-            "encoded": {fragment_id: self._read(fragment_id) for fragment_id in self.on_disk},
+            "files": {fragment_id: self._read(fragment_id) for fragment_id in self.on_disk},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned; without a disk, what was on one comes to host memory."""
         for fragment_id in [*self, *self._lent]:
             self.drop(fragment_id)
-        for fragment_id, tree in state["encoded"].items():
+        for fragment_id, payload in state["files"].items():
             if self._folder is None:
-                self._held[fragment_id] = self.codec.decode(tree)
+                self._held[fragment_id] = payload
             else:
-                self._write(fragment_id, tree)
+                self._write(fragment_id, payload)
         self._held.update(state["payloads"])
         self._make_room()
 
@@ -179,22 +159,22 @@ class Tiers(Generic[Payload]):
         while self.host is not None and len(self._held) > self.host:
             oldest = next(iter(self._held))
             if oldest not in self._files:
-                self._write(oldest, self.codec.encode(self._held[oldest]))
+                self._write(oldest, self._held[oldest])
             del self._held[oldest]
 
-    def _write(self, fragment_id: int, tree: Any) -> None:
+    def _write(self, fragment_id: int, payload: Any) -> None:
         assert self._folder is not None
         path = self._folder / f"fragment-{fragment_id}.safetensors"
         try:
             # The memory lives as long as its process: checkpoints are what has to survive a loss of power.
-            save_state(tree, path, durable=False)
+            save_state(payload, path, durable=False)
         except OSError as error:
             reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
             raise MemoryTierError(
                 f"fragment {fragment_id} cannot be moved to {self._folder}: {reason}. It stays in host memory, and "
                 "nothing is lost; free some space, or set memory: disk to another folder"
             ) from error
-        self._files[fragment_id] = _File(path, path.stat().st_size, _checksum(tree))
+        self._files[fragment_id] = _File(path, path.stat().st_size, _checksum(payload))
 
     def _read(self, fragment_id: int) -> Any:
         if fragment_id not in self._files:

@@ -4,11 +4,11 @@ import torch
 
 from farl.curiosity import ActionSpec, FARCuriosity
 from farl.curiosity.bank import ModuleState
-from farl.curiosity.compact import MODULE_CODEC
 from farl.curiosity.replay import Reservoir
 from farl.fragmentation import KeyRecall, NoRecall, PlaceRecall, Recall
+from farl.fragmentation.config import QuantileConfig
 from farl.memory import LongTermMemory, Tiers
-from farl.sb3.config import FARConfig, threshold
+from farl.sb3.config import FARConfig
 
 
 def build_curiosity(
@@ -29,13 +29,14 @@ def build_curiosity(
     """
     module = config.module.build(shape, actions, seed).to(device)
     limits = config.memory
-    tiers = Tiers[ModuleState](limits.host, limits.disk, MODULE_CODEC)
+    tiers = Tiers[ModuleState](limits.host, limits.disk)
     memory = LongTermMemory[ModuleState](limits.capacity, limits.keys_per_fragment, tiers)
     recall: Recall = NoRecall()
     # Without fragmentation there is nothing to recall, and comparing keys would only cost time.
     if config.recall is not None and config.criterion is not None:
         kind = PlaceRecall if config.recall.keys == "places" else KeyRecall
-        recall = kind(memory, threshold(config.recall.threshold))
+        threshold = config.recall.threshold
+        recall = kind(memory, threshold.build() if isinstance(threshold, QuantileConfig) else threshold)
     return FARCuriosity(
         module,
         memory,

@@ -1,118 +1,17 @@
 """The settings of ``FAR(Algorithm)(..., far=...)``, as typed and validated as the YAML that may hold them."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from farl.curiosity import FARCuriosity
 from farl.curiosity.registry import AnyModuleConfig
 from farl.curiosity.rnd import RNDConfig
 from farl.errors import ConfigError
-from farl.fragmentation import CUSUM, Criterion, Quantile, Random, Ratio, Uniform, ZScore
-from farl.settings import StrictModel
+from farl.fragmentation.config import CriterionConfig, QuantileConfig, ZScoreConfig
+from farl.settings import StrictModel, default_of
 from farl.validation import validation_problems
-
-
-class QuantileConfig(StrictModel):
-    """A threshold calibrated from what was seen, instead of a number."""
-
-    quantile: float = Field(gt=0.0, lt=1.0)
-    """Share of the values seen that lie below the threshold: 0.999 lets about one in a thousand exceed it."""
-    warmup: int = Field(1000, ge=1)
-    """Number of values before the first threshold; until then nothing exceeds it."""
-    window: int = Field(10_000, ge=1)
-    """Number of recent values that count."""
-
-    def build(self) -> Quantile:
-        """Make the threshold."""
-        return Quantile(self.quantile, min(self.warmup, self.window), self.window)
-
-
-def threshold(value: float | QuantileConfig) -> float | Quantile:
-    """Make what a setting describes."""
-    return value.build() if isinstance(value, QuantileConfig) else value
-
-
-class ZScoreConfig(StrictModel):
-    """Fragment where the surprisal lies so many standard deviations above the fragment's mean."""
-
-    name: Literal["zscore"] = "zscore"
-    threshold: float | QuantileConfig = 5.0
-    """Standard deviations above the mean."""
-    min_samples: int = Field(200, ge=0)
-    """Samples a fragment must have before it can end."""
-    alpha: float | None = Field(0.01, gt=0.0, le=1.0)
-    """Weight of the newest sample in moving statistics, for as a module learns its old, larger errors must fade;
-    null for lifetime statistics."""
-
-    def build(self, seed: int) -> Criterion:
-        """Make the criterion."""
-        return ZScore(threshold(self.threshold), self.min_samples, self.alpha)
-
-
-class RatioConfig(StrictModel):
-    """Fragment where the surprisal is so many times the fragment's mean."""
-
-    name: Literal["ratio"]
-    threshold: float | QuantileConfig = 5.0
-    """Multiple of the mean."""
-    min_samples: int = Field(200, ge=0)
-    """Samples a fragment must have before it can end."""
-    alpha: float | None = Field(0.01, gt=0.0, le=1.0)
-    """Weight of the newest sample in the moving mean; null for the lifetime mean."""
-
-    def build(self, seed: int) -> Criterion:
-        """Make the criterion."""
-        return Ratio(threshold(self.threshold), self.min_samples, self.alpha)
-
-
-class CUSUMConfig(StrictModel):
-    """Fragment where the surprisal has changed for good (cumulative sum of its log's z-score): needs no tuning."""
-
-    name: Literal["cusum"]
-    threshold: float | QuantileConfig = 5.0
-    """Of the sum, in standard deviations: higher, and it takes longer to notice, and more to be fooled."""
-    drift: float = Field(0.5, ge=0.0)
-    """Taken off the sum in every step: half of the smallest change of interest, in standard deviations."""
-    min_samples: int = Field(100, ge=0)
-    """Steps a fragment must have before it can end."""
-    alpha: float = Field(0.01, gt=0.0, le=1.0)
-    """Weight of the newest step in the moving statistics."""
-
-    def build(self, seed: int) -> Criterion:
-        """Make the criterion."""
-        return CUSUM(threshold(self.threshold), self.drift, self.min_samples, self.alpha)
-
-
-class RandomConfig(StrictModel):
-    """Fragment at random: the control for surprisal."""
-
-    name: Literal["random"]
-    probability: float = Field(0.005, ge=0.0, le=1.0)
-    """Of a fragment's end, per sample."""
-    min_samples: int = Field(1, ge=0)
-    """Samples a fragment must have before it can end."""
-
-    def build(self, seed: int) -> Criterion:
-        """Make the criterion."""
-        return Random(self.probability, self.min_samples, seed)
-
-
-class UniformConfig(StrictModel):
-    """Fragment at regular intervals: the other control for surprisal."""
-
-    name: Literal["uniform"]
-    every: int = Field(200, ge=1)
-    """Samples of a fragment between two ends."""
-
-    def build(self, seed: int) -> Criterion:
-        """Make the criterion."""
-        return Uniform(self.every)
-
-
-CriterionConfig = Annotated[
-    ZScoreConfig | RatioConfig | CUSUMConfig | RandomConfig | UniformConfig, Field(discriminator="name")
-]
 
 
 class RecallConfig(StrictModel):
@@ -140,8 +39,7 @@ class MemoryConfig(StrictModel):
     host: int | None = Field(None, ge=1)
     """Most modules in host memory; beyond it the least recently used go to disk. Null for no limit. Needs disk."""
     disk: str | None = None
-    """Folder for the rest, 4.5 bytes a parameter: parameters are exact, the optimiser's state is not. Removed when
-    the run ends; checkpoints hold all of it."""
+    """Folder for the rest, 12 bytes a parameter. Removed when the run ends; checkpoints hold all of it."""
 
     @model_validator(mode="after")
     def _host_with_disk(self) -> "MemoryConfig":
@@ -172,10 +70,10 @@ class FARConfig(StrictModel):
     without fragmentation, and the default of modules that cannot be fragmented."""
     recall: RecallConfig | None = RecallConfig()
     """When a stored fragment is taken up again; null never."""
-    join_within: int = Field(0, ge=0)
+    join_within: int = Field(default_of(FARCuriosity, "join_within"), ge=0)
     """For so many steps after an environment opened a fragment, others that would open one from the same fragment join
     it: many environments that pass one border open one fragment. 0: each opens its own."""
-    new_module: Literal["copy", "fresh"] = "copy"
+    new_module: Literal["copy", "fresh"] = default_of(FARCuriosity, "new_module")
     """A new fragment's module starts as a copy of the one it follows, so that what was known does not become novel
     again; or fresh, as published."""
     memory: MemoryConfig = MemoryConfig()
@@ -187,30 +85,30 @@ class FARConfig(StrictModel):
     critic: Literal["own", "shared"] = "own"
     """The intrinsic return has a critic of its own, with its own discount, and may outlast an episode; or the policy's
     critic learns the sum of both rewards, which is cheaper (on-policy only)."""
-    gamma: float = Field(0.99, ge=0.0, lt=1.0)
+    gamma: float = Field(default_of(FARCuriosity, "gamma"), ge=0.0, lt=1.0)
     """Discount of the intrinsic return (own critic only)."""
     episodic: bool = False
     """Whether the intrinsic return ends with the episode (own critic only; with a shared one it does)."""
     refresh: bool = False
     """Whether replayed intrinsic rewards are computed anew by the modules as they are then, instead of those of long
     ago (off-policy only; modules whose reward does not hang on the rest of the episode)."""
-    learning_rate: float = Field(1e-3, gt=0.0)
-    """Of the curiosity modules (Adam; 1e-4 for Atari)."""
-    train_fraction: float = Field(1.0, gt=0.0, le=1.0)
+    learning_rate: float = Field(default_of(FARCuriosity, "learning_rate"), gt=0.0)
+    """Adam's learning rate for the curiosity modules (1e-4 for Atari)."""
+    train_fraction: float = Field(default_of(FARCuriosity, "train_fraction"), gt=0.0, le=1.0)
     """Share of the samples that modules are trained on (0.25 for RND with 128 environments)."""
-    epochs: int = Field(1, ge=1)
+    epochs: int = Field(default_of(FARCuriosity, "epochs"), ge=1)
     """Passes over the samples in one update of the modules."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(default_of(FARCuriosity, "batch_size"), ge=1)
     """Samples of one fragment in one gradient step; off-policy, also the samples between two updates."""
     replay: int | None = Field(None, ge=1)
     """Join every minibatch by as many samples out of so many that are kept, at random, of the whole run; null trains on
     new samples alone."""
-    warmup: int = Field(1000, ge=1)
+    warmup: int = Field(default_of(FARCuriosity, "warmup"), ge=1)
     """Samples from which the observation norm is learnt before the first intrinsic reward."""
     critic_hidden: tuple[int, ...] = (64, 64)
     """Hidden layers of the own critic, behind a features extractor of its own (on-policy only)."""
     critic_learning_rate: float = Field(3e-4, gt=0.0)
-    """Of the own critic (Adam; on-policy only)."""
+    """Adam's learning rate for the own critic (on-policy only)."""
 
     @field_validator("module", mode="before")
     @classmethod

@@ -18,7 +18,7 @@ def test_zscore_fires_above_the_threshold_in_sample_standard_deviations():
     samples = np.array([1.0, 2.0, 3.0, 4.0])
     limit = samples.mean() + 2.0 * samples.std(ddof=1)
     for surprisal, expected in ((limit - 1e-6, False), (limit + 1e-6, True)):
-        criterion = ZScore(threshold=2.0, min_samples=4)
+        criterion = ZScore(threshold=2.0, min_samples=4, alpha=None)
         assert not any(one(criterion, sample) for sample in samples)
         assert one(criterion, surprisal) is expected
 
@@ -39,7 +39,7 @@ def test_nothing_fires_below_the_minimum_number_of_samples(criterion):
 
 
 def test_a_surprisal_that_fires_stays_out_of_the_statistics():
-    criterion = ZScore(2.0, min_samples=3)
+    criterion = ZScore(2.0, min_samples=3, alpha=None)
     for sample in (1.0, 2.0, 3.0):
         one(criterion, sample)
     assert one(criterion, 100.0)

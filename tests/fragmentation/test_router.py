@@ -102,7 +102,7 @@ class Reference:
 def test_events_equal_those_of_the_per_environment_reference(seed, n_envs, gate, capacity):
     rng = np.random.default_rng(seed)
     memory = LongTermMemory(capacity, keys_per_fragment=None)
-    router = FragmentationAndRecall(ZScore(2.0, 5), memory, KeyRecall(memory, gate), n_envs)
+    router = FragmentationAndRecall(ZScore(2.0, 5, alpha=None), memory, KeyRecall(memory, gate), n_envs)
     reference = Reference(n_envs, 2.0, 5, gate, capacity)
     for _ in range(120):
         surprisal = rng.exponential(size=n_envs)
