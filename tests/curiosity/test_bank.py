@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farl.curiosity import RND, ModuleBank, Transitions
-from farl.curiosity.bank import tile
+from farl.curiosity.tiles import tile
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=200))
