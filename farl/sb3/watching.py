@@ -136,7 +136,8 @@ def _positions(infos: list[dict[str, Any]]) -> Array | None:
     if (together := _numbers(told)) is not None:
         return together
     apart = np.empty(len(told), object)
-    apart[:] = [_numbers(each) for each in told]
+    for env, each in enumerate(told):
+        apart[env] = _numbers(each)
     return apart
 
 
