@@ -60,6 +60,9 @@ def _default_criterion(settings: dict[str, Any]) -> ZScoreConfig | None:
     return ZScoreConfig() if module is None or module.why_not_fragmentable() is None else None
 
 
+_OF_THE_OWN_CRITIC = ("gamma", "episodic", "critic_hidden", "critic_learning_rate")
+
+
 class FARConfig(StrictModel):
     """Fragmentation and recall over curiosity modules. ``FARConfig()`` is the default, ``far={}``."""
 
@@ -130,9 +133,7 @@ class FARConfig(StrictModel):
     @model_validator(mode="after")
     def _settings_of_a_critic_that_is_there(self) -> "FARConfig":
         without_effect = [
-            name
-            for name in ("gamma", "episodic", "critic_hidden", "critic_learning_rate")
-            if getattr(self, name) != type(self).model_fields[name].default
+            name for name in _OF_THE_OWN_CRITIC if getattr(self, name) != type(self).model_fields[name].default
         ]
         if self.critic == "shared" and without_effect:
             raise ValueError(
@@ -158,3 +159,41 @@ class FARConfig(StrictModel):
         except ValidationError as error:
             problems = validation_problems(error, far, cls)
             raise ConfigError(*(": ".join((".".join(("far", *path)), text)) for path, text in problems)) from None
+
+
+def changed(saved: dict[str, Any] | None, given: FARConfig | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the settings of a saved model with those that are given in place of its own.
+
+    :param saved: all settings that the model was saved with; None if it had no curiosity
+    :param given: what is to change, section by section; None goes on without curiosity
+    :raises ConfigError: naming every setting that is wrong, or a module of another kind than that which is saved
+    """
+    if given is None:
+        return None
+    if saved is None or not isinstance(given, FARConfig | Mapping):
+        config = FARConfig.parse(given)
+    else:
+        more = given.model_dump(mode="json", exclude_unset=True) if isinstance(given, FARConfig) else given
+        kept = dict(saved)
+        if more.get("critic") == "shared":
+            for name in _OF_THE_OWN_CRITIC:
+                kept.pop(name)
+        config = FARConfig.parse(_overridden(kept, more))
+    assert config is not None
+    if saved is not None and config.module.name != saved["module"]["name"]:
+        raise ConfigError(
+            f"far.module.name: the saved model has the module {saved['module']['name']}, which cannot go on as "
+            f"{config.module.name}. Leave the module out, or load with far=None and save model.plain() to begin anew"
+        )
+    return config.model_dump(mode="json")
+
+
+def _overridden(saved: Any, given: Any) -> Any:
+    """Return saved settings with given ones in their place; a section with another name is replaced as a whole."""
+    if isinstance(given, str) and isinstance(saved, Mapping) and "name" in saved:
+        given = {"name": given}
+    if not (isinstance(saved, Mapping) and isinstance(given, Mapping)):
+        return given
+    if "name" in given and given["name"] != saved.get("name"):
+        return dict(given)
+    return {**saved, **{name: _overridden(saved.get(name), value) for name, value in given.items()}}

@@ -15,8 +15,9 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from farl.curiosity import CuriosityStep, FARCuriosity
 from farl.sb3.config import FARConfig
 from farl.sb3.intrinsic_critic import IntrinsicCritic, discounted_sums
-from farl.sb3.observations import Array, Observation
+from farl.sb3.observations import Array, Observation, require_finite
 from farl.sb3.replay import BonusReplay, with_bonus, without_bonus
+from farl.sb3.saving import Saving
 from farl.sb3.unnormalised import unnormalised_space
 from farl.sb3.watching import Watcher
 
@@ -65,11 +66,9 @@ def _make_class(algorithm: type[Any]) -> type[Any]:
     return type(f"FAR{algorithm.__name__}", (mixin, algorithm), members)
 
 
-class _FARAlgorithm(BaseAlgorithm):
-    """What both kinds share: building, saving, and watching every transition."""
+class _FARAlgorithm(Saving):
+    """What both kinds share: building, and watching every transition."""
 
-    algorithm_class: type[BaseAlgorithm]
-    far: dict[str, Any] | None
     _seen_space: spaces.Space[Any] | None = None  # of observations without normalisation; saved with the model
     _watcher: Watcher
 
@@ -102,6 +101,7 @@ class _FARAlgorithm(BaseAlgorithm):
         return model
 
     def _setup_model(self) -> None:
+        self._unpack_settings()
         super()._setup_model()  # type: ignore[safe-super]
         config = FARConfig.parse(self.far)
         if config is not None:
@@ -112,10 +112,6 @@ class _FARAlgorithm(BaseAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "intrinsic_critic", "_watcher", "_steps", "_extrinsic"]
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        state_dicts, variables = super()._get_torch_save_params()
-        return state_dicts + ([] if self.far is None else ["curiosity"]), variables
 
     def _setup_learn(
         self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
@@ -139,7 +135,11 @@ class _FARAlgorithm(BaseAlgorithm):
         return super()._init_callback(callback, progress_bar)
 
     def _watch(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
-        """Take note of one step of all environments."""
+        """Take note of one step of all environments.
+
+        :raises ConfigError: if a reward or an observation is not finite
+        """
+        require_finite("reward", self._watcher.original_rewards(rewards), self.num_timesteps)
         self._watcher.see(new_observations, actions, dones, infos)
 
     def _catch_up(self) -> list[CuriosityStep]:
@@ -158,6 +158,7 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
     cheaper than step by step, or whenever someone asks for ``curiosity`` before.
     """
 
+    buffer_class_name = "rollout_buffer_class"
     intrinsic_critic: IntrinsicCritic | None
 
     def _setup_model(self) -> None:
@@ -176,9 +177,8 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
                 seed=self._watcher.seed,
             )
 
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        state_dicts, variables = super()._get_torch_save_params()
-        return state_dicts + ([] if self.intrinsic_critic is None else ["intrinsic_critic"]), variables
+    def _curious_parts(self) -> list[str]:
+        return super()._curious_parts() + ([] if self.intrinsic_critic is None else ["intrinsic_critic"])
 
     def _watch(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
         super()._watch(new_observations, actions, rewards, dones, infos)
@@ -242,9 +242,15 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
 class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
     """Keeps the intrinsic reward of each transition in the replay buffer, beside the extrinsic one."""
 
+    buffer_class_name = "replay_buffer_class"
+
     def _setup_model(self) -> None:
         super()._setup_model()
         self._attach_buffer()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._attach_buffer()  # which pickle left out
 
     def load_replay_buffer(self, *args: Any, **kwargs: Any) -> None:
         """Load a replay buffer; see SB3. What a buffer without curiosity holds has no bonus, which is warned of."""

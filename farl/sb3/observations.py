@@ -144,3 +144,23 @@ def _stack(observations: list[Any]) -> Observation:
         return {key: _stack([each[key] for each in observations]) for key in observations[0]}  # type: ignore[misc]
     together: Array = np.stack(observations)
     return together
+
+
+def require_finite(what: str, values: Any, timestep: int | None = None) -> None:
+    """Check that what E environments returned holds neither NaN nor infinity.
+
+    :param what: its name
+    :param values: an array or tensor of numbers, [E, ...]
+    :raises ConfigError: naming the first environment where it does
+    """
+    finite = torch.isfinite(torch.as_tensor(values)).flatten(1 if np.ndim(values) > 1 else 0)
+    if bool(finite.all()):
+        return
+    by_env = finite.all(dim=1) if finite.dim() > 1 else finite
+    env = int((~by_env).nonzero()[0])
+    wrong = torch.as_tensor(values)[env].flatten()
+    when = "" if timestep is None else f" at timestep {timestep}"
+    raise ConfigError(
+        f"environment {env} returned the {what} {float(wrong[~torch.isfinite(wrong)][0])}{when}: correct the "
+        "environment (VecCheckNan around it says after which action)"
+    )

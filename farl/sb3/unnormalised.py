@@ -82,6 +82,10 @@ class Unnormalised:
         observations, _, _, infos = self._outermost.step_wait()  # type: ignore[assignment]
         return observations, infos
 
+    def original_rewards(self, rewards: Array) -> Array:
+        """Return the rewards of the latest step, [E], as ``VecNormalize`` received them."""
+        return rewards if self._outermost is None else np.asarray(self._innermost.old_reward)
+
 
 def original_observations(observations: Observation, env: VecEnv) -> Observation:
     """Return the latest observations without ``VecNormalize`` for those who only look now and then.

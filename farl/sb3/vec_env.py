@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from farl.curiosity import FARCuriosity
 from farl.memory import load_state, save_state
 from farl.sb3.config import FARConfig
-from farl.sb3.observations import Array
+from farl.sb3.observations import Array, require_finite
 from farl.sb3.watching import Watcher
 
 
@@ -90,6 +90,7 @@ class FARVecEnv(VecEnvWrapper):
         watcher = self._watcher
         if watcher is None:
             return observations, rewards, dones, infos
+        require_finite("reward", rewards)
         watcher.see(observations, self._actions, dones, infos)  # type: ignore[arg-type]
         (step,) = watcher.catch_up()
         self.metrics["far/surprisal"] = float(step.surprisal.mean())

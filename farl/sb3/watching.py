@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from farl.curiosity import CuriosityStep, Seen, Transitions
 from farl.sb3.build import build_curiosity
 from farl.sb3.config import FARConfig
-from farl.sb3.observations import Array, Observation, ObservationAdapter, action_spec, true_last
+from farl.sb3.observations import Array, Observation, ObservationAdapter, action_spec, require_finite, true_last
 from farl.sb3.unnormalised import Unnormalised
 
 
@@ -36,6 +36,7 @@ class Watcher:
         device: torch.device | str,
         seed: int | None,
     ) -> None:
+        self._built_from = config, observation_space, action_space, n_envs, device
         self.config = config
         self.seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
         self.adapter = ObservationAdapter(observation_space)
@@ -67,12 +68,19 @@ class Watcher:
         if restarts or self._observations is None:
             self._observations = self.adapter(self._unnormalised.reset(observations), self.device)
 
+    def original_rewards(self, rewards: Array) -> Array:
+        """Return the rewards of the latest step, [E], without ``VecNormalize``."""
+        assert self._unnormalised is not None
+        return self._unnormalised.original_rewards(rewards)
+
     def see(self, new_observations: Observation, actions: Array, dones: Array, infos: list[dict[str, Any]]) -> None:
         """Take note of one step of all environments, as ``env.step`` returned it, for the next ``catch_up``."""
         assert self._unnormalised is not None
         assert self._observations is not None
         unnormalised, infos = self._unnormalised.step(new_observations, actions, dones, infos)
         latest = self.adapter(unnormalised, self.device)
+        if latest.is_floating_point():
+            require_finite("observation", latest)
         following = latest
         if dones.any():
             ended, last = true_last(dones, infos)
@@ -102,6 +110,22 @@ class Watcher:
         record("far/memory_mb", self.curiosity.memory_bytes / 2**20)
         if self.config.memory.disk is not None:
             record("far/disk_mb", self.curiosity.memory.tiers.disk_bytes / 2**20)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep the curiosity's state instead of itself, and no wrappers: neither can be pickled."""
+        leave_out = ("curiosity", "adapter", "_unnormalised")
+        state = {name: value for name, value in self.__dict__.items() if name not in leave_out}
+        return {**state, "curiosity_state": self.curiosity.state_dict(), "last": self.curiosity.last}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        config, observation_space, action_space, n_envs, device = state["_built_from"]
+        self.adapter = ObservationAdapter(observation_space)
+        self.curiosity = build_curiosity(
+            config, self.adapter.shape, action_spec(action_space), n_envs, device, state["seed"]
+        )
+        self.curiosity.load_state_dict(state.pop("curiosity_state"))
+        self.curiosity.last, self._unnormalised = state.pop("last"), None
+        self.__dict__.update(state)
 
     @property
     def is_normalised(self) -> bool:

@@ -1,0 +1,140 @@
+"""Files and pickles of FAR's models: loading changes settings, takes plain files, and says what a file is."""
+
+from abc import ABCMeta
+from copyreg import pickle as register_for_pickle
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file
+
+from farl.errors import ConfigError
+from farl.sb3.config import changed
+
+
+class FARClass(ABCMeta):
+    """The class of the classes that ``FAR`` makes: pickle finds them by the algorithm they were made of."""
+
+
+class Saving(BaseAlgorithm, metaclass=FARClass):
+    """Saves and loads curiosity with a model."""
+
+    algorithm_class: type[BaseAlgorithm]
+    buffer_class_name: str
+    """The attribute that holds the class of the algorithm's buffer."""
+    far: dict[str, Any] | None
+    _curiosity_apart = False
+
+    @classmethod
+    def load(cls, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a model; see SB3.
+
+        With ``far``, the settings that it names take the place of the saved ones, and all others stay; ``far=None``
+        goes on without curiosity. A file of the plain algorithm loads too: its curiosity begins anew.
+
+        :raises ConfigError: naming what is wrong in ``far``, or does not go with what was saved
+        """
+        if "far" in kwargs:
+            kwargs["_given_far"] = kwargs.pop("far")
+        try:
+            return super().load(path, *args, **kwargs)
+        except KeyError as error:  # on any ValueError SB3 looks for a reason of its own, which may fail
+            if isinstance(error.__context__, ConfigError):
+                raise error.__context__ from None
+            raise
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save a model; see SB3. Only FAR loads it again: for those without FARL, save ``model.plain()``."""
+        plain = getattr(self, self.buffer_class_name)
+        if self.far is not None:
+            name = self.algorithm_class.__name__
+            setattr(
+                self, self.buffer_class_name, type(f"For{name}", (_OnlyForFAR,), {"base": plain, "algorithm": name})
+            )
+        try:
+            super().save(*args, **kwargs)
+        finally:
+            setattr(self, self.buffer_class_name, plain)
+
+    def set_parameters(self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto") -> None:
+        """Set parameters; see SB3. Parameters of a model without curiosity leave the curiosity as it is.
+
+        :raises ConfigError: if the saved curiosity was built with other settings
+        """
+        params = load_path_or_dict
+        if not isinstance(params, dict):
+            _, params, _ = load_from_zip_file(load_path_or_dict, device=device, load_data=False)
+        for name in [name for name in self._curious_parts() if name in params]:
+            try:
+                getattr(self, name).load_state_dict(params[name])
+            except (RuntimeError, KeyError, TypeError, ValueError) as error:
+                reason = str(error).strip().splitlines()[-1].strip()
+                raise ConfigError(
+                    f"far: the saved {name} does not fit the settings given ({reason}). Leave out of far what "
+                    "decides the size or kind of networks, criterion and memory"
+                ) from error
+        plain = {name: value for name, value in params.items() if name not in ("curiosity", "intrinsic_critic")}
+        self._curiosity_apart = True
+        try:
+            super().set_parameters(plain, exact_match, device)
+        finally:
+            del self._curiosity_apart
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, variables = super()._get_torch_save_params()
+        return state_dicts + ([] if self._curiosity_apart else self._curious_parts()), variables
+
+    def _curious_parts(self) -> list[str]:
+        """Return the attributes whose state is saved beside that of the plain algorithm."""
+        return [] if self.far is None else ["curiosity"]
+
+    def _unpack_settings(self) -> None:
+        """Make of what ``load`` found in a file, and was given, what the model is built of."""
+        saved_as = getattr(self, self.buffer_class_name)
+        if isinstance(saved_as, type) and issubclass(saved_as, _OnlyForFAR):
+            setattr(self, self.buffer_class_name, saved_as.base)
+        if "_given_far" in self.__dict__:
+            self.far = changed(self.far, self.__dict__.pop("_given_far"))
+
+    def __reduce__(self) -> Any:
+        return _bare, _origin(type(self)), self.__dict__
+
+
+class _OnlyForFAR:
+    """Stands in a file for the buffer's class, where the plain algorithm would build it: there it says what to do."""
+
+    base: type[Any]
+    algorithm: str
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise ConfigError(
+            f"this file was saved by FAR({self.algorithm}): load it with farl.FAR({self.algorithm}).load. For "
+            f"{self.algorithm}.load, which needs no FARL, save model.plain()"
+        )
+
+
+def _origin(made: type[Any]) -> tuple[type[BaseAlgorithm], bool]:
+    """Return the algorithm that a class was made of, and whether by way of ``Fast``."""
+    return made.algorithm_class, hasattr(made, "plain_class")
+
+
+def _class_of(algorithm: type[Any], fast: bool) -> type[Any]:
+    from farl.sb3.factory import FAR  # which is built on this module
+
+    if fast:
+        from farl.sb3.fast import Fast
+
+        algorithm = Fast(algorithm)
+    return FAR(algorithm)
+
+
+def _bare(algorithm: type[Any], fast: bool) -> Any:
+    """Return what pickle fills."""
+    made = _class_of(algorithm, fast)
+    return made.__new__(made)
+
+
+def _reduce_class(made: Any) -> Any:
+    return (_class_of, _origin(made)) if "algorithm_class" in vars(made) else made.__qualname__
+
+
+register_for_pickle(FARClass, _reduce_class)
