@@ -130,7 +130,7 @@ def _class_of(algorithm: type[Any], fast: bool) -> type[Any]:
 def _bare(algorithm: type[Any], fast: bool) -> Any:
     """Return what pickle fills."""
     made = _class_of(algorithm, fast)
-    return made.__new__(made)
+    return object.__new__(made)
 
 
 def _reduce_class(made: Any) -> Any:
