@@ -244,12 +244,13 @@ class ExplorationCallback(BaseCallback):
     def _settle(self) -> None:
         """Record the steps that wait: together, at the end of a rollout, where the model can tell of them then.
 
-        Asking FAR on an on-policy algorithm in each step would have it take in a rollout step by step.
+        FAR on an on-policy algorithm takes in many steps together for much less than one after the other.
         """
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
         if hasattr(self.model, "curiosity_steps"):
+            self.model.take_in()
             steps = self.model.curiosity_steps[self._settled : self._settled + len(waiting)]
             self._settled += len(waiting)
         else:

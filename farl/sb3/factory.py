@@ -17,9 +17,9 @@ from farl.sb3.config import FARConfig
 from farl.sb3.intrinsic_critic import IntrinsicCritic, discounted_sums
 from farl.sb3.observations import Array, Observation, require_finite
 from farl.sb3.replay import BonusReplay, with_bonus, without_bonus
+from farl.sb3.rollout import Rollout
 from farl.sb3.saving import Saving
 from farl.sb3.unnormalised import unnormalised_space
-from farl.sb3.watching import Watcher
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
 
@@ -67,10 +67,10 @@ def _make_class(algorithm: type[Any]) -> type[Any]:
 
 
 class _FARAlgorithm(Saving):
-    """What both kinds share: building, and watching every transition."""
+    """What both kinds share: building, and taking in every transition."""
 
     _seen_space: spaces.Space[Any] | None = None  # of observations without normalisation; saved with the model
-    _watcher: Watcher
+    _rollout: Rollout
 
     def __init__(self, *args: Any, far: FARConfig | dict[str, Any] | None = None, **kwargs: Any) -> None:
         config = FARConfig.parse(far)
@@ -80,14 +80,27 @@ class _FARAlgorithm(Saving):
 
     @property
     def curiosity(self) -> FARCuriosity | None:
-        """The live curiosity, up to date with all steps so far; None without ``far``.
+        """The live curiosity; None without ``far``.
 
-        Ask the model anew in each step: one that was kept may lag behind by what there is of a rollout.
+        On-policy algorithms show it a rollout at its end. Who wants it up to date before calls ``take_in``.
+        """
+        return None if self.far is None else self._rollout.curiosity
+
+    def take_in(self) -> None:
+        """Show the curiosity the steps since it was shown the last ones.
+
+        At the end of a rollout, before saving, and off-policy in each step it is done anyway.
         """
         if self.far is None:
-            return None
-        self._catch_up()
-        return self._watcher.curiosity
+            return
+        for step in self._rollout.take_in():
+            self.logger.record_mean("far/surprisal", float(step.surprisal.mean()))
+            self.logger.record_mean("far/intrinsic_reward", float(step.intrinsic_reward.mean()))
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the model, with all that its curiosity has seen; see SB3."""
+        self.take_in()
+        super().save(*args, **kwargs)
 
     def plain(self) -> BaseAlgorithm:
         """Return the same agent as an ordinary SB3 model, whose ``save`` can be loaded without FARL."""
@@ -108,10 +121,10 @@ class _FARAlgorithm(Saving):
             if self._seen_space is None:
                 self._seen_space = self.observation_space if self.env is None else unnormalised_space(self.env)
             # No draw from the global random state: switching curiosity on changes nothing but the rewards.
-            self._watcher = Watcher(config, self._seen_space, self.action_space, self.n_envs, self.device, self.seed)
+            self._rollout = Rollout(config, self._seen_space, self.action_space, self.n_envs, self.device, self.seed)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "intrinsic_critic", "_watcher", "_steps", "_extrinsic"]
+        return [*super()._excluded_save_params(), "intrinsic_critic", "_rollout"]
 
     def _setup_learn(
         self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any
@@ -119,43 +132,35 @@ class _FARAlgorithm(Saving):
         restarts = reset_num_timesteps or self._last_obs is None
         if self.far is not None:
             assert self.env is not None, "set an environment first: model.set_env(env)"
-            self._watcher.attach(self.env)
+            self._rollout.attach(self.env)
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
         if self.far is not None:
             assert self._last_obs is not None
-            self._catch_up()  # with what an interrupted rollout left
-            self._watcher.begin(self._last_obs, restarts)
+            self.take_in()  # what an interrupted rollout left
+            self._rollout.begin(self._last_obs, restarts)
         return result
 
     def _init_callback(self, callback: Any, progress_bar: bool = False) -> BaseCallback:
         if self.far is not None:
             given = callback if isinstance(callback, list) else [] if callback is None else [callback]
             given = [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in given]
-            callback = CallbackList([_Watch(), *given])  # first, so that the others see this step's events
+            callback = CallbackList([_Record(), *given])  # first, so that the others see this step's events
         return super()._init_callback(callback, progress_bar)
 
-    def _watch(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
+    def _add(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
         """Take note of one step of all environments.
 
         :raises ConfigError: if a reward or an observation is not finite
         """
-        require_finite("reward", self._watcher.original_rewards(rewards), self.num_timesteps)
-        self._watcher.see(new_observations, actions, dones, infos)
-
-    def _catch_up(self) -> list[CuriosityStep]:
-        """Show the curiosity what it has not taken in yet."""
-        steps = self._watcher.catch_up()
-        for step in steps:
-            self.logger.record_mean("far/surprisal", float(step.surprisal.mean()))
-            self.logger.record_mean("far/intrinsic_reward", float(step.intrinsic_reward.mean()))
-        return steps
+        require_finite("reward", self._rollout.original_rewards(rewards), self.num_timesteps)
+        self._rollout.add(new_observations, actions, rewards, dones, infos)
 
 
 class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
     """Adds the intrinsic advantages, from a critic of their own or the policy's, to the extrinsic ones.
 
     Nothing here needs the rewards before the rollout is complete: the curiosity takes it in at its end, which is much
-    cheaper than step by step, or whenever someone asks for ``curiosity`` before.
+    cheaper than step by step.
     """
 
     buffer_class_name = "rollout_buffer_class"
@@ -164,9 +169,7 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
     def _setup_model(self) -> None:
         super()._setup_model()
         self.intrinsic_critic = None
-        self._steps: list[CuriosityStep] = []
-        self._extrinsic: list[Array] = []
-        if self.far is not None and (config := self._watcher.config).critic == "own":
+        if self.far is not None and (config := self._rollout.config).critic == "own":
             self.intrinsic_critic = IntrinsicCritic(
                 self.policy,
                 hidden=config.critic_hidden,
@@ -174,50 +177,36 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
                 gamma=config.gamma,
                 gae_lambda=self.gae_lambda,
                 episodic=config.episodic,
-                seed=self._watcher.seed,
+                seed=self._rollout.seed,
             )
 
     def _curious_parts(self) -> list[str]:
         return super()._curious_parts() + ([] if self.intrinsic_critic is None else ["intrinsic_critic"])
 
-    def _watch(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
-        super()._watch(new_observations, actions, rewards, dones, infos)
-        self._extrinsic.append(rewards.copy())  # SB3 adds the value of what a time limit cut off
-
-    def _catch_up(self) -> list[CuriosityStep]:
-        steps = super()._catch_up()
-        self._steps += steps
-        return steps
-
     @property
     def curiosity_steps(self) -> list[CuriosityStep]:
-        """What the curiosity made of each step of this rollout so far; empty without ``far``.
-
-        Ask at the end of a rollout rather than in each step: it is then taken in at once.
-        """
-        if self.far is not None:
-            self._catch_up()
-        return self._steps
+        """What the curiosity made of each step of this rollout, as far as it was taken in; empty without ``far``."""
+        return [] if self.far is None else self._rollout.steps
 
     def collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> bool:
         """Collect a rollout, then mix the two advantages and train critic and modules on it."""
-        self._steps, self._extrinsic = [], []
-        complete = super().collect_rollouts(env, callback, *args, **kwargs)
         if self.far is not None:
-            self._catch_up()
+            self._rollout.clear()
+        complete = super().collect_rollouts(env, callback, *args, **kwargs)
         if complete and self.far is not None:
-            rewards = np.array([step.intrinsic_reward for step in self._steps], np.float32)
+            rewards = np.array([step.intrinsic_reward for step in self._rollout.steps], np.float32)
             if self.intrinsic_critic is None:
                 self._mix_rewards(rewards)
             else:
                 self._mix_advantages(self.intrinsic_critic, rewards)
-            self._watcher.update(self.logger.record)
+            self._rollout.update(self.logger.record)
         return complete
 
     def _mix_rewards(self, rewards: Array) -> None:
         """Let advantages and returns be those of the sum of both rewards, as if it had come from the environment."""
-        config, buffer = self._watcher.config, self.rollout_buffer
-        more = config.intrinsic_coef * rewards + (config.extrinsic_coef - 1.0) * np.array(self._extrinsic, np.float32)
+        config, buffer = self._rollout.config, self.rollout_buffer
+        paid = np.array(self._rollout.rewards, np.float32)
+        more = config.intrinsic_coef * rewards + (config.extrinsic_coef - 1.0) * paid
         buffer.rewards += more
         # Advantages are linear in the rewards: what is added to these adds its discounted sum to those.
         ends = np.concatenate([buffer.episode_starts[1:], cast(Array, self._last_episode_starts)[None]])
@@ -230,7 +219,7 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
         buffer = self.rollout_buffer
         advantages, returns = critic.advantages(buffer, rewards, self._last_obs, cast(Array, self._last_episode_starts))
         # The extrinsic returns are the policy's value targets: they are complete before the mix, and stay as they are.
-        config = self._watcher.config
+        config = self._rollout.config
         buffer.advantages = config.extrinsic_coef * buffer.advantages + config.intrinsic_coef * advantages
         # Not every on-policy algorithm has epochs and minibatches (A2C): one pass over the rollout then.
         epochs, batch_size = getattr(self, "n_epochs", 1), getattr(self, "batch_size", rewards.size)
@@ -271,30 +260,37 @@ class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
             self.replay_buffer = without_bonus(self.replay_buffer)
         else:
             self.replay_buffer = with_bonus(self.replay_buffer)
-            self.replay_buffer.attach(self._watcher, self.policy)
+            self.replay_buffer.attach(self._rollout, self.policy)
 
-    def _watch(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
-        super()._watch(new_observations, actions, rewards, dones, infos)
-        self._catch_up()
-        if self._watcher.is_due:
-            self._watcher.update(self.logger.record)
+    def _add(self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: Any) -> None:
+        self._rollout.clear()
+        super()._add(new_observations, actions, rewards, dones, infos)
+        self.take_in()
+        if self._rollout.is_due:
+            self._rollout.update(self.logger.record)
 
     def _store_transition(self, replay_buffer: ReplayBuffer, *args: Any, **kwargs: Any) -> None:
         row = replay_buffer.pos
         super()._store_transition(replay_buffer, *args, **kwargs)
         if isinstance(replay_buffer, BonusReplay):
-            step = self._watcher.curiosity.last
+            step = self._rollout.curiosity.last
             assert step is not None
             replay_buffer.pay(row, step.intrinsic_reward, step.events.active)
 
 
-class _Watch(BaseCallback):
-    """Hands each step of the training environments to the curiosity."""
+class _Record(BaseCallback):
+    """Adds each step of the training environments to the rollout, and has the curiosity take it in at the end."""
 
     model: _FARAlgorithm
 
     def _on_step(self) -> bool:
         step = self.locals
         actions = step.get("clipped_actions", step["actions"])
-        self.model._watch(step["new_obs"], actions, step["rewards"], step["dones"], step["infos"])
+        self.model._add(step["new_obs"], actions, step["rewards"], step["dones"], step["infos"])
         return True
+
+    def _on_rollout_end(self) -> None:
+        self.model.take_in()
+
+    def _on_training_end(self) -> None:
+        self.model.take_in()  # what a rollout left that was stopped

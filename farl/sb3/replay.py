@@ -14,7 +14,7 @@ from farl.curiosity import Transitions
 from farl.errors import ConfigError
 from farl.sb3.config import FARConfig
 from farl.sb3.observations import Array, Observation
-from farl.sb3.watching import Watcher
+from farl.sb3.rollout import Rollout
 
 
 class BonusReplay(ReplayBuffer):
@@ -35,14 +35,14 @@ class BonusReplay(ReplayBuffer):
     """float32[N, E], as the curiosity paid when the transition was new; 0 where it was not there."""
     fragments: Array
     """int64[N, E], the fragment that was active; -1 where the bonus cannot be computed anew."""
-    _watcher: Watcher | None = None
+    _rollout: Rollout | None = None
     _policy: BasePolicy | None = None
 
-    def attach(self, watcher: Watcher, policy: BasePolicy) -> None:
+    def attach(self, rollout: Rollout, policy: BasePolicy) -> None:
         """Say who weighs and refreshes the bonus, and who knows how actions were scaled for the buffer."""
-        if watcher.config.refresh:
-            watcher.curiosity.require_replayable_bonus()
-        self._watcher, self._policy = watcher, policy
+        if rollout.config.refresh:
+            rollout.curiosity.require_replayable_bonus()
+        self._rollout, self._policy = rollout, policy
         self.rewards = self._sum(self.extrinsic, self.intrinsic)
 
     def pay(self, row: int, intrinsic: Array, fragments: Array) -> None:
@@ -111,14 +111,14 @@ class BonusReplay(ReplayBuffer):
         :param envs: int64[B]
         """
         stored: Array = self.intrinsic[steps, envs]
-        watcher = self._attached
-        if not watcher.config.refresh:
+        rollout = self._attached
+        if not rollout.config.refresh:
             return stored
         fragments = self.fragments[steps, envs]
-        held = np.flatnonzero(np.isin(fragments, watcher.curiosity.memory.ids))
+        held = np.flatnonzero(np.isin(fragments, rollout.curiosity.memory.ids))
         if len(held):
             transitions = self._transitions(steps[held], envs[held])
-            stored[held] = watcher.curiosity.reward_again(transitions, fragments[held])
+            stored[held] = rollout.curiosity.reward_again(transitions, fragments[held])
         return stored
 
     def _sum(self, extrinsic: Array, intrinsic: Array | float) -> Array:
@@ -127,12 +127,12 @@ class BonusReplay(ReplayBuffer):
         return np.asarray(weighted, np.float32)
 
     @property
-    def _attached(self) -> Watcher:
-        if self._watcher is None:
+    def _attached(self) -> Rollout:
+        if self._rollout is None:
             raise ConfigError(
                 "this replay buffer belongs to a FAR model: load it by load_replay_buffer of a model with far"
             )
-        return self._watcher
+        return self._rollout
 
     def _transitions(self, steps: Array, envs: Array) -> Transitions:
         adapter, device = self._attached.adapter, self._attached.device
@@ -153,7 +153,7 @@ class BonusReplay(ReplayBuffer):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the model out of a saved buffer: whoever loads it attaches its own."""
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
-        return {name: value for name, value in state.items() if name not in ("_watcher", "_policy")}
+        return {name: value for name, value in state.items() if name not in ("_rollout", "_policy")}
 
     def __reduce__(self) -> Any:
         return _empty, (self.base,), self.__getstate__()
@@ -198,7 +198,7 @@ def without_bonus(buffer: ReplayBuffer) -> ReplayBuffer:
     if isinstance(buffer, BonusReplay):
         state, base = buffer.__dict__, buffer.base
         state["rewards"] = state.pop("extrinsic")
-        for name in ("intrinsic", "fragments", "_watcher", "_policy"):
+        for name in ("intrinsic", "fragments", "_rollout", "_policy"):
             state.pop(name, None)
         buffer.__class__ = base  # type: ignore[assignment]
     return buffer

@@ -13,7 +13,7 @@ from farl.curiosity import FARCuriosity
 from farl.memory import load_state, save_state
 from farl.sb3.config import FARConfig
 from farl.sb3.observations import Array, require_finite
-from farl.sb3.watching import Watcher
+from farl.sb3.rollout import Rollout
 
 
 class FARVecEnv(VecEnvWrapper):
@@ -59,24 +59,24 @@ class FARVecEnv(VecEnvWrapper):
         super().__init__(venv if monitored else VecMonitor(venv))
         self.metrics: dict[str, float] = {}
         """What ``FAR(Algorithm)`` logs, as of the latest step."""
-        self._watcher: Watcher | None = None
+        self._rollout: Rollout | None = None
         if config is not None:
-            self._watcher = Watcher(
+            self._rollout = Rollout(
                 config, self.observation_space, self.action_space, self.num_envs, get_device(device), seed
             )
 
     @property
     def curiosity(self) -> FARCuriosity | None:
         """The live curiosity; None without ``far``."""
-        return None if self._watcher is None else self._watcher.curiosity
+        return None if self._rollout is None else self._rollout.curiosity
 
     def reset(self) -> VecEnvObs:
         """Reset all environments."""
-        if self._watcher is not None:
-            self._watcher.attach(self.venv)
+        if self._rollout is not None:
+            self._rollout.attach(self.venv)
         observations = self.venv.reset()
-        if self._watcher is not None:
-            self._watcher.begin(observations, restarts=True)  # type: ignore[arg-type]
+        if self._rollout is not None:
+            self._rollout.begin(observations, restarts=True)  # type: ignore[arg-type]
         return observations
 
     def step_async(self, actions: Array) -> None:
@@ -87,27 +87,28 @@ class FARVecEnv(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Finish a step; the rewards hold the intrinsic part."""
         observations, rewards, dones, infos = self.venv.step_wait()
-        watcher = self._watcher
-        if watcher is None:
+        rollout = self._rollout
+        if rollout is None:
             return observations, rewards, dones, infos
         require_finite("reward", rewards)
-        watcher.see(observations, self._actions, dones, infos)  # type: ignore[arg-type]
-        (step,) = watcher.catch_up()
+        rollout.clear()
+        rollout.add(observations, self._actions, rewards, dones, infos)  # type: ignore[arg-type]
+        (step,) = rollout.take_in()
         self.metrics["far/surprisal"] = float(step.surprisal.mean())
         self.metrics["far/intrinsic_reward"] = float(step.intrinsic_reward.mean())
-        if watcher.is_due:
-            watcher.update(self.metrics.__setitem__)
-        return observations, watcher.mixed(rewards), dones, infos
+        if rollout.is_due:
+            rollout.update(self.metrics.__setitem__)
+        return observations, rollout.mixed(rewards), dones, infos
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write settings and curiosity to one file (safetensors), whole or not at all.
 
         :raises ValueError: without ``far`` there is nothing to save
         """
-        if self._watcher is None:
+        if self._rollout is None:
             raise ValueError("this FARVecEnv has no far: there is nothing to save")
-        settings = self._watcher.config.model_dump(mode="json")
-        save_state({"far": settings, "curiosity": self._watcher.curiosity.state_dict()}, path)
+        settings = self._rollout.config.model_dump(mode="json")
+        save_state({"far": settings, "curiosity": self._rollout.curiosity.state_dict()}, path)
 
     @classmethod
     def load(

@@ -73,6 +73,7 @@ class Record(BaseCallback):
         self.rewards, self.active = [], []
 
     def _on_step(self):
+        self.model.take_in()
         step = self.model.curiosity.last
         self.rewards.append(step.intrinsic_reward)
         self.active.append(step.events.active)

@@ -252,17 +252,17 @@ def test_a_record_of_another_world_is_refused() -> None:
         make_ppo(make_env(width=10)).learn(20, callback)
 
 
-def test_far_is_not_asked_in_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_far_does_not_take_in_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
 
     def counted(self: Any) -> Any:
         nonlocal asked
         asked += 1
-        self._catch_up()
-        return self._watcher.curiosity
+        take_in(self)
 
     model = FAR(PPO)("MlpPolicy", make_env(2), n_steps=40, batch_size=40, n_epochs=1, seed=0, device="cpu", far={})
-    monkeypatch.setattr(type(model), "curiosity", property(counted))
+    take_in = type(model).take_in
+    monkeypatch.setattr(type(model), "take_in", counted)
     model.learn(240, ExplorationCallback())
     assert asked < 3 * 6  # a few times a rollout of 40 steps, of which there are three
 

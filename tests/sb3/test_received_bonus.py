@@ -362,7 +362,7 @@ class OffPolicyWatch(BaseCallback):
         )  # the large number at an end: what SB3 stores is not what was
         if not self.model.far["refresh"] or clipped:
             return paid
-        adapter, curiosity = self.model._watcher.adapter, self.model.curiosity
+        adapter, curiosity = self.model._rollout.adapter, self.model.curiosity
         before, after = (_batch(see(self.case.kind, *seen)) for seen in ((clock - 1, False), (clock, not goes_on)))
         transition = Transitions(adapter(before, "cpu"), torch.zeros(1), adapter(after, "cpu"))
         return curiosity.reward_again(transition, np.array([fragment]))[0]
@@ -441,6 +441,7 @@ class Trace(BaseCallback):
         self.rewards = []
 
     def _on_step(self):
+        self.model.take_in()
         self.rewards.append(self.model.curiosity.last.intrinsic_reward)
         return True
 

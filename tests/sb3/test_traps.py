@@ -131,12 +131,13 @@ def test_t6_images_are_seen_channels_first_and_episodes_end_with_their_true_last
     assert [bool(starts[0]) for _, starts in watched.shown] == [True, False, False, False, False] * 3 + [True]
 
 
-def test_who_asks_in_every_step_sees_that_step_and_changes_nothing_but_rounding():
+def test_who_has_every_step_taken_in_sees_that_step_and_changes_nothing_but_rounding():
     class Asks(BaseCallback):
         def _on_training_start(self):
             self.steps = []
 
         def _on_step(self):
+            self.model.take_in()
             self.steps.append(self.model.curiosity.last)
             return self.model.curiosity.samples_seen == self.model.num_timesteps
 

@@ -1,5 +1,4 @@
-"""Shows a curiosity what happens in a vector environment: the one mechanism behind ``FAR(Algorithm)`` and
-``FARVecEnv``."""
+"""What happens in a vector environment, until a curiosity takes it in: for ``FAR(Algorithm)`` and ``FARVecEnv``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +15,12 @@ from farl.sb3.observations import Array, Observation, ObservationAdapter, action
 from farl.sb3.unnormalised import Unnormalised
 
 
-class Watcher:
-    """Builds a curiosity for an environment's spaces and makes transitions of what the environment returns.
+class Rollout:
+    """Steps of a vector environment on their way to a curiosity, which it builds for the environment's spaces.
+
+    ``add`` makes a transition of what the environment returned; ``take_in`` shows the curiosity all that came since the
+    last time, which is much cheaper for many steps together than for one after the other; ``steps`` tells what it made
+    of them, until ``clear`` begins the next rollout.
 
     :param config: what to build
     :param observation_space: of the observations that will be shown
@@ -47,12 +50,16 @@ class Watcher:
         self._unnormalised: Unnormalised | None = None
         self.latest = torch.empty(0)
         """What followed the latest step, as the adapter gives it: where an episode ended, its last observation."""
+        self.steps: list[CuriosityStep] = []
+        """What the curiosity made of the steps of this rollout, as far as it has taken them in."""
+        self.rewards: list[Array] = []
+        """float[E] each, what the environments paid in this rollout."""
         self._waiting: list[Seen] = []
         self._starts = np.ones(n_envs, bool)
         self._observations: torch.Tensor | None = None  # as the adapter gives them, of the step to come
 
     def attach(self, env: VecEnv) -> None:
-        """Say which environment will be watched, before it is reset."""
+        """Say which environment it is, before it is reset."""
         if self._unnormalised is None or self._unnormalised.env is not env:
             self._unnormalised, self._observations = Unnormalised(env), None
 
@@ -73,8 +80,14 @@ class Watcher:
         assert self._unnormalised is not None
         return self._unnormalised.original_rewards(rewards)
 
-    def see(self, new_observations: Observation, actions: Array, dones: Array, infos: list[dict[str, Any]]) -> None:
-        """Take note of one step of all environments, as ``env.step`` returned it, for the next ``catch_up``."""
+    def clear(self) -> None:
+        """Begin the next rollout; steps that wait are still to be taken in."""
+        self.steps, self.rewards = [], []
+
+    def add(
+        self, new_observations: Observation, actions: Array, rewards: Array, dones: Array, infos: list[dict[str, Any]]
+    ) -> None:
+        """Add one step of all environments, as ``env.step`` returned it."""
         assert self._unnormalised is not None
         assert self._observations is not None
         unnormalised, infos = self._unnormalised.step(new_observations, actions, dones, infos)
@@ -88,14 +101,17 @@ class Watcher:
                 following = latest.clone()
                 following[torch.from_numpy(ended)] = self.adapter(last, self.device)
         transitions = Transitions(self._observations, torch.tensor(actions, device=self.device), following)
+        self.rewards.append(rewards.copy())  # SB3 adds the value of what a time limit cut off
         self._waiting.append(Seen(transitions, self._starts, _positions(infos)))
         self._observations, self.latest = latest, following
         self._starts = np.array(dones, bool)
 
-    def catch_up(self) -> list[CuriosityStep]:
-        """Show the curiosity all that it has not taken in yet, and return what each step gave."""
+    def take_in(self) -> list[CuriosityStep]:
+        """Show the curiosity all that waits, and return what it made of each step."""
         waiting, self._waiting = self._waiting, []
-        return self.curiosity.steps(waiting) if waiting else []
+        taken = self.curiosity.steps(waiting) if waiting else []
+        self.steps += taken
+        return taken
 
     def update(self, record: Callable[[str, float], Any]) -> None:
         """Train the modules on what was seen since the last time, and record their state."""
