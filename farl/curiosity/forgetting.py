@@ -1,11 +1,12 @@
 """What a curiosity has forgotten, measured while it learns: the error where it has been before."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 AWAY = 100
@@ -13,6 +14,19 @@ AWAY = 100
 _DECADES = 5  # of the time since the last visit: 1, 10, 100, 1 000, 10 000 steps and more
 _BITS = 60
 _AT_ONCE = 64  # steps that are looked up together: one at a time, it would cost as much as the curiosity itself
+
+
+class _Visits(NamedTuple):
+    """The visits before N visits.
+
+    :ivar places: int64[N], -1 for none
+    :ivar times: int64[N]
+    :ivar errors: float64[N]
+    """
+
+    places: IntArray
+    times: IntArray
+    errors: FloatArray
 
 
 class ForgettingMeter:
@@ -105,34 +119,46 @@ class ForgettingMeter:
         if not self._waiting:
             return
         keys, errors, rewards = (np.concatenate(arrays) for arrays in zip(*self._waiting, strict=True))
-        step = np.repeat(np.arange(len(self._waiting)), [len(seen) for seen, _, _ in self._waiting])
+        times = self._time + np.repeat(np.arange(len(self._waiting)), [len(seen) for seen, _, _ in self._waiting])
         places = self._hash(keys)
-        rows = places % np.int64(self.capacity - 1)
-        # The last visit to a row in an earlier step: the one before the first of this step in the order of row and
-        # step; else what the table holds.
-        stamp = rows * len(self._waiting) + step
-        order = np.argsort(stamp, kind="stable")
-        before = order[np.searchsorted(stamp[order], stamp) - 1]
-        recent = (rows[before] == rows) & (step[before] < step)
-        place = np.where(recent, places[before], self._places[rows])
-        error = np.where(recent, errors[before], self._errors[rows])
-        visited = np.where(recent, self._time + step[before], self._visited[rows])
-        known, fresh, age = place == places, place < 0, self._time + step - visited
-
-        self._first += (errors[fresh].sum(), fresh.sum())
-        decade = np.minimum(np.log10(np.maximum(age[known], 1)).astype(np.int64), _DECADES - 1)
-        np.add.at(self._by_age, decade, np.stack([errors[known], np.ones(len(decade))], axis=1))
-        back = known & (age >= AWAY)
-        positive = back & (errors > 0.0) & (error > 0.0)
-        ratio = np.log(errors[positive] / error[positive])
-        self._ratio += (ratio.sum(), len(ratio))
-        self._revisits += (errors[back].sum(), rewards[back].sum(), back.sum())
+        self._measure(places, times, errors, rewards, self._visits_before(places, times, errors))
         # Of several visits to a row the last one stays.
-        self._places[rows], self._visited[rows], self._errors[rows] = places, self._time + step, errors
+        rows = self._rows(places)
+        self._places[rows], self._visited[rows], self._errors[rows] = places, times, errors
         self._time += len(self._waiting)
         self._waiting = []
 
-    def _hash(self, keys: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    def _visits_before(self, places: IntArray, times: IntArray, errors: FloatArray) -> _Visits:
+        """Return the last visit to the row of each of N visits in an earlier step: of this block, or of the table."""
+        rows = self._rows(places)
+        # In the order of row and step, it is the one before the first of the same row and step.
+        stamp = rows * (times[-1] + 1) + times
+        order = np.argsort(stamp, kind="stable")
+        latest = order[np.searchsorted(stamp[order], stamp) - 1]
+        in_block = (rows[latest] == rows) & (times[latest] < times)
+        return _Visits(
+            np.where(in_block, places[latest], self._places[rows]),
+            np.where(in_block, times[latest], self._visited[rows]),
+            np.where(in_block, errors[latest], self._errors[rows]),
+        )
+
+    def _measure(
+        self, places: IntArray, times: IntArray, errors: FloatArray, rewards: FloatArray, before: _Visits
+    ) -> None:
+        """Add N visits to the sums: each is a first one, a return to a place, or, where places collide, neither."""
+        first, known, age = before.places < 0, before.places == places, times - before.times
+        self._first += (errors[first].sum(), first.sum())
+        decade = np.minimum(np.log10(np.maximum(age[known], 1)).astype(np.int64), _DECADES - 1)
+        np.add.at(self._by_age, decade, np.stack([errors[known], np.ones(len(decade))], axis=1))
+        back = known & (age >= AWAY)
+        self._revisits += (errors[back].sum(), rewards[back].sum(), back.sum())
+        positive = back & (errors > 0.0) & (before.errors > 0.0)
+        self._ratio += (np.log(errors[positive] / before.errors[positive]).sum(), positive.sum())
+
+    def _rows(self, places: IntArray) -> IntArray:
+        return places % np.int64(self.capacity - 1)
+
+    def _hash(self, keys: npt.NDArray[np.float32]) -> IntArray:
         """Number the places that N keys stand for, int64[N]."""
         if self._projections is None:
             rng = np.random.default_rng(self._seed)
@@ -140,7 +166,7 @@ class ForgettingMeter:
             self._projections = torch.from_numpy(drawn)
         # torch's product, not numpy's: it keeps to torch.set_num_threads.
         signs = (torch.from_numpy(keys) @ self._projections > 0).numpy()
-        numbers: npt.NDArray[np.int64] = np.packbits(signs, axis=1, bitorder="little").view("<i8")[:, 0]
+        numbers: IntArray = np.packbits(signs, axis=1, bitorder="little").view("<i8")[:, 0]
         return numbers
 
     def _clear(self) -> None:
