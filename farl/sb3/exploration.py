@@ -249,7 +249,7 @@ class ExplorationCallback(BaseCallback):
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        if hasattr(self.model, "curiosity_steps"):
+        if hasattr(self.model, "curiosity_steps") and hasattr(self.model, "take_in"):
             self.model.take_in()
             steps = self.model.curiosity_steps[self._settled : self._settled + len(waiting)]
             self._settled += len(waiting)
