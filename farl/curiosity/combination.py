@@ -33,9 +33,9 @@ class Combination(CuriosityModule):
     :param lifelong: fades over the whole training
     :param episodic: begins anew in every episode
     :param mode: how they become one
-    :param weight: of the lifelong bonus in the sum, in [0, 1]
+    :param weight: the lifelong bonus's share in the sum, in [0, 1]
     :param limit: largest modulator
-    :param learning_rate: of the episodic module's network (Adam)
+    :param learning_rate: Adam's, for the episodic module's network
     """
 
     def __init__(

@@ -25,7 +25,7 @@ class Disagreement(RandomFeatures):
     :param hidden: width of the models' two hidden layers, and of the trunk for vectors
     :param frame_stack: observations are stacks of so many frames along the channels; only the newest is used
     :param clip: whitened observations are clipped to +-clip
-    :param seed: of the random weights; the global random state is left alone
+    :param seed: draws the random weights; the global random state is left alone
     """
 
     def __init__(

@@ -17,7 +17,7 @@ class E3B(InverseEmbedding):
     ``phi^T C^-1 phi`` with ``C = ridge I + sum of phi phi^T`` over the episode so far, which generalises an episodic
     count to features. The inverse is kept up to date by the Sherman-Morrison formula.
 
-    :param ridge: of the inverse covariance; smaller rewards the first observations of an episode more
+    :param ridge: start of the covariance's diagonal; smaller rewards the first observations of an episode more
     :param arguments: of ``InverseEmbedding``
     """
 

@@ -17,7 +17,7 @@ class InverseEmbedding(Whitened):
     :param features: width of the embedding
     :param hidden: width of the inverse network, and of the trunk for vectors
     :param clip: whitened observations are clipped to +-clip
-    :param seed: of the random weights; the global random state is left alone
+    :param seed: draws the random weights; the global random state is left alone
     """
 
     def __init__(

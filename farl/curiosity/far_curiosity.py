@@ -88,7 +88,7 @@ class FARCuriosity:
         is cheap; those in use always are
     :param replay: joins every minibatch by as many samples from long ago, of the same fragments; None trains on what
         is new alone
-    :param seed: of the choice and order of training samples
+    :param seed: draws the choice and order of training samples
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class ForgettingMeter:
     row was taken counts as neither new nor known. Environments share the table.
 
     :param capacity: rows of the table
-    :param seed: of the projections
+    :param seed: draws the projections
     """
 
     def __init__(self, capacity: int = 2**15, seed: int = 0) -> None:

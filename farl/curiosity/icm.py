@@ -28,7 +28,7 @@ class ICM(RandomFeatures):
     :param blocks: number of residual blocks of the forward network
     :param forward_weight: weight of the forward loss; the inverse loss has 1 - forward_weight
     :param clip: whitened observations are clipped to +-clip
-    :param seed: of the random weights; the global random state is left alone
+    :param seed: draws the random weights; the global random state is left alone
     """
 
     encoder_learns_from_forward = False

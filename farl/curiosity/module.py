@@ -114,7 +114,7 @@ class ModuleConfig(StrictModel):
 
         :param shape: of one observation; [channels, height, width] for an image
         :param actions: the form of one action
-        :param seed: of all random weights; the global random state is left alone
+        :param seed: draws all random weights; the global random state is left alone
         """
 
     def arguments(self) -> dict[str, Any]:

@@ -25,9 +25,9 @@ class PseudoCount(Whitened):
 
     :param shape: of one observation; [channels, height, width] for an image
     :param scope: ``"episodic"`` or ``"lifelong"``
-    :param bits: of a code; None for exact codes
+    :param bits: length of a code; None for exact codes
     :param frame_stack: observations are stacks of so many frames along the channels; only the newest is used
-    :param seed: of the codes
+    :param seed: draws the codes
     """
 
     def __init__(

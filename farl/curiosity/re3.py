@@ -23,7 +23,7 @@ class RE3(RandomFeatures):
     :param capacity: samples that neighbours are sought among, the latest
     :param frame_stack: observations are stacks of so many frames along the channels; only the newest is used
     :param clip: whitened observations are clipped to +-clip
-    :param seed: of the random weights; the global random state is left alone
+    :param seed: draws the random weights; the global random state is left alone
     """
 
     def __init__(

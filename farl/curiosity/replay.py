@@ -16,7 +16,7 @@ class Reservoir:
     """A uniform choice of all samples so far, in bounded memory (Vitter, 1985, algorithm R, a batch at a time).
 
     :param capacity: samples kept
-    :param seed: of the choices
+    :param seed: draws the choices
     :raises ValueError: if the capacity is below 1
     """
 

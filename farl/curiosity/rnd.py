@@ -24,7 +24,7 @@ class RND(RandomFeatures):
     :param hidden: width of the predictor's two upper layers, and of the trunk for vectors
     :param frame_stack: observations are stacks of so many frames along the channels; only the newest is used
     :param clip: whitened observations are clipped to +-clip
-    :param seed: of the random weights; the global random state is left alone
+    :param seed: draws the random weights; the global random state is left alone
     :raises ValueError: if the channels cannot be divided into frame_stack frames
     """
 

@@ -26,7 +26,7 @@ class ModuleTrainer:
     :param epochs: passes over the samples
     :param batch_size: samples of one fragment in one gradient step
     :param replay: joins every minibatch by as many samples of long ago, of the same fragments; None by none
-    :param seed: of the choice and order of samples
+    :param seed: draws the choice and order of samples
     """
 
     def __init__(

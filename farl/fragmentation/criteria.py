@@ -100,15 +100,15 @@ class Criterion(ABC):
     def score(self, sight: Sight, fragment_ids: IntArray, moments: Moments) -> FloatArray:
         """Return how far what n environments saw lies outside their fragments, float64[n].
 
-        :param sight: of these environments
+        :param sight: what these environments see
         :param fragment_ids: int64[n], their active fragments
-        :param moments: of the surprisal in these fragments so far
+        :param moments: mean and spread of the surprisal in these fragments so far
         """
 
     def update(self, sight: Sight, fragment_ids: IntArray, envs: IntArray | None = None) -> BoolArray:
         """Judge what n environments saw, and add their surprisal to the statistics of their fragments.
 
-        :param sight: of these environments
+        :param sight: what these environments see
         :param fragment_ids: int64[n], their active fragments
         :param envs: int64[n], which environments these are, for criteria that remember; None is 0 ... n - 1
         :return: bool[n], True where the fragment ends
@@ -214,7 +214,7 @@ class CUSUM(Criterion):
     Statistics move by ``alpha`` a step, however many environments share a fragment; what lies more than three standard
     deviations off enters as if it lay there, so that an excursion does not widen the distribution that it is judged by.
 
-    :param threshold: of the sum, in standard deviations
+    :param threshold: the sum above which a fragment ends, in standard deviations
     :param drift: taken off in every step, in standard deviations: half of the smallest change of interest
     :param min_samples: steps a fragment must have before it can end
     :param alpha: weight of the newest step in the moving statistics
@@ -295,8 +295,8 @@ class CUSUM(Criterion):
 class Random(Criterion):
     """Ends a fragment at random, whatever the surprisal: the control for surprisal-driven fragmentation.
 
-    :param probability: of ending, per sample, in [0, 1]
-    :param seed: of the random stream
+    :param probability: how likely a fragment ends at a sample, in [0, 1]
+    :param seed: starts the random stream
     :raises ValueError: if the probability is out of range
     """
 

@@ -34,7 +34,7 @@ class Recall(ABC):
     def recognise(self, sight: Sight, active: IntArray, envs: IntArray) -> Recognition:
         """Say which fragment each of ``envs`` recognises; this changes nothing.
 
-        :param sight: of all environments
+        :param sight: what all environments see
         :param active: int64[E], active fragment of all environments
         :param envs: int64[n], the environments that are asked about
         """

@@ -72,8 +72,7 @@ class SurprisalStatistics:
 
     Both are one rule: a sample enters with weight ``a`` and everything older is scaled by ``1 - a``. A lifetime
     statistic has ``a = 1/n`` (Welford's algorithm), a moving one a constant ``a = alpha``. Environments that are in
-    the same
-    fragment at the same step are taken in the order of the batch, in closed form, without a loop.
+    the same fragment at the same step are taken in the order of the batch, in closed form, without a loop.
 
     A fragment is opened by its first sample. Rows are kept sorted by fragment id.
 

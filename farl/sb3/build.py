@@ -21,10 +21,10 @@ def build_curiosity(
 ) -> FARCuriosity:
     """Build what a config describes.
 
-    :param shape: of one observation, as ``ObservationAdapter`` gives it
+    :param shape: one observation's, as ``ObservationAdapter`` gives it
     :param actions: the form of one action, as ``action_spec`` gives it
     :param n_envs: number of environments
-    :param seed: of random weights, random criteria, and the choice of training samples
+    :param seed: draws random weights, random criteria, and the choice of training samples
     :raises ValueError: if the config does not fit the observations or the number of environments
     """
     module = config.module.build(shape, actions, seed).to(device)

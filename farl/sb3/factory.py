@@ -28,12 +28,9 @@ def FAR(algorithm: type[Algorithm]) -> type[Algorithm]:
     """Return a subclass of an algorithm that takes one more keyword, ``far``.
 
     ``far`` is a dict or a ``FARConfig``; ``{}`` is the defaults; None, or leaving it out, switches everything off, and
-    the
-    subclass then does bit for bit what the algorithm does. Saving, loading, callbacks, evaluation and ``VecNormalize``
-    work as ever;
-    ``rollout/ep_rew_mean`` stays the extrinsic return. ``model.curiosity`` is the live ``FARCuriosity``, and
-    ``model.plain()``
-    an ordinary model that loads without FARL.
+    the subclass then does bit for bit what the algorithm does. Saving, loading, callbacks, evaluation and
+    ``VecNormalize`` work as ever; ``rollout/ep_rew_mean`` stays the extrinsic return. ``model.curiosity`` is the live
+    ``FARCuriosity``, and ``model.plain()`` an ordinary model that loads without FARL.
 
     - ``FAR(Fast(PPO))`` is the same in less time; see ``Fast``.
     - On-policy algorithms get a separate intrinsic critic; advantages are weighted sums, value targets stay extrinsic.

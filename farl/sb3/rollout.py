@@ -23,11 +23,11 @@ class Rollout:
     of them, until ``clear`` begins the next rollout.
 
     :param config: what to build
-    :param observation_space: of the observations that will be shown
-    :param action_space: of the actions
+    :param observation_space: what the environments show
+    :param action_space: what they can be told
     :param n_envs: number of environments E
-    :param device: of the curiosity modules
-    :param seed: of all that is drawn; None is a random one. The global random state is left alone
+    :param device: where the curiosity modules lie
+    :param seed: starts all that is drawn; None is a random one. The global random state is left alone
     """
 
     def __init__(

@@ -56,6 +56,7 @@ STACKS = {
 
 class ReadsEachStep(BaseCallback):
     def _on_step(self):
+        self.model.take_in()
         return self.model.curiosity.samples_seen == self.num_timesteps
 
 
