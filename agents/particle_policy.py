@@ -44,7 +44,7 @@ class ActionDistributions:
         if isinstance(self.space, spaces.MultiBinary):
             bernoulli: Any = torch.distributions.Bernoulli(logits=outputs, validate_args=False)
             return bernoulli.log_prob(actions).sum(-1), bernoulli.entropy().sum(-1)
-        log_prob, entropy = torch.zeros(()), torch.zeros(())
+        log_prob, entropy = outputs.new_zeros(()), outputs.new_zeros(())
         for k, logits in enumerate(self._categories(outputs)):
             log_probs = logits.log_softmax(-1)
             taken = actions.long() if isinstance(self.space, spaces.Discrete) else actions[..., k].long()
@@ -54,7 +54,7 @@ class ActionDistributions:
         return log_prob, entropy
 
     def sample(self, outputs: Tensor) -> Tensor:
-        """Return actions [B, *action] for ``outputs`` [B, ...], drawn as SB3's distributions draw them."""
+        """Return actions [..., B, *action] for ``outputs`` [..., B, D], drawn as SB3's distributions draw them."""
         if isinstance(self.space, spaces.Box):
             mean, log_std = outputs.chunk(2, -1)
             return torch.distributions.Normal(mean, log_std.exp()).rsample()
@@ -221,6 +221,9 @@ class ParticlePolicy(BasePolicy):
 
     def _choose(self, log_weights: Tensor, batch: int) -> None:
         """Choose the particle of each environment; from a stream of its own, so that one particle disturbs nothing."""
+        if len(log_weights) == 1:
+            self.chosen = torch.zeros(batch, dtype=torch.int64)
+            return
         if self.acting == "map":
             self.chosen = log_weights.argmax().cpu().expand(batch)
             return
@@ -272,14 +275,16 @@ class ParticlePolicy(BasePolicy):
         """
         outputs, _ = self.outputs(observations)
         log_weights = self.weights.log_weights.to(outputs)
-        total = torch.zeros((), device=outputs.device)
-        with torch.random.fork_rng(devices=[]):
-            for particle in range(len(outputs)):
-                actions = self.kind.sample(outputs[particle])
-                log_prob, _ = self.kind.evaluate(outputs, actions.expand(len(outputs), *actions.shape))
-                mixture = mixture_log_prob(log_weights, log_prob)
-                total += log_weights[particle].exp() * (log_prob[particle] - mixture).mean()
-        return float(total)
+        n = len(outputs)
+        with torch.random.fork_rng(devices=[outputs.device] if outputs.is_cuda else []):
+            actions = self.kind.sample(outputs)
+        # [who acted, under whom, batch]
+        log_prob, _ = self.kind.evaluate(
+            outputs.expand(n, *outputs.shape), actions[:, None].expand(n, n, *actions.shape[1:])
+        )
+        mixture = mixture_log_prob(log_weights.expand(n, n), log_prob)
+        own = log_prob.diagonal().T
+        return float((log_weights.exp() * (own - mixture).mean(-1)).sum())
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Return particles, weights and the stream that chooses particles."""

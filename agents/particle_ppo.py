@@ -205,7 +205,7 @@ class ParticlePPO(PPO):
                 ensemble.resolve(objective, batch)
                 if not losses:
                     self._update_learning_rate(policy.optimizer)
-                if self.target_kl is not None and self._kl(batch) > 1.5 * self.target_kl:
+                if self.target_kl is not None and self._kl(batch, self._log_probs(batch)) > 1.5 * self.target_kl:
                     going_on = False
                     break
                 losses.append(self._step(objective, surrogate, batch))
@@ -246,18 +246,18 @@ class ParticlePPO(PPO):
         log_prob, _ = self.policy.kind.evaluate(outputs, batch[1].expand(len(outputs), *batch[1].shape))
         return log_prob
 
-    def _kl(self, batch: tuple[Any, ...]) -> float:
+    def _kl(self, batch: tuple[Any, ...], log_probs: Tensor) -> float:
         """Approximate divergence of the mixture from what acted (Schulman's third estimator), as in SB3."""
-        log_prob = mixture_log_prob(self.policy.weights.log_weights.float(), self._log_probs(batch))
-        change = log_prob - batch[2]
+        change = mixture_log_prob(self.policy.weights.log_weights.float(), log_probs) - batch[2]
         return float((change.exp() - 1 - change).mean())
 
     def _log(self, losses: list[Tensor], batch: tuple[Any, ...], clip_range: float) -> None:
         record, weights = self.logger.record, self.policy.weights
         if losses:
             record("train/loss", float(torch.stack(losses).mean()))
-        ratio = torch.exp(self._log_probs(batch) - batch[2])
-        record("train/approx_kl", self._kl(batch))
+        log_probs = self._log_probs(batch)
+        ratio = torch.exp(log_probs - batch[2])
+        record("train/approx_kl", self._kl(batch, log_probs))
         record("train/clip_fraction", float(((ratio - 1).abs() > clip_range).float().mean()))
         buffer = self.rollout_buffer
         record("train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten()))

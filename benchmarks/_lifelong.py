@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from farl.continual.defences import Defence, dormant_units
-from farl.continual.stacked_ppo import Rollout, StackedPPO, advantages_and_returns
+from benchmarks._defences import Defence, dormant_units
+from benchmarks._stacked_ppo import Rollout, StackedPPO, advantages_and_returns
 from farl.envs.control import TASKS, Dynamics, level_offset
 
 EPISODES, MAX_STEPS, REWARD_SCALE = 2, 400, 20.0

@@ -6,7 +6,7 @@ networks of 3 x 128, 5 epochs, batches of 32, rewards divided by 20; the network
 have the published learning rate of 1e-2; ``adam-tuned``, ``trac-tuned`` and all others have 1e-3, the best on Acrobot.
 
 One run takes three seeds through the levels side by side, in the same batched products
-(``farl.continual.stacked_ppo``; it computes what Stable-Baselines3's PPO computes, see the tests). Every seed has an
+(``benchmarks._stacked_ppo``; it computes what Stable-Baselines3's PPO computes, see the tests). Every seed has an
 order of the levels of its own. Intervals are over seeds.
 
 ``--suite procgen`` takes SB3's PPO with Adam and with TRAC, and ParticlePPO, through levels 20, 21, ... of two easy
@@ -30,12 +30,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks._defences import Defence, L2Init, PolicyEWC, ReDo, Replay
 from benchmarks._lifelong import run_levels
 from benchmarks._procgen_levels import ALGORITHMS, run_game
 from benchmarks._results import bars, curves
+from benchmarks._stacked_ppo import StackedPPO, StackedSettings
 from benchmarks.harness import Benchmark, Job, Size, main
-from farl.continual.defences import Defence, L2Init, PolicyEWC, ReDo, Replay
-from farl.continual.stacked_ppo import StackedPPO, StackedSettings
 from farl.errors import ConfigError
 from farl.optimisers import Trac
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from farl.errors import ConfigError
 from farl.particles.ensemble import ParticleEnsemble
+from farl.particles.products import add_product
 
 # These mix elements of one tensor (or of all), so a leading particle axis would couple the particles.
 _COUPLING = ("LBFGS", "Adafactor", "Muon", "SparseAdam")
@@ -78,7 +79,7 @@ class ParticleOptimizer:
             # A step of an optimiser with momentum or weight decay moves without a gradient too.
             still = [(leaf, leaf[broken].clone()) for leaf in leaves]
         for leaf, left, right in deferred:
-            leaf.baddbmm_(left, right, alpha=-float(self.each[chunk].param_groups[0]["lr"]))
+            add_product(leaf, left, right, -float(self.each[chunk].param_groups[0]["lr"]))
         self.each[chunk].step()
         for leaf, before in still:
             leaf[broken] = before

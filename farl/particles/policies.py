@@ -94,19 +94,24 @@ class PolicyWeights:
             raise ConfigError(f"forgetting is a factor in [0, 1], got {forgetting}")
         self.beta, self.ess_floor, self.forgetting = beta, ess_floor, forgetting
         self.evidence = normalise(torch.zeros(shape, dtype=torch.float64, device=device))
-        self._temperature: Tensor | None = None
+        self._in_use: tuple[Tensor, Tensor] | None = None
+        """Temperature and log-weights, solved for when they are first asked for."""
 
     @property
     def temperature(self) -> Tensor:
-        """What the evidence is multiplied by in use, float64[...], solved for when it is first asked for."""
-        if self._temperature is None:
-            self._temperature = temperature_for(self.evidence, self.ess_floor * self.evidence.shape[-1])
-        return self._temperature
+        """What the evidence is multiplied by in use, float64[...]."""
+        return self._used()[0]
 
     @property
     def log_weights(self) -> Tensor:
         """Normalised log-weights in use, after tempering, float64[..., N]."""
-        return normalise(self.temperature[..., None] * self.evidence)
+        return self._used()[1]
+
+    def _used(self) -> tuple[Tensor, Tensor]:
+        if self._in_use is None:
+            temperature = temperature_for(self.evidence, self.ess_floor * self.evidence.shape[-1])
+            self._in_use = temperature, normalise(temperature[..., None] * self.evidence)
+        return self._in_use
 
     def update(self, losses: Tensor, rows: Tensor | None = None) -> None:
         """Take in the losses [..., N] of a minibatch, before the particles' move.
@@ -121,7 +126,7 @@ class PolicyWeights:
         worst = torch.where(sound, losses, -torch.inf).amax(-1, keepdim=True).nan_to_num(0.0, 0.0, 0.0)
         moved = normalise(self.forgetting * self.evidence - self.beta * torch.where(sound, losses, worst))
         self.evidence = moved if rows is None else torch.where(rows[..., None], moved, self.evidence)
-        self._temperature = None
+        self._in_use = None
 
     def effective_sample_size(self) -> Tensor:
         """Of the weights in use, [...]."""
@@ -135,4 +140,4 @@ class PolicyWeights:
     def set_evidence(self, evidence: Tensor) -> None:
         """Go on from saved evidence [..., N]."""
         self.evidence = evidence.to(self.evidence)
-        self._temperature = None
+        self._in_use = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SHORT = 128
@@ -13,8 +14,6 @@ LARGE = 4 * 2**20
 """Bytes of one particle's weight from which on it comes from memory for every product, not from a cache."""
 FEW = 16
 """Rows of a batch up to which such a product could run as fast as the memory gives the weight."""
-BLOCK = 32
-"""Rows of a weight that the processor's matrix product reads as they lie; more of them it copies first."""
 
 
 class GradientPool:
@@ -62,31 +61,52 @@ def product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return ``inputs [n, batch, in] @ weight [n, out, in]^T + bias [n, out]``: [n, batch, out]."""
     if not _waits_for_memory(inputs, weight):
         return torch.bmm(inputs, weight.mT) if bias is None else torch.baddbmm(bias[:, None], inputs, weight.mT)
-    columns = inputs.mT.contiguous()
-    result = inputs.new_empty(*weight.shape[:2], columns.shape[2])
-    for rows in _blocks(weight):
-        torch.bmm(weight[:, rows], columns, out=result[:, rows])
-    return (result if bias is None else result.add_(bias[..., None])).mT
+    result = _by_particle("product", _padded(inputs), weight, size=weight.shape[1])[:, : inputs.shape[1]]
+    return result if bias is None else result.add_(bias[:, None])
 
 
 def product_transposed(gradient: Tensor, weight: Tensor) -> Tensor:
     """Return ``gradient [n, batch, out] @ weight [n, out, in]``: [n, batch, in]."""
     if not _waits_for_memory(gradient, weight):
         return torch.bmm(gradient, weight)
-    first, *others = _blocks(weight)
-    result = torch.bmm(gradient[:, :, first], weight[:, first])
-    for rows in others:
-        result.baddbmm_(gradient[:, :, rows], weight[:, rows])
+    return _by_particle("product_transposed", gradient.contiguous(), weight, size=weight.shape[2])
+
+
+def add_product(weight: Tensor, left: Tensor, right: Tensor, alpha: float) -> None:
+    """Add ``alpha left [n, out, batch] @ right [n, batch, in]`` to ``weight`` [n, out, in], in place."""
+    if not _waits_for_memory(right, weight):
+        weight.baddbmm_(left, right, alpha=alpha)
+        return
+    factors = _padded(alpha * left.mT), _padded(right)
+    for rows in zip(weight.detach().numpy(), *(factor.numpy() for factor in factors), strict=True):
+        _skinny().add_product(*rows)
+
+
+def _by_particle(name: str, rows: Tensor, weight: Tensor, size: int) -> Tensor:
+    """Return what a function of :mod:`~farl.particles.skinny` makes of each particle's rows, [n, batch, size]."""
+    result = rows.new_zeros(*rows.shape[:2], size)
+    function = getattr(_skinny(), name)
+    for part in zip(rows.detach().numpy(), weight.detach().numpy(), result.numpy(), strict=True):
+        function(*part)
     return result
 
 
-def _waits_for_memory(inputs: Tensor, weight: Tensor) -> bool:
+def _skinny() -> Any:
+    from farl.particles import skinny  # numba takes a second to import
+
+    return skinny
+
+
+def _padded(rows: Tensor) -> Tensor:
+    """Return rows [n, batch, ...] with as many zero ones at the end as the functions for few rows need."""
+    return F.pad(rows, (0, 0, 0, -rows.shape[1] % 4)).contiguous().detach()
+
+
+def _waits_for_memory(rows: Tensor, weight: Tensor) -> bool:
     large = weight[0].numel() * weight.element_size() >= LARGE
-    return large and 1 < inputs.shape[1] <= FEW and weight.device.type == "cpu"
-
-
-def _blocks(weight: Tensor) -> list[slice]:
-    return [slice(start, start + BLOCK) for start in range(0, weight.shape[1], BLOCK)]
+    plain = weight.device.type == "cpu" and weight.is_contiguous() and weight.dtype in (torch.float32, torch.float64)
+    # With more threads the matrix library shares the weight out among them.
+    return large and plain and rows.dtype == weight.dtype and 1 < rows.shape[1] <= FEW and torch.get_num_threads() == 1
 
 
 class _StackedLinear(torch.autograd.Function):

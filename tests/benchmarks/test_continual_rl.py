@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from benchmarks._lifelong import THRESHOLDS, Collector, level_offsets, smoothed, time_to_threshold
+from benchmarks._stacked_ppo import StackedPPO, StackedSettings
 from benchmarks.continual_rl import BENCHMARK, METHODS, OPTIONS, each_seed, run, with_suite
 from benchmarks.harness import Job, main
-from farl.continual.stacked_ppo import StackedPPO, StackedSettings
 from farl.envs.control import TASKS
 
 torch.set_num_threads(1)

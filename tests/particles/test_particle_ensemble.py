@@ -121,18 +121,25 @@ def test_without_torchs_private_parts_everything_runs_through_vmap(monkeypatch):
     torch.testing.assert_close(closed[0].buffers, opened[0].buffers)
 
 
-def test_products_with_large_weights_in_blocks_of_rows_equal_those_in_one_piece(monkeypatch):
-    layers = [nn.Linear(36, 70), nn.ReLU(), nn.Linear(70, 70, bias=False), nn.Linear(70, 4)]
-    module = nn.Sequential(nn.Flatten(), *layers)
-    monkeypatch.setattr(products, "SHORT", 0)
-    _, losses, gradients = run("vmap", module=module)
-    blocks = []
-    monkeypatch.setattr(products, "LARGE", 0)
-    monkeypatch.setattr(products, "_blocks", lambda w, of=products._blocks: blocks.append(w.shape[1]) or of(w))
-    _, others, other_gradients = run("vmap", module=module)
-    assert {4, 70} == set(blocks)
-    torch.testing.assert_close(others, losses)
-    torch.testing.assert_close(other_gradients, gradients)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_of_large_weights_with_few_rows_equal_the_matrix_librarys(dtype, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    for rows, out, width in ((2, 7, 5), (5, 4, 1030), (16, 9, 2048)):
+        weight, inputs = torch.randn(3, out, width, dtype=dtype), torch.randn(3, rows, width, dtype=dtype)
+        bias, gradient = torch.randn(3, out, dtype=dtype), torch.randn(3, rows, out, dtype=dtype)
+
+        def results(weight=weight, inputs=inputs, bias=bias, gradient=gradient):
+            moved = weight.clone()
+            products.add_product(moved, gradient.mT, inputs, -0.1)
+            plain = products.product(inputs, weight, None)
+            return products.product(inputs, weight, bias), plain, products.product_transposed(gradient, weight), moved
+
+        expected = results()
+        with monkeypatch.context() as small:
+            small.setattr(products, "LARGE", 0)
+            small.setattr(torch, "bmm", None)
+            small.setattr(torch, "baddbmm", None)
+            torch.testing.assert_close(results(), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("options", [{}, {"track_running_stats": False}, {"affine": False, "momentum": 0.3}])

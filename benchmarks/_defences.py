@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from farl.continual.stacked_ppo import Rollout, StackedPPO
+from benchmarks._stacked_ppo import Rollout, StackedPPO
 
 
 class Defence:

@@ -6,8 +6,8 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
-from farl.continual.defences import L2Init, PolicyEWC, ReDo, Replay, dormant_units
-from farl.continual.stacked_ppo import Rollout, StackedPPO, StackedSettings, advantages_and_returns
+from benchmarks._defences import L2Init, PolicyEWC, ReDo, Replay, dormant_units
+from benchmarks._stacked_ppo import Rollout, StackedPPO, StackedSettings, advantages_and_returns
 from farl.envs.control import ControlVecEnv
 from farl.optimisers import Trac
 from farl.particles.policies import PolicyWeights, mixture_log_prob
