@@ -36,6 +36,8 @@ def validation_problems(error: ValidationError, data: Any, model: type[BaseModel
             message = f"unknown name {context['tag']!r}{did_you_mean(str(context['tag']), tags)}"
         elif detail["type"] == "union_tag_not_found":
             message = f"say which one by its name, for instance {'.'.join(path)}.name=...; see farl list modules"
+        elif detail["type"] in _EXPECTED:
+            message = f"expected {_expected(detail['type'], detail['input'])}, found {short(detail['input'])}"
         elif detail["type"] == "missing":
             message = "this key is required"
         elif detail["type"] == "model_type" or detail["type"] == "dict_type":
@@ -45,6 +47,14 @@ def validation_problems(error: ValidationError, data: Any, model: type[BaseModel
         if (path, message) not in seen:
             seen.add((path, message))
             yield path, message
+
+
+_EXPECTED = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false"}
+
+
+def _expected(kind: str, value: Any) -> str:
+    """What pydantic wanted in place of a value of another type."""
+    return "a number" if kind == "int_type" and not isinstance(value, float) else _EXPECTED[kind]
 
 
 def plain(message: str) -> str:

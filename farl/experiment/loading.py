@@ -19,7 +19,7 @@ from farl.experiment.config import AlgorithmConfig, EnvironmentConfig, Experimen
 from farl.experiment.sequence import check_sequence, check_spaces, task_environments
 from farl.experiment.shipped import find_config
 from farl.experiment.yaml_source import YamlDocument, parse_value, read_yaml, write_yaml
-from farl.validation import KeyPath, Problem, plain, short, validation_problems
+from farl.validation import KeyPath, Problem, plain, validation_problems
 
 MAX_BASES = 10
 _COMMAND_LINE = "command line"
@@ -88,7 +88,6 @@ def parse_config(data: dict[str, Any], origins: dict[KeyPath, str] | None = None
     if environment is not None and algorithm is not None and not problems and not deeper:
         deeper.extend(combination_problems(environment, algorithm))
     if config is not None:
-        deeper.extend(_silent_conversions(data.get("far"), config.model_dump()["far"], ("far",)))
         deeper.extend(_sequence_problems(config, sound=not deeper and not problems))
         problem = device_problem(config.device)
         if problem is not None:
@@ -194,17 +193,6 @@ def _section(model: type[_AnyModel], data: Any) -> _AnyModel | None:
         return model.model_validate({key: value for key, value in data.items() if key not in bad}) if bad else None
     except ValidationError:
         return None
-
-
-def _silent_conversions(given: Any, read: Any, path: KeyPath) -> Iterator[Problem]:
-    """Pydantic reads ``"3"`` and ``true`` as numbers; in a configuration they are mistakes."""
-    if isinstance(given, dict) and isinstance(read, dict):
-        for key, value in given.items():
-            yield from _silent_conversions(value, read.get(key), (*path, key))
-    elif isinstance(given, bool | str) and isinstance(read, int | float) and not isinstance(read, bool):
-        yield path, f"expected a number, found {short(given)}"
-    elif isinstance(read, bool) and not isinstance(given, bool):
-        yield path, f"expected true or false, found {short(given)}"
 
 
 def _line(problem: Problem, origins: dict[KeyPath, str]) -> str:

@@ -93,6 +93,16 @@ def test_anything_but_an_algorithm_class_is_refused(wrong):
 @pytest.mark.parametrize(
     ("far", "match"),
     [
+        ({"epochs": "3"}, "^far.epochs: expected a number, found '3'$"),
+        ({"epochs": 2.5}, "^far.epochs: expected a whole number, found 2.5$"),
+        ({"epochs": True}, "^far.epochs: expected a number, found true$"),
+        ({"learning_rate": "1e-3"}, "^far.learning_rate: expected a number, found '1e-3'$"),
+        ({"learning_rate": True}, "^far.learning_rate: expected a number, found true$"),
+        ({"refresh": 1}, "^far.refresh: expected true or false, found 1$"),
+        ({"module": {"hidden": "16"}}, "^far.module.hidden: expected a number, found '16'$"),
+        ({"criterion": {"threshold": "5"}}, "far.criterion.threshold"),
+        ({"memory": {"capacity": "9"}}, "^far.memory.capacity: expected a number, found '9'$"),
+        ({"critic_hidden": ["64"]}, "far.critic_hidden"),
         ({"criterium": {}}, "^far.criterium: unknown key; did you mean criterion"),
         ({"module": {"name": "rdn"}}, "^far.module.name: unknown name 'rdn'; did you mean rnd.$"),
         ({"criterion": {"name": "zscroe"}}, "^far.criterion.name: unknown name 'zscroe'; did you mean zscore"),
@@ -105,6 +115,22 @@ def test_anything_but_an_algorithm_class_is_refused(wrong):
 def test_wrong_settings_are_named(far, match):
     with pytest.raises(ValueError, match=match):
         make(PPO, far=far)
+
+
+def test_numbers_of_numpy_whole_floats_and_lists_are_taken_for_what_they_are():
+    far = {
+        "epochs": np.int64(3),
+        "batch_size": 64.0,
+        "learning_rate": np.float32(0.5),
+        "intrinsic_coef": 1,
+        "critic_hidden": [8, np.int32(4)],
+        "memory": {"capacity": 1e3, "host": None},
+        "refresh": np.bool_(False),
+    }
+    config = FARConfig.parse(far)
+    assert (config.epochs, config.batch_size, config.learning_rate, config.critic_hidden) == (3, 64, 0.5, (8, 4))
+    assert type(config.batch_size) is type(config.memory.capacity) is int
+    assert FARConfig.parse(config.model_dump(mode="json")) == config
 
 
 def test_far_that_is_no_mapping_is_refused_with_the_way_out():
