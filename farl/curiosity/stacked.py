@@ -16,7 +16,8 @@ def stacked_forward(network: nn.Module) -> StackedForward | None:
 
     What ``torch.func.vmap`` does for any network, for sequences of linear, convolutional, elementwise and flattening
     layers alone: as batched products and grouped convolutions that are written out, several times faster where the
-    networks are small, above all backwards.
+    networks are small: they are called in every step, and vmap takes longer to set out than such networks to compute.
+    (Filters over particles take any network, and large batches of updates: ``farl.particles`` stays with vmap.)
 
     The function takes a dict of ``[T, *shape of the parameter]`` and inputs ``[T, W, ...]``: T copies, W samples each.
     """
