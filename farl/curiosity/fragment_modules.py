@@ -65,7 +65,8 @@ class FragmentModules:
 
         :raises KeyError: if there is no such fragment
         """
-        return self.bank.state(fragment_id) if fragment_id in self.bank else self.memory[fragment_id]
+        loaded = fragment_id in self.bank and fragment_id in self.memory
+        return self.bank.state(fragment_id) if loaded else self.memory[fragment_id]
 
     def put_away(self, in_use: set[int]) -> None:
         """Return to long-term memory what is not in use, but for the ``keep_loaded`` used last."""
@@ -90,7 +91,7 @@ class FragmentModules:
         fresh = self.bank.initial_state()
         if parent is None or self.new_module == "fresh":
             return fresh
-        return fresh | {"parameters": self.state(parent)["parameters"]}
+        return fresh | {"parameters": self.bank.state(parent)["parameters"]}
 
     def _load(self, fragment_ids: IntArray) -> None:
         for fragment_id in self.bank.missing(fragment_ids):

@@ -165,6 +165,20 @@ def test_an_evicted_fragment_is_gone_everywhere_even_with_samples_pending():
     assert set(curiosity.router.criterion.statistics.fragment_ids.tolist()) <= held
 
 
+def test_a_fragment_that_is_given_up_by_hand_is_gone_too():
+    curiosity, rng = make(Uniform(10), gate=2.0, batch_size=4, keep_loaded=50), np.random.default_rng(0)
+    stay(curiosity, 0, rng, 60)
+    given_up = curiosity.modules.bank.fragment_ids[0]
+    assert given_up not in curiosity.router.active
+    curiosity.memory.evict(given_up)
+    with pytest.raises(KeyError, match=f"no fragment {given_up}"):
+        curiosity.modules.state(given_up)
+    stay(curiosity, 0, rng, 20)
+    assert given_up not in curiosity.modules.bank
+    assert given_up not in curiosity.reward_norm.statistics.fragment_ids
+    assert given_up not in curiosity.router.criterion.statistics.fragment_ids
+
+
 @pytest.mark.parametrize("criterion", [None, Uniform(30), CUSUM(min_samples=20)])
 def test_many_steps_at_once_are_as_many_single_steps(criterion):
     def rooms(rng):
