@@ -4,8 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy import stats
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecNormalize
@@ -14,17 +12,7 @@ from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
 from farl.experiment.environments import make_vec_env
 from farl.experiment.learner import load_learner
 from farl.experiment.run_directory import RunDirectory
-
-_RESAMPLES = 2_000
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A statistic with its 95% bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
+from farl.experiment.statistics import Estimate, estimate, interquartile_mean, mean
 
 
 @dataclass(frozen=True)
@@ -75,24 +63,8 @@ def evaluate(run: RunDirectory, episodes: int, deterministic: bool, seed: int) -
         episodes=episodes,
         deterministic=deterministic,
         seed=seed,
-        mean=estimate(sample, np.mean, seed),
-        iqm=estimate(sample, interquartile_mean, seed),
+        mean=estimate([sample], mean, seed),
+        iqm=estimate([sample], interquartile_mean, seed),
         returns=[float(value) for value in returns],
         lengths=[int(value) for value in lengths],
     )
-
-
-def interquartile_mean(sample: npt.NDArray[np.float64], axis: int = -1) -> npt.NDArray[np.float64]:
-    """Mean of the middle half, which a few lucky episodes do not move (Agarwal et al. 2021, section 4.3)."""
-    return np.asarray(stats.trim_mean(sample, 0.25, axis=axis), dtype=np.float64)
-
-
-def estimate(sample: npt.NDArray[np.float64], statistic: Any, seed: int) -> Estimate:
-    """A statistic of a sample [N] and its percentile bootstrap interval; the interval of a single value is a point."""
-    value = float(statistic(sample))
-    if len(sample) < 2 or np.ptp(sample) == 0:
-        return Estimate(value, value, value)
-    interval = stats.bootstrap(
-        (sample,), statistic, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high))

@@ -1,0 +1,1 @@
+"""Runs side by side: grouped by what differs, seeds folded, with intervals."""
