@@ -1,0 +1,106 @@
+"""The README of an exported agent: what it is, how it was trained, what it came to, how to load it."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from farl.experiment.config import ExperimentConfig
+from farl.experiment.evaluation import Evaluation
+from farl.experiment.yaml_source import write_yaml
+
+_STANDARD = ("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG")
+_CONTRIB = ("TRPO", "RecurrentPPO", "QRDQN", "TQC", "CrossQ", "MaskablePPO")
+
+
+def model_card(
+    config: ExperimentConfig, learner: str, result: Evaluation | None, files: Sequence[str], farl_version: str
+) -> str:
+    """Write the card as Markdown with the Hugging Face Hub's header.
+
+    :param config: How the agent was trained.
+    :param learner: ``FAR(PPO)`` or ``PPO``.
+    :param result: What it came to, if it was evaluated.
+    :param files: Names of the files beside the card.
+    :param farl_version: Version of FARL.
+    :return: The text.
+    """
+    name, environment = config.algorithm.name, config.environment.id
+    parts = [
+        _header(config, name, environment, result),
+        f"# {learner} on {environment}",
+        f"{learner} trained for {config.total_timesteps:,} timesteps in `{environment}` with seed {config.seed}, by "
+        f"FARL {farl_version} on Stable-Baselines3. The settings are in `config.yaml`, the numbers of the training in "
+        "`metrics.json`.",
+    ]
+    if result is not None:
+        parts.append(
+            "| | mean | 95% interval |\n|---|---|---|\n"
+            f"| return | {result.mean.value:.4g} | {result.mean.low:.4g} to {result.mean.high:.4g} |\n"
+            f"| interquartile mean | {result.iqm.value:.4g} | {result.iqm.low:.4g} to {result.iqm.high:.4g} |\n\n"
+            f"Over {result.episodes} episodes of one trained agent, with "
+            f"{'the most likely' if result.deterministic else 'sampled'} actions. The interval says nothing of other "
+            "training seeds."
+        )
+    pictures = [file for file in files if file.endswith(".png")]
+    if "overview.png" in pictures or "map.png" in pictures:
+        parts.append(f"![where the agent went]({'overview.png' if 'overview.png' in pictures else 'map.png'})")
+    parts.append(_loading(name, files))
+    parts.append("## Train it again\n\n```\npip install farl\nfarl train config.yaml\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _loading(name: str, files: Sequence[str]) -> str:
+    module = "sb3_contrib" if name in _CONTRIB else "stable_baselines3"
+    parts = ["## Load it"]
+    normalised = (
+        'Observations were normalised: `VecNormalize.load("vec_normalize.pkl", venv)` restores the statistics.'
+        if "vec_normalize.pkl" in files
+        else None
+    )
+    if name in _STANDARD + _CONTRIB:
+        parts.append(
+            f'Without FARL:\n\n```python\nfrom {module} import {name}\n\nmodel = {name}.load("model.zip")\n```'
+        )
+    else:
+        parts.append(
+            f"```python\nfrom farl.experiment.algorithms import algorithm_class\n\n"
+            f'model = algorithm_class("{name}").load("model.zip")\n```'
+        )
+    if "far_model.zip" in files:
+        parts.append(
+            f"With its fragments and their curiosity modules:\n\n```python\nfrom {module} import {name}\n\n"
+            f'from farl import FAR\n\nmodel = FAR({name}).load("far_model.zip")\n```\n\n'
+            "The optimiser states of the modules are left out: they act as they did, and begin with a fresh optimiser "
+            "if they are trained further."
+        )
+    if normalised is not None:
+        parts.append(normalised)
+    return "\n\n".join(parts)
+
+
+def _header(config: ExperimentConfig, name: str, environment: str, result: Evaluation | None) -> str:
+    data: dict[str, Any] = {
+        "library_name": "stable-baselines3",
+        "tags": ["reinforcement-learning", "deep-reinforcement-learning", "stable-baselines3", "farl", environment],
+    }
+    if result is not None:
+        spread = max(result.mean.high - result.mean.value, result.mean.value - result.mean.low)
+        data["model-index"] = [
+            {
+                "name": f"FAR({name})" if config.far is not None else name,
+                "results": [
+                    {
+                        "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
+                        "dataset": {"name": environment, "type": environment},
+                        "metrics": [
+                            {
+                                "type": "mean_reward",
+                                "value": f"{result.mean.value:.2f} +/- {spread:.2f}",
+                                "name": "mean_reward",
+                            }
+                        ],
+                    }
+                ],
+            }
+        ]
+    return write_yaml(json.loads(json.dumps(data)), "---\n") + "---"
