@@ -2,16 +2,11 @@
 
 import json
 import math
-import multiprocessing
-import os
-import signal
+import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from farl.errors import ConfigError
 from farl.experiment.files import write_atomically
+from farl.experiment.pool import run_in_processes
 
 Row = dict[str, Any]
 
@@ -42,11 +38,6 @@ class JobLike(Protocol):
         """For people."""
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_all(
     name: str, run: Callable[[Any], dict[str, Any]], jobs: Sequence[JobLike], folder: Path, processes: int
 ) -> list[Row]:
@@ -56,8 +47,11 @@ def run_all(
     """
     rows = {job.key: row for job in jobs if (row := _read(folder / f"{job.key}.json")) is not None}
     waiting = [job for job in jobs if job.key not in rows]
+    commit = code_version()
     with _progress(name, len(jobs), len(rows)) as advance:
-        for job, row in _completed(run, waiting, min(processes, max(len(waiting), 1))):
+        for (_, job), found in run_in_processes(_guarded, [(run, job) for job in waiting], processes):
+            row = found or {**_identity(job), "error": "its process died (out of memory?)"}
+            row["commit"] = commit
             rows[job.key] = row
             if "error" not in row:
                 write_atomically(folder / f"{job.key}.json", json.dumps(row, allow_nan=False))
@@ -65,58 +59,18 @@ def run_all(
     return [rows[job.key] for job in jobs]
 
 
-def _completed(
-    run: Callable[[Any], dict[str, Any]], jobs: Sequence[JobLike], processes: int
-) -> Iterator[tuple[JobLike, Row]]:
-    """Yield jobs as they finish. When a process dies, the jobs it may have taken along run again one by one."""
-    waiting, suspects = list(jobs), []
-    while waiting or suspects:
-        batch, one_by_one = ([suspects.pop(0)], True) if suspects else (waiting, False)
-        in_flight: dict[Future[Row], JobLike] = {}
-        pool = _pool(1 if one_by_one else processes)
-        try:
-            while batch or in_flight:
-                while batch and len(in_flight) < processes:
-                    in_flight[pool.submit(_guarded, run, batch[0])] = batch[0]
-                    batch.pop(0)
-                for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
-                    row = future.result()
-                    yield in_flight.pop(future), row
-        except BrokenProcessPool:
-            if one_by_one:
-                job = next(iter(in_flight.values()))
-                yield job, {**_identity(job), "error": "its process died (out of memory?)"}
-            else:
-                suspects = [*in_flight.values()]
-        except BaseException:
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def code_version() -> str | None:
+    """Commit of the code that runs, with ``-dirty`` where files differ from it; None outside of a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
 
 
-def _pool(processes: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare_worker)
-
-
-def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C does
-    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is first imported
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    """A parent that is killed tells nobody: without this, its workers would go on to the end of their runs."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _guarded(run: Callable[[Any], dict[str, Any]], job: JobLike) -> Row:
+def _guarded(task: tuple[Callable[[Any], dict[str, Any]], JobLike]) -> Row:
+    run, job = task
     began = time.monotonic()
     try:
         outcome = run(job)

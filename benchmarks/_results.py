@@ -1,18 +1,25 @@
 """From the rows of a benchmark to its summary, table and plots."""
 
+import gzip
 import json
+import os
+import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import ndimage, stats
+from scipy import ndimage
 
-_RESAMPLES = 10_000
-_CONFIDENCE = 0.95
+from farl.experiment.files import write_atomically
+from farl.experiment.statistics import estimate, interquartile_mean, mean
+
+ROWS = "rows.json.gz"
 _COLUMNS = 4
 _BANDS = 8
 """Most methods of which a picture shows the range of the runs, too."""
@@ -45,6 +52,7 @@ def results_document(
         "seconds": round(seconds, 3),
         "cpu": facts["cpu"],
         "cores": facts["cpu_count"],
+        "commits": commits(rows),
         "versions": library_versions(),
         "metrics": dict(metrics),
         "statistic": statistic,
@@ -53,11 +61,24 @@ def results_document(
     }
 
 
-def as_text(document: Mapping[str, Any]) -> str:
-    """``results.json``: indented for people, but a line for each row, and curves to six digits: they are for plots."""
-    head = json.dumps({name: value for name, value in document.items() if name != "rows"}, indent=2, allow_nan=False)
-    rows = ",\n    ".join(json.dumps(_shortened(row), allow_nan=False) for row in document["rows"])
-    return f'{head[:-2]},\n  "rows": [\n    {rows}\n  ]\n}}\n'
+def write_results(document: Mapping[str, Any], out: Path) -> None:
+    """Write ``results.json``, for people, and the runs themselves beside it as ``rows.json.gz``."""
+    head = {name: value for name, value in document.items() if name != "rows"}
+    write_atomically(out / "results.json", json.dumps(head, indent=2, allow_nan=False) + "\n")
+    rows = "[\n" + ",\n".join(json.dumps(_shortened(row), allow_nan=False) for row in document["rows"]) + "\n]\n"
+    handle, temporary = tempfile.mkstemp(dir=out, prefix=".rows.")
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(gzip.compress(rows.encode(), mtime=0))  # the same rows are the same bytes
+    Path(temporary).chmod(0o644)
+    os.replace(temporary, out / ROWS)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What ``write_results`` wrote: ``results.json`` with its ``rows``."""
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if "rows" not in document:  # files of before hold them
+        document["rows"] = json.loads(gzip.decompress((path.parent / ROWS).read_bytes()))
+    return document
 
 
 def _shortened(row: Row) -> Row:
@@ -68,6 +89,12 @@ def _shortened(row: Row) -> Row:
         for name, curve in row["curves"].items()
     }
     return row | {"curves": curves}
+
+
+def commits(rows: Sequence[Row]) -> dict[str, int]:
+    """Version of the code, as ``git describe`` names it -> how many runs it made."""
+    made = Counter(str(row.get("commit") or "unknown") for row in rows if "parameters" in row)
+    return dict(sorted(made.items()))
 
 
 def summarise(
@@ -107,7 +134,13 @@ def table(document: Mapping[str, Any]) -> str:
         f"{document['cpu']}, {document['cores']} cores, {document['date']}",
         "",
     ]
-    statistic = document["statistic"].capitalize()
+    made = document.get("commits") or {}
+    if len(made) > 1:
+        told = ", ".join(f"{commit} ({count})" for commit, count in made.items())
+        lines += [f"**Runs of different commits together**: {told}.", ""]
+    elif made:
+        lines += [f"Commit: {next(iter(made))}", ""]
+    statistic = document.get("statistic", "mean").capitalize()
     lines += [f"{statistic} over runs, 95% bootstrap interval, number of runs.", ""]
     for condition in _ordered(document, "condition"):
         lines += [f"## {condition}", "", f"| method | {' | '.join(metrics)} |", f"|---{'|---' * len(metrics)}|"]
@@ -226,22 +259,8 @@ def legend(figure: Figure) -> None:
 
 
 def _mean_and_interval(numbers: list[float], statistic: Statistic) -> dict[str, float]:
-    def center(values: Any, axis: int = -1) -> Any:
-        return np.mean(values, axis=axis) if statistic == "mean" else stats.trim_mean(values, 0.25, axis=axis)
-
-    sample = np.asarray(numbers, dtype=np.float64)
-    mean = low = high = float(center(sample))
-    if len(sample) > 1 and np.ptp(sample) > 0:
-        interval = stats.bootstrap(
-            (sample,),
-            center,
-            n_resamples=_RESAMPLES,
-            confidence_level=_CONFIDENCE,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        ).confidence_interval
-        low, high = float(interval.low), float(interval.high)
-    return {"mean": mean, "low": low, "high": high, "n": len(sample)}
+    found = estimate([np.asarray(numbers, dtype=np.float64)], mean if statistic == "mean" else interquartile_mean)
+    return {"mean": found.value, "low": found.low, "high": found.high, "n": len(numbers)}
 
 
 def _ordered(document: Mapping[str, Any], key: str) -> list[str]:

@@ -22,10 +22,11 @@ A benchmark is a module with a ``BENCHMARK`` and a guard::
         sys.exit(main(BENCHMARK))
 
 ``python -m benchmarks.NAME --out DIR [--methods a,b] [--conditions x,y] [--seeds 0-4] [--quick | --full] [--jobs N]``
-then writes ``results.json``, ``table.md`` and plots to DIR. Each finished run is a small file under ``DIR/rows``, so an
-interrupted benchmark continues where it was; a run whose parameters changed is done again. ``--continue-from
-results.json`` counts the runs in that file as finished, so that a part of a long benchmark can be published and the
-rest added later, on a machine without those small files.
+then writes ``results.json``, ``rows.json.gz`` (the runs), ``table.md`` and plots to DIR. Each finished run is a small
+file under ``DIR/rows``, so an interrupted benchmark continues where it was; a run whose parameters changed is done
+again. ``--continue-from results.json`` counts the runs of that file as finished, so that a part of a long benchmark can
+be published and the rest added later, on a machine without those small files. Each run names the commit that made it,
+and the table says so where several stand together.
 """
 
 import argparse
@@ -42,17 +43,18 @@ from typing import Any, Literal, NoReturn
 
 from matplotlib.figure import Figure
 
-from benchmarks._pool import available_cores, run_all
-from benchmarks._results import Statistic, as_text, default_plots, results_document, table
+from benchmarks._pool import run_all
+from benchmarks._results import Statistic, default_plots, read_results, results_document, table, write_results
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.files import write_atomically
+from farl.experiment.pool import available_cores
+from farl.experiment.sweep.settings import parse_seeds
 
 SizeName = Literal["quick", "default", "full"]
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 SOME_FAILED = 1
-MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -157,24 +159,6 @@ def make_jobs(benchmark: Benchmark, options: argparse.Namespace) -> list[Job]:
     ]
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Read ``"0-4"`` or ``"0,3,7-9"``.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise ConfigError(f"--seeds {text}: write single seeds or ranges, such as 0-4 or 0,3,7-9")
-        chosen = range(int(first), int(last or first) + 1)
-        if len(chosen) > MOST_SEEDS or chosen.stop > 2**32:
-            raise ConfigError(f"--seeds {text}: at most {MOST_SEEDS:,} seeds below 2^32")
-        seeds.extend(chosen)
-    return sorted(set(seeds))
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see {self.prog} --help")
@@ -215,7 +199,7 @@ def _chosen(kind: str, text: str | None, known: Sequence[str], default: Sequence
 def _restore(benchmark: Benchmark, results: Path, rows_folder: Path) -> None:
     """Write the small files of the finished runs in a ``results.json``, where they are missing."""
     try:
-        document = json.loads(results.read_text(encoding="utf-8"))
+        document = read_results(results)
         name, rows = document["name"], document["rows"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ConfigError(f"--continue-from {results}: cannot be read as a results.json: {error}") from None
@@ -253,14 +237,20 @@ def _run(benchmark: Benchmark, options: argparse.Namespace, command: str) -> int
         seconds=time.monotonic() - began,
         rows=rows,
     )
-    write_atomically(out / "results.json", as_text(document))
+    write_results(document, out)
     text = table(document)
     write_atomically(out / "table.md", text)
     for name, figure in benchmark.plot(document).items():
         figure.savefig(out / f"{name}.png", dpi=120)
     print(text)
+    if len(document["commits"]) > 1:
+        made = ", ".join(f"{commit} ({count} runs)" for commit, count in document["commits"].items())
+        print(
+            f"note: runs of different commits stand together: {made}; remove {rows_folder} to begin anew",
+            file=sys.stderr,
+        )
     failed = [row for row in rows if "error" in row]
     for row in failed:
         print(f"failed: {row['method']}, {row['condition']}, seed {row['seed']}: {row['error']}", file=sys.stderr)
-    print(f"written to {out}: results.json, table.md and plots", file=sys.stderr)
+    print(f"written to {out}: results.json, rows.json.gz, table.md and plots", file=sys.stderr)
     return SOME_FAILED if failed else 0

@@ -1,10 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from benchmarks._lifelong import THRESHOLDS, Collector, level_offsets, smoothed, time_to_threshold
+from benchmarks._results import read_results
 from benchmarks._stacked_ppo import StackedPPO, StackedSettings
 from benchmarks.continual_rl import BENCHMARK, METHODS, OPTIONS, each_seed, run, with_suite
 from benchmarks.harness import Job, main
@@ -59,7 +58,7 @@ def test_suite_names_its_conditions():
 
 def test_the_quick_size_writes_its_table(tmp_path):
     assert main(BENCHMARK, ["--quick", "--methods", "trac", "--out", str(tmp_path), "--jobs", "1"]) == 0
-    document = json.loads((tmp_path / "results.json").read_text())
+    document = read_results(tmp_path / "results.json")
     assert document["summary"]["trac"]["CartPole"]["mean_return"]["n"] == 3
     assert (tmp_path / "curve_return.png").is_file()
 

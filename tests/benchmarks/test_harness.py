@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -10,8 +9,10 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import discover
-from benchmarks.harness import main, parse_seeds
+from benchmarks._results import read_results
+from benchmarks.harness import main
 from farl.errors import ConfigError
+from farl.experiment.sweep.settings import parse_seeds
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy import BENCHMARK
@@ -27,8 +28,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def results(out: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((out / "results.json").read_text())
-    return document
+    return read_results(out / "results.json")
 
 
 def test_results_hold_rows_summary_and_facts(log: Path, tmp_path: Path) -> None:
@@ -66,6 +66,21 @@ def test_published_results_are_continued(log: Path, tmp_path: Path) -> None:
     assert main(BENCHMARK, ["--out", str(tmp_path / "second"), "--jobs", "1", *published]) == 0
     assert {line.split()[-1] for line in log.read_text().splitlines()} == {"1"}
     assert results(tmp_path / "second")["summary"] == results(tmp_path / "all")["summary"]
+
+
+def test_the_commit_is_recorded_and_runs_of_two_are_not_merged_silently(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks._pool.code_version", lambda: "aaaa")
+    main(BENCHMARK, ["--out", str(tmp_path / "out"), "--jobs", "1", "--seeds", "0"])
+    assert results(tmp_path / "out")["commits"] == {"aaaa": 4}
+    assert "Commit: aaaa" in (tmp_path / "out" / "table.md").read_text()
+    assert "different commits" not in capsys.readouterr().err
+    monkeypatch.setattr("benchmarks._pool.code_version", lambda: "bbbb")
+    main(BENCHMARK, ["--out", str(tmp_path / "out"), "--jobs", "1"])
+    assert results(tmp_path / "out")["commits"] == {"aaaa": 4, "bbbb": 4}
+    assert "aaaa (4), bbbb (4)" in (tmp_path / "out" / "table.md").read_text()
+    assert "aaaa (4 runs), bbbb (4 runs)" in capsys.readouterr().err
 
 
 def test_results_of_another_benchmark_are_not_continued(
