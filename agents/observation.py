@@ -191,7 +191,7 @@ class FARMapObservation(EgocentricObservation):
         astray = (odometry[:, :2] != self._expected).any(axis=1)
         explorers.progress[astray] = 0
         steps = explorers.act(codes, odometry, starts)
-        self._expected = odometry[:, :2] + np.stack([STEP_ROWS[steps], STEP_COLS[steps]], axis=1)
+        self._expected = odometry[:, :2].astype(np.int64) + np.stack([STEP_ROWS[steps], STEP_COLS[steps]], axis=1)
         self.advice = (TURNS[self._heading] == steps[:, None]).argmax(axis=1)
         self._ahead = _look_ahead(odometry, explorers.plan, explorers.progress, steps, LOOKAHEAD)
         return seen | self._memory(odometry)

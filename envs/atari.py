@@ -150,7 +150,7 @@ class AtariVecEnv(BatchedVecEnv):
         if dones.any():
             before, self._frames = self._frames, _frames_before_this_game(info)
             game_over = self._frames != before
-            for env in np.flatnonzero(dones):
+            for env in map(int, np.flatnonzero(dones)):
                 if game_over[env]:
                     infos[env] = self.finish(env, info["final_obs"][env], bool(truncated[env] and not terminated[env]))
                 else:  # a life was lost: nothing was reset, and final_obs is not set

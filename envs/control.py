@@ -77,8 +77,8 @@ class Acrobot:
 
     def step(self, actions: Ints, envs: Ints) -> tuple[Floats, Bools]:
         """Apply a torque of -1, 0 or 1 to the joint for 0.2 s."""
-        torque = actions - 1.0
-        y = self.state[envs]
+        torque: Floats = actions.astype(np.float64) - 1.0
+        y: Floats = self.state[envs]
         # One step of the classic Runge-Kutta method.
         k1 = self._change(y, torque)
         k2 = self._change(y + 0.1 * k1, torque)
@@ -236,7 +236,7 @@ class ControlVecEnv(BatchedVecEnv):
         ended = np.flatnonzero(dones)
         if len(ended):
             for env in ended:
-                infos[env] = self.finish(env, observations[env].copy(), bool(not terminated[env]))
+                infos[env] = self.finish(int(env), observations[env].copy(), bool(not terminated[env]))
             self.dynamics.reset(ended, self._rngs)
             observations = self.dynamics.observe() + self.offset
         return observations, rewards.astype(np.float32), dones, infos

@@ -268,7 +268,7 @@ class ProcgenVecEnv(BatchedVecEnv):
         ended = np.flatnonzero(result.dones)
         if len(ended):
             for row, env in enumerate(ended):
-                infos[env] = self.finish(env, result.terminal[row], bool(result.truncated[env]))
+                infos[env] = self.finish(int(env), result.terminal[row], bool(result.truncated[env]))
                 infos[env]["level_seed"] = int(self._levels[env])
             self._levels = self._games.level_seeds().copy()
         return result.observations, result.rewards, result.dones, infos
@@ -314,5 +314,11 @@ def _check(
 def _import(package: str, extra: str) -> Any:
     try:
         return importlib.import_module(package)
+    except OSError as error:  # the dynamic linker's word
+        missing = str(error).partition(":")[0]
+        raise ConfigError(
+            f"{package} needs the system's library {missing}; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
+        ) from None
     except ImportError:
-        raise ConfigError(f"ProcGen's backend {package!r} is not installed: pip install 'farl[{extra}]'") from None
+        more = " and pip install --no-deps procgen-mirror gym3 gym" if extra == "procgen" else ""
+        raise ConfigError(f"{package!r} is not installed: pip install 'farl[{extra}]'{more}") from None

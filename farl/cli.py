@@ -27,6 +27,8 @@ examples:
   farl resume runs/quickstart                      go on after Ctrl-C or a crash
   farl evaluate runs/quickstart --episodes 100     mean and interquartile mean of the return, with intervals
   farl record runs/quickstart --out agent.gif      a video of the agent
+  farl sweep quickstart --seeds 0-4                five seeds at once
+  farl compare runs/quickstart                     what they came to, with intervals
   tensorboard --logdir runs                        curves and pictures in the browser
 """
 
@@ -128,6 +130,30 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     record.add_argument("--episodes", type=_count, default=1, metavar="N", help="how many (default: 1)")
     _add_policy(record)
 
+    from farl.commands import compare, share, sweep
+
+    many = add(
+        "sweep", sweep.run, "run seeds, grids and searches, and continue them", "farl sweep quickstart --seeds 0-4"
+    )
+    many.epilog = sweep.EXAMPLES
+    sweep.add_arguments(many, _count)
+
+    beside = add("compare", compare.run, "compare runs, with intervals", "farl compare runs/quickstart")
+    beside.epilog = compare.EXAMPLES
+    compare.add_arguments(beside)
+
+    out = add(
+        "export", share.export, "write a trained agent for others to use", "farl export runs/quickstart --out agent"
+    )
+    out.epilog = share.EXPORT_EXAMPLES
+    share.add_export(out, _count)
+
+    hub = add(
+        "push", share.push, "upload a trained agent to the Hugging Face Hub", "farl push runs/quickstart me/agent"
+    )
+    hub.epilog = share.PUSH_EXAMPLES
+    share.add_push(hub, _count)
+
     listing = add("list", _list, "print what can be named in YAML", "farl list envs | grep MiniGrid")
     listing.add_argument("what", choices=tuple(_LISTS), help="what to list")
 
@@ -176,8 +202,12 @@ def _whole(text: str, least: int, most: int) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from farl.experiment.loading import load_config
+    from farl.experiment.sweep.plan import refuse_several
 
+    refuse_several(options.overrides, "train", options.config)
     config = load_config(options.config, options.overrides)
+    if config.sweep is not None:
+        raise ConfigError(f"{options.config}: has a section sweep; run it with: farl sweep {options.config}")
 
     from rich.console import Console
 
@@ -323,7 +353,9 @@ _LISTS = {
 
 def _validate(options: argparse.Namespace) -> int:
     from farl.experiment.loading import load_config
+    from farl.experiment.sweep.plan import refuse_several
 
+    refuse_several(options.overrides, "validate", options.config)
     config = load_config(options.config, options.overrides)
 
     from farl.experiment.learner import learner_name
@@ -334,7 +366,7 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from farl.experiment.config import json_schema
+    from farl.experiment.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
     return 0

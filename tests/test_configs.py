@@ -1,4 +1,5 @@
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,8 +18,10 @@ def test_shipped_config_is_valid_explains_itself_and_names_its_schema(name: str)
     lines = (FOLDER / f"{name}.yaml").read_text().splitlines()
     assert lines[0] == "# yaml-language-server: $schema=schema.json"
     comment = " ".join(line for line in lines[1:] if line.startswith("#"))
-    assert "minute" in comment or "second" in comment or "hour" in comment, "say how long it takes"
-    assert shipped_configs()[name]
+    assert comment
+    assert re.search(r"(second|minute|hour|day|week)s?\b.* (CPU|GPU)", shipped_configs()[name], re.IGNORECASE), (
+        "say how long it takes"
+    )
     load_config(name)
 
 
@@ -44,3 +47,20 @@ def test_baselines_differ_from_the_quickstart_in_far_alone() -> None:
     for baseline in (ppo, rnd):
         assert baseline.model_dump(exclude={"far", "name"}) == quickstart.model_dump(exclude={"far", "name"})
     assert rnd.far.module == quickstart.far.module
+
+
+def test_editors_are_told_the_hyperparameters_of_the_algorithm_named() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(json.loads((FOLDER / "schema.json").read_text()))
+    for name in shipped_configs():
+        assert not list(validator.iter_errors(read_yaml(FOLDER / f"{name}.yaml").data)), name
+    good = {"total_timesteps": 1, "environment": {"id": "CartPole-v1"}}
+    for algorithm, hyperparameters, fits in (
+        ("PPO", {"n_steps": 8, "learning_rate": "linear(1e-3)", "policy_kwargs": {"net_arch": [8]}}, True),
+        ("PPO", {"buffer_size": 8}, False),
+        ("PPO", {"n_steps": "many"}, False),
+        ("DQN", {"buffer_size": 8, "train_freq": [1, "step"]}, True),
+        ("SAC", {"ent_coef": "auto", "action_noise": "normal(0.1)"}, True),
+    ):
+        data = good | {"algorithm": {"name": algorithm, "hyperparameters": hyperparameters}}
+        assert validator.is_valid(data) == fits, (algorithm, hyperparameters)

@@ -82,7 +82,7 @@ class MapWorldVecEnv(BatchedVecEnv):
         for env in np.flatnonzero(dones):
             last = {key: value[env].copy() for key, value in observation.items()}
             infos[env] |= self.finish(int(env), last, bool(truncated[env] and not covered[env]))
-            self._restart(env)
+            self._restart(int(env))
         if dones.any():
             observation = self._observation()
         return observation, rewards.astype(np.float32), dones, infos

@@ -80,7 +80,7 @@ class RoomChainVecEnv(BatchedVecEnv):
         if dones.any():
             ended = np.flatnonzero(dones)
             for env, last in zip(ended, observations[ended], strict=True):  # a dict each; episodes end rarely
-                infos[env] |= self.finish(env, last, truncated=not reached[env])
+                infos[env] |= self.finish(int(env), last, truncated=not reached[env])
             self._restart(ended)
             observations[ended] = self.world.views(self._poses[ended])
             starts = self._infos()

@@ -71,7 +71,7 @@ def environment_problems(environment: EnvironmentConfig) -> Iterator[Problem]:
     for key, wrappers, find in find_both:
         for index, wrapper in enumerate(wrappers):
             try:
-                find(wrapper)
+                find(wrapper, environment.folder)
             except ConfigError as error:
                 yield ("environment", key, str(index)), str(error)
     if environment.kind == "atari":

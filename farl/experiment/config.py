@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr
 
+from farl.experiment.sweep.settings import SweepConfig
 from farl.sb3.config import FARConfig
 from farl.settings import StrictModel
 
@@ -34,8 +35,8 @@ class WrapperConfig(StrictModel):
     """A wrapper around each environment, or around all of them."""
 
     name: str
-    """A wrapper of gymnasium.wrappers, minigrid.wrappers or farl.envs (of farl.agents.observation around all
-    environments), or any other as package.module:Class."""
+    """A wrapper of gymnasium.wrappers, minigrid.wrappers or farl.envs; around all environments one of
+    stable_baselines3.common.vec_env or farl.agents.observation; or any other as package.module:Class."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the wrapper, after the environment."""
 
@@ -44,7 +45,8 @@ class EnvironmentConfig(StrictModel):
     """Which environment, how many copies of it, and what lies around them."""
 
     id: str
-    """Gymnasium id; farl list envs prints those that are known."""
+    """Gymnasium id; farl list envs prints those that are known. One of your own is module:Class, or module:Env-v0 where
+    the module registers it."""
     kind: Literal["gymnasium", "minigrid", "atari", "procgen", "control"] = "gymnasium"
     """gymnasium: as it is. minigrid: partial view as observation, positions for the exploration pictures.
     atari: the usual preprocessing (84x84 gray, frame skip 4, 4 frames stacked). procgen: a ProcGen game by its name,
@@ -52,6 +54,8 @@ class EnvironmentConfig(StrictModel):
     observation: Literal["one_hot", "symbolic", "rgb"] | None = None
     """For kind minigrid only: the partial view as a one-hot vector (null means this one), as its raw symbols, or as
     an RGB picture."""
+    folder: str | None = None
+    """Where modules of your own are looked for; null is the folder of the YAML file."""
     n_envs: Annotated[int, Field(ge=1, le=1024), _Whole] = 1
     """Number of copies stepped at once."""
     vector_backend: Literal["dummy", "subproc", "ale"] = "dummy"
@@ -156,21 +160,5 @@ class ExperimentConfig(StrictModel):
     sequence: SequenceConfig | None = None
     """Tasks in sequence; null is the one environment."""
     checkpoints: CheckpointConfig = CheckpointConfig()
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a configuration file: an ExperimentConfig, or what a file adds to its ``base``."""
-    schema = ExperimentConfig.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["properties"] = {
-        "base": {
-            "type": "string",
-            "description": "Another YAML file, relative to this one, whose settings this file changes.",
-        },
-        **schema["properties"],
-    }
-    # What a file with a base leaves out stands in the base.
-    schema["$defs"]["EnvironmentConfig"].pop("required")
-    required = schema.pop("required")
-    schema["anyOf"] = [{"required": ["base"]}, {"required": required}]
-    return schema
+    sweep: SweepConfig | None = None
+    """What differs between the runs of farl sweep; null for one run."""

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
     VecEnv,
+    VecEnvWrapper,
     VecFrameStack,
     VecNormalize,
     VecTransposeImage,
@@ -27,6 +28,7 @@ from farl.envs.control import TASKS, ControlVecEnv
 from farl.envs.procgen import GAMES, ProcgenVecEnv
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.config import EnvironmentConfig, WrapperConfig
+from farl.experiment.own_code import find_environment, find_named
 
 AnyEnv = gym.Env[Any, Any]
 
@@ -54,13 +56,12 @@ def id_problem(environment: EnvironmentConfig) -> str | None:
         return None if environment.id in ids else f"unknown {environment.kind} environment {environment.id!r}{hint}"
     known = known_environments()
     name = environment.id
-    module, _, rest = name.partition(":")
-    if rest and ":" not in rest:  # Gymnasium's module:id imports the module first
+    if ":" in name:
         try:
-            importlib.import_module(module)
-        except ImportError as error:
-            return f"cannot import {module!r}: {error}"
-        name, known = rest, dict.fromkeys(gym.registry, "gymnasium")
+            find_environment(name, environment.folder)
+        except ConfigError as error:
+            return str(error)
+        return None
     if name in known:
         return None
     if name.startswith("ALE/") and importlib.util.find_spec("ale_py") is None:
@@ -68,25 +69,25 @@ def id_problem(environment: EnvironmentConfig) -> str | None:
     return f"unknown environment {name!r}{did_you_mean(name, known)}; farl list envs prints all"
 
 
-def find_wrapper(wrapper: WrapperConfig) -> Callable[..., AnyEnv]:
+def find_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> Callable[..., AnyEnv]:
     """The class behind the name of a wrapper around one environment.
 
     Raises:
         ConfigError: the name is unknown, or an argument is.
     """
-    return _find(wrapper, _wrappers())
+    return _find(wrapper, _wrappers(), folder)
 
 
-def find_vec_wrapper(wrapper: WrapperConfig) -> Callable[..., VecEnv]:
+def find_vec_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> Callable[..., VecEnv]:
     """The class behind the name of a wrapper around all environments at once.
 
     Raises:
         ConfigError: the name is unknown, or an argument is.
     """
-    return _find(wrapper, _vec_wrappers())
+    return _find(wrapper, _vec_wrappers(), folder)
 
 
-def _find(wrapper: WrapperConfig, known: Mapping[str, Any]) -> Callable[..., Any]:
+def _find(wrapper: WrapperConfig, known: Mapping[str, Any], folder: str | None) -> Callable[..., Any]:
     """The class that is known by a name, or written as package.module:Class.
 
     Raises:
@@ -94,13 +95,11 @@ def _find(wrapper: WrapperConfig, known: Mapping[str, Any]) -> Callable[..., Any
     """
     name = wrapper.name
     if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            found: Any = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"cannot import wrapper {name!r}: {error}") from None
+        found: Any = find_named(name, folder)
     else:
         found = known.get(name)
+    if name == "VecNormalize":
+        raise ConfigError("VecNormalize is environment.normalize_observations and environment.normalize_rewards")
     if found is None:
         raise ConfigError(f"unknown wrapper {name!r}{did_you_mean(name, known)}; or write package.module:Class")
     parameters = dict(list(inspect.signature(found).parameters.items())[1:])
@@ -128,10 +127,13 @@ def make_one(environment: EnvironmentConfig, render_mode: str | None = None) -> 
             env = make_atari_env(environment.id, _atari_settings(environment), render_mode)
         else:
             kwargs = environment.kwargs if render_mode is None else {**environment.kwargs, "render_mode": render_mode}
-            made: AnyEnv = gym.make(environment.id, **kwargs)
+            own = ":" in environment.id
+            made: AnyEnv = gym.make(
+                find_environment(environment.id, environment.folder) if own else environment.id, **kwargs
+            )
             env = Monitor(_prepare_minigrid(made, environment) if environment.kind == "minigrid" else made)
         for wrapper in environment.wrappers:
-            env = find_wrapper(wrapper)(env, **wrapper.kwargs)
+            env = find_wrapper(wrapper, environment.folder)(env, **wrapper.kwargs)
     except ConfigError:
         raise
     except ImportError as error:
@@ -222,7 +224,7 @@ def _make_batched(environment: EnvironmentConfig, count: int, render_mode: str |
 def _wrap_together(venv: VecEnv, environment: EnvironmentConfig) -> VecEnv:
     try:
         for wrapper in environment.vec_wrappers:
-            venv = find_vec_wrapper(wrapper)(venv, **wrapper.kwargs)
+            venv = find_vec_wrapper(wrapper, environment.folder)(venv, **wrapper.kwargs)
     except _REFUSALS as error:
         venv.close()
         raise ConfigError(_refused(environment, error)) from None
@@ -266,8 +268,14 @@ def _wrappers() -> dict[str, Any]:
 
 @cache
 def _vec_wrappers() -> dict[str, Any]:
-    module = importlib.import_module("farl.agents.observation")
-    return {name: getattr(module, name) for name in module.__all__}
+    own = importlib.import_module("farl.agents.observation")
+    stable_baselines = importlib.import_module("stable_baselines3.common.vec_env")
+    found = {name: getattr(own, name) for name in own.__all__}
+    for name in stable_baselines.__all__:
+        entry = getattr(stable_baselines, name)
+        if inspect.isclass(entry) and issubclass(entry, VecEnvWrapper) and entry not in (VecEnvWrapper, VecNormalize):
+            found[name] = entry
+    return found
 
 
 def _refused(environment: EnvironmentConfig, error: BaseException) -> str:

@@ -17,7 +17,7 @@ from farl.experiment.checks import (
 )
 from farl.experiment.config import AlgorithmConfig, EnvironmentConfig, ExperimentConfig
 from farl.experiment.sequence import check_sequence, check_spaces, task_environments
-from farl.experiment.shipped import find_config
+from farl.experiment.shipped import find_config, shipped_configs
 from farl.experiment.yaml_source import YamlDocument, parse_value, read_yaml, write_yaml
 from farl.validation import KeyPath, Problem, plain, validation_problems
 
@@ -44,12 +44,14 @@ def load_config(reference: str | Path, overrides: Sequence[str] = ()) -> Experim
         except ConfigError as error:
             problems.extend(error.problems)
         default_name = _slug(path.stem)
+        folder = path.parent if Path(reference).exists() else Path.cwd()
     document.data.setdefault("name", default_name)
     for override in overrides:
         try:
             _apply_override(document, override)
         except ConfigError as error:
             problems.extend(error.problems)
+    _name_folder(document.data, folder)
     if document.data.keys() <= {"name"}:  # nothing could be read: there is nothing more to check
         raise ConfigError(*problems)
     try:
@@ -59,6 +61,16 @@ def load_config(reference: str | Path, overrides: Sequence[str] = ()) -> Experim
     if problems:
         raise ConfigError(*problems)
     return config
+
+
+def _name_folder(data: dict[str, Any], folder: Path) -> None:
+    """Modules of the user's own lie beside the YAML file; the run directory's config.yaml lies elsewhere."""
+    environment = data.get("environment")
+    if isinstance(environment, dict) and environment.get("folder") is None:
+        parts = [environment.get("id"), *(environment.get("wrappers") or []), *(environment.get("vec_wrappers") or [])]
+        names = [part.get("name") if isinstance(part, dict) else part for part in parts]
+        if any(":" in str(name) for name in names):
+            environment["folder"] = str(folder.resolve())
 
 
 def parse_config(data: dict[str, Any], origins: dict[KeyPath, str] | None = None) -> ExperimentConfig:
@@ -139,12 +151,16 @@ def _with_bases(path: Path, seen: tuple[Path, ...]) -> YamlDocument:
     if not isinstance(base, str) or not base:
         raise ConfigError(f"{where}: base: expected the path of another YAML file, found {base!r}")
     target = path.parent / base
-    if not target.is_file():
+    if not target.is_file() and base.removesuffix(".yaml") in shipped_configs():
+        with importlib.resources.as_file(find_config(base)) as target:
+            below = _with_bases(target, (*seen, here))
+    elif not target.is_file():
         beside = [file.name for file in path.parent.glob("*.yaml") if file != path]
         raise ConfigError(
             f"{where}: base: no such file: {target}{did_you_mean(base, beside)}; paths are relative to this file"
         )
-    below = _with_bases(target, (*seen, here))
+    else:
+        below = _with_bases(target, (*seen, here))
     below.data.pop("name", None)
     return YamlDocument(_merge(below.data, document.data), below.origins | document.origins)
 

@@ -1,14 +1,18 @@
 """The configurations that come with FARL, found by their bare names from any directory."""
 
 import importlib.resources
+import re
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from farl.errors import ConfigError, did_you_mean
 
+_DURATION = re.compile(r".*\b(second|minute|hour|day|week)s?\b.*\b(cores?|CPUs?|GPUs?)\b", re.IGNORECASE)
+"""A sentence that says how long a run takes on which machine."""
+
 
 def shipped_configs() -> dict[str, str]:
-    """Bare name -> the first sentence of the comment at the top of the file."""
+    """Bare name -> what it is and how long it takes, from the comment at the top of the file."""
     files = importlib.resources.files("farl.configs").iterdir()
     yaml_files = sorted((file for file in files if file.name.endswith(".yaml")), key=lambda file: file.name)
     return {file.name.removesuffix(".yaml"): _description(file) for file in yaml_files}
@@ -43,6 +47,6 @@ def _description(file: Traversable) -> str:
         text = line.lstrip("#").strip()
         if not text.startswith("yaml-language-server"):
             comment.append(text)
-    words = " ".join(comment).strip()
-    sentence, stop, _ = words.partition(". ")
-    return sentence.rstrip(".") + "." if stop or sentence else ""
+    sentences = [sentence.strip().rstrip(".") for sentence in " ".join(comment).split(". ")]
+    duration = next((sentence.partition(";")[0] for sentence in sentences if _DURATION.match(sentence)), "")
+    return f"{sentences[0]}." + (f" {duration}." if duration else "")

@@ -50,7 +50,7 @@ class Visits:
     @property
     def coverage(self) -> float:
         """Part of the reachable cells that were visited, in [0, 1]."""
-        return float(np.count_nonzero(self.total[self.reachable]) / max(np.count_nonzero(self.reachable), 1))
+        return float(np.count_nonzero(self.total[self.reachable]) / max(int(np.count_nonzero(self.reachable)), 1))
 
     def sizes(self) -> dict[int, float]:
         """Visits of each fragment that was active at all and has a layer."""
@@ -123,7 +123,7 @@ class Episode:
     def coverage(self) -> float:
         """Part of the reachable cells that were visited, in [0, 1]."""
         reached = np.count_nonzero((self.counts > 0) & self.reachable)
-        return float(reached / max(np.count_nonzero(self.reachable), 1))
+        return float(reached / max(int(np.count_nonzero(self.reachable)), 1))
 
 
 @dataclass(frozen=True)

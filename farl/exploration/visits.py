@@ -44,7 +44,7 @@ class VisitCounts:
     def coverage(self) -> float:
         """Part of the reachable cells visited so far, in [0, 1]."""
         reached = np.count_nonzero(self.covered & self.reachable)
-        return float(reached / max(np.count_nonzero(self.reachable), 1))
+        return float(reached / max(int(np.count_nonzero(self.reachable)), 1))
 
     @property
     def n_fragments(self) -> int:

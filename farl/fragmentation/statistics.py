@@ -191,11 +191,11 @@ class SurprisalStatistics:
         if self.per_step:
             old_weight = np.where(fresh, 0.0, 1.0 - alpha)
             return ((1.0 - old_weight) / groups.size)[groups.group], old_weight, np.ones(len(rows))
-        weight = alpha * (1.0 - alpha) ** groups.newer
+        weight: FloatArray = (alpha * (1.0 - alpha) ** groups.newer).astype(np.float64, copy=False)
         # The first sample of a fragment is its mean: there is nothing older for it to be weighed against.
         weight[groups.first[fresh]] /= alpha
-        old_weight = np.where(fresh, 0.0, (1.0 - alpha) ** groups.size)
-        return weight, old_weight, np.ones(len(rows))
+        kept: FloatArray = np.where(fresh, 0.0, (1.0 - alpha) ** groups.size)
+        return weight, kept, np.ones(len(rows))
 
     def _rows(self, fragment_ids: IntArray) -> IntArray:
         """Row of each fragment (sorted, unique ids), opening those not seen before."""

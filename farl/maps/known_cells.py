@@ -33,7 +33,7 @@ class KnownCells:
     @property
     def centre(self) -> int:
         """The row and the column where the odometry is 0."""
-        return self.bits.shape[2] // 2
+        return int(self.bits.shape[2]) // 2
 
     def clear(self, envs: IntArray) -> None:
         """Forget all places of these agents."""

@@ -85,7 +85,7 @@ class LocalMaps:
     @property
     def side(self) -> int:
         """S, cells a side of the canvases."""
-        return self.label.shape[1]
+        return int(self.label.shape[1])
 
     @property
     def area(self) -> IntArray:

@@ -43,7 +43,7 @@ class LongTermMemory(Generic[Payload]):
     :param tiers: where payloads lie; None for host memory alone
     :raises ValueError: if a limit is below 1
 
-    >>> memory = LongTermMemory[str](capacity=2)
+    >>> memory = LongTermMemory(capacity=2)
     >>> kitchen = memory.add("map of the kitchen", keys=np.array([[1.0, 0.0]]))
     >>> hall = memory.add("map of the hall", keys=np.array([[0.0, 1.0]]))
     >>> memory.connect(kitchen, hall, {"position": [3, 4]})

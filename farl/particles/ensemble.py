@@ -16,7 +16,6 @@ from farl.errors import ConfigError
 from farl.particles import vmap
 from farl.particles.backend_choice import fastest_chunk
 from farl.particles.batching import BatchedLayers, ReducedPrecision, Substitute
-from farl.particles.hidden_state import plain_state, refuse_changes, refuse_hidden_state
 from farl.particles.initialisation import Initialisation, draw_particles
 from farl.particles.products import GradientPool
 
@@ -51,8 +50,7 @@ class ParticleEnsemble:
 
     The backends give equal results up to rounding: ``vmap`` runs all particles in one call, ``chunked`` takes
     ``chunk_size`` of them at a time (which bounds gradients and activations), ``loop`` one at a time; ``auto``
-    measures them once on the first batch (with gradients and without) and keeps the fastest. Name a backend where runs
-    must agree to the bit.
+    measures them once on the first batch and keeps the fastest. Name a backend where runs must agree to the bit.
 
     :param module: the network; a copy is kept, the module itself is not changed
     :param n_particles: number of particles
@@ -97,7 +95,7 @@ class ParticleEnsemble:
         first = next(module.parameters(), None)
         if first is None:
             raise ConfigError("the module has no parameters: there is nothing for particles to differ in")
-        refuse_hidden_state(module)
+        _refuse_hidden_state(module)
         self.device = torch.device(device) if device is not None else first.device
         self.module = copy.deepcopy(module).to(self.device)
         self._substitute = Substitute(self.module)
@@ -125,8 +123,6 @@ class ParticleEnsemble:
         elif backend == "loop":
             self._partition(1)
         self._auto_chunk = chunk_size
-        self._forward_chunk = self.chunk_size
-        """Particles of a call without gradients; 0 until ``auto`` has measured."""
 
     def _refuse_overflow(self, n_particles: int) -> None:
         # The particles themselves, and as much again for gradients and the state of an optimiser.
@@ -226,6 +222,11 @@ class ParticleEnsemble:
         """
         if self._chunks:
             return
+        sizes = {1, 2, DEFAULT_CHUNK, max(1, _CACHE_BYTES // self.bytes_per_particle)}
+        if self._auto_chunk is not None:
+            sizes = {1, self._auto_chunk}
+        elif self.n_particles * self.bytes_per_particle <= _PROBE_BYTES:
+            sizes.add(self.n_particles)
         devices = [self.device] if self.device.type == "cuda" else []
 
         def update(rows: slice) -> None:
@@ -245,17 +246,9 @@ class ParticleEnsemble:
                     self._pool.give(value.grad)
 
         self._pool.deferring = defer
-        self._partition(self._fastest(update))
-        self._pool = GradientPool()
-
-    def _fastest(self, work: Callable[[slice], None]) -> int:
-        sizes = {1, 2, DEFAULT_CHUNK, max(1, _CACHE_BYTES // self.bytes_per_particle)}
-        if self._auto_chunk is not None:
-            sizes = {1, self._auto_chunk}
-        elif self.n_particles * self.bytes_per_particle <= _PROBE_BYTES:
-            sizes.add(self.n_particles)
         sizes = {min(size, self.n_particles) for size in sizes}
-        return fastest_chunk(sizes, self.n_particles, work, self.device) if len(sizes) > 1 else sizes.pop()
+        self._partition(fastest_chunk(sizes, self.n_particles, update, self.device))
+        self._pool = GradientPool()
 
     def _stack(self, chunk: int, gradient: bool) -> dict[str, Tensor]:
         return self._views[chunk] | (self._leaves[chunk] if gradient else {})
@@ -283,12 +276,12 @@ class ParticleEnsemble:
         rows = self._chunks[chunk]
         buffers = {n: b[rows].clone() for n, b in self.buffers.items()}
         part = [b[rows] for b in batch] if per_particle else batch
-        plain = None if self._checked else plain_state(self.module)
+        plain = None if self._checked else _plain_state(self.module)
         losses: Tensor
         losses, new = self._run(self._stack(chunk, True), buffers, objective, part, per_particle)
         if plain is not None:
-            refuse_hidden_state(self.module)
-            refuse_changes(plain, plain_state(self.module))
+            _refuse_hidden_state(self.module)
+            _refuse_changes(plain, _plain_state(self.module))
             self._checked = True
         if losses.dim() != 1:
             raise ConfigError(f"the loss of one particle must be a scalar, got shape {tuple(losses.shape[1:])}")
@@ -332,9 +325,10 @@ class ParticleEnsemble:
 
         ``state`` runs other stacked (parameters, buffers) than the ensemble's own, such as a :meth:`snapshot`.
         """
+        size = self.chunk_size or self._auto_chunk or DEFAULT_CHUNK
         parameters, buffers = (self.parameters, self.buffers) if state is None else state
-
-        def forward(rows: slice) -> Tensor:
+        for start in range(0, self.n_particles, size):
+            rows = slice(start, min(start + size, self.n_particles))
             value, _ = self._run(
                 {n: p[rows] for n, p in parameters.items()},
                 {n: b[rows].clone() for n, b in buffers.items()},
@@ -342,17 +336,7 @@ class ParticleEnsemble:
                 [b[rows] for b in inputs] if per_particle else inputs,
                 per_particle,
             )
-            return value  # type: ignore[no-any-return]
-
-        def measured(rows: slice) -> None:
-            with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-                forward(rows)
-
-        if not self._forward_chunk:  # what is best without gradients need not be so with them
-            self._forward_chunk = self._fastest(measured)
-        for start in range(0, self.n_particles, self._forward_chunk):
-            rows = slice(start, min(start + self._forward_chunk, self.n_particles))
-            yield rows, forward(rows)
+            yield rows, value
 
     def __call__(self, *inputs: Tensor, per_particle: bool = False) -> Tensor:
         """Return the outputs of all particles, [n_particles, batch, ...], without gradients."""
@@ -364,3 +348,41 @@ class ParticleEnsemble:
         for stack in (self.parameters, self.buffers):
             for value in stack.values():
                 value[targets] = value[sources]
+
+
+def _refuse_hidden_state(module: nn.Module) -> None:
+    for name, layer in module.named_modules():
+        for attribute, value in vars(layer).items():
+            if isinstance(value, Tensor):
+                raise ConfigError(
+                    f"{name or type(layer).__name__}.{attribute} is a tensor outside the module's parameters and "
+                    "buffers, so all particles would share it: use self.register_buffer"
+                )
+
+
+def _plain_state(module: nn.Module) -> dict[str, Any]:
+    """Return the numbers and sequences a module keeps as plain attributes, which a forward pass may change.
+
+    Of a sequence's entries that are neither, such as the list of its weights in an LSTM, the type alone.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return [plain(entry) for entry in value]
+        return value if isinstance(value, (int, float, str)) else type(value)
+
+    return {
+        f"{name or type(layer).__name__}.{attribute}": plain(value)
+        for name, layer in module.named_modules()
+        for attribute, value in vars(layer).items()
+        if isinstance(value, (int, float, str, tuple, list))
+    }
+
+
+def _refuse_changes(before: dict[str, Any], after: dict[str, Any]) -> None:
+    for name in after:
+        if name not in before or before[name] != after[name]:
+            raise ConfigError(
+                f"{name} changes when the module runs: it would be shared by all particles and count batched calls; "
+                "keep such state in a buffer (self.register_buffer)"
+            )

@@ -15,13 +15,22 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from farl.errors import ConfigError
-from farl.particles import prediction, weights
+from farl.particles import weights
 from farl.particles.ensemble import Backend, Objective, ParticleEnsemble
 from farl.particles.group import ParticleGroup
 from farl.particles.initialisation import Initialisation, draw_particles, particle_seed, reinitialise
 from farl.particles.interaction import Interaction
 from farl.particles.optimisation import ParticleOptimizer, all_finite
-from farl.particles.prediction import Mixture
+from farl.particles.prediction import (
+    Mixture,
+    after_mixing,
+    as_batch,
+    before_mixing,
+    check_mixture,
+    check_training,
+    default_mixture,
+    kind_of,
+)
 from farl.particles.resampling import Resampling
 from farl.particles.storage import filter_header, restore_filter, save_filter
 from farl.particles.weights import FixedTempering, Tempering
@@ -131,8 +140,8 @@ class WeightedParticleFilter:
     ) -> None:
         if n_particles < 1:
             raise ConfigError(f"n_particles must be at least 1, got {n_particles}")
-        self.kind = prediction.kind_of(loss)
-        prediction.check_mixture(mixture, self.kind)
+        self.kind = kind_of(loss)
+        check_mixture(mixture, self.kind)
         if motion not in ("independent", "mixture"):
             raise ConfigError(f"motion must be 'independent' or 'mixture', got {motion!r}")
         if not 0 <= pull < 1:
@@ -140,7 +149,7 @@ class WeightedParticleFilter:
         self.n_particles = n_particles
         self.loss = loss
         self.tempering: Tempering = FixedTempering() if tempering is None else tempering
-        self.mixture = prediction.default_mixture(self.kind) if mixture is None else mixture
+        self.mixture = default_mixture(self.kind) if mixture is None else mixture
         self.motion = motion
         self.pull = pull
         self.resampling = resampling
@@ -148,14 +157,14 @@ class WeightedParticleFilter:
         mine = self.group.share(n_particles)
         self.lead: tuple[int, ...] = () if replicas is None else (len(replicas),)
         self._n = len(mine)
-        lines = 1 if replicas is None else len(replicas)
+        total = self._n * (1 if replicas is None else len(replicas))
         state = None
         if replicas is not None:
             drawn = [draw_particles(reinitialise(module, s), mine, init, noise_scale, seed=s) for s in replicas]
             state = tuple({name: torch.cat([d[k][name] for d in drawn]) for name in drawn[0][k]} for k in (0, 1))
         self.ensemble = ParticleEnsemble(
             module,
-            lines * self._n,
+            total,
             init=init,
             noise_scale=noise_scale,
             seed=seed,
@@ -168,12 +177,15 @@ class WeightedParticleFilter:
         )
         self.optimizer = ParticleOptimizer(self.ensemble, optimizer)
         if pull > 0 and self.optimizer.has_reference:
-            raise ConfigError(f"pull={pull} and TRAC undo each other (TRAC keeps to a reference): leave one out")
+            raise ConfigError(
+                f"pull={pull} and TRAC undo each other, for TRAC keeps to a reference point: leave one out"
+            )
         dtype = next(iter(self.ensemble.parameters.values())).dtype
         self.log_weights = self.group.normalise(
             torch.zeros(*self.lead, self._n, dtype=torch.promote_types(dtype, torch.float32), device=self.device)
         )
         self.generator = torch.Generator().manual_seed(particle_seed(seed, 0, _JITTER_STREAM))
+        lines = 1 if replicas is None else len(replicas)
         self._interaction = Interaction(self.ensemble, self.optimizer, self.group, lines, n_particles, self.generator)
 
     @property
@@ -208,7 +220,7 @@ class WeightedParticleFilter:
         """Return the loss of one particle on a minibatch (inputs..., targets)."""
         outputs = network(*batch[:-1])
         if isinstance(outputs, Tensor):
-            prediction.check_training(self.kind, outputs, batch[-1])
+            check_training(self.kind, outputs, batch[-1])
         return self.loss(outputs, batch[-1])
 
     def step(
@@ -322,7 +334,7 @@ class WeightedParticleFilter:
             report = None
             with tqdm(loader, desc=f"WPF {epoch + 1}/{epochs}", disable=not progress, leave=False) as bar:
                 for given in bar:
-                    batch = tuple(part.to(self.device) for part in prediction.as_batch(given, self.ensemble.module))
+                    batch = tuple(part.to(self.device) for part in as_batch(given, self.ensemble.module))
                     if report is None:
                         self.ensemble.train()
                     report = self.step(self.objective, *batch, dataset_size=size, epochs=epochs)
@@ -360,14 +372,14 @@ class WeightedParticleFilter:
     def _mix(self, inputs: tuple[Tensor, ...], mine: Tensor) -> Tensor:
         total: Tensor | None = None
         for rows, raw in self.ensemble.outputs(*inputs):
-            outputs = prediction.before_mixing(raw, self.kind, self.mixture)
+            outputs = before_mixing(raw, self.kind, self.mixture)
             if total is None:
                 total = outputs.new_zeros((max(1, *self.lead, 1), *outputs.shape[1:]))
             replica = torch.arange(rows.start, rows.stop, device=self.device) // self._n
             weight = mine[rows].to(outputs.dtype).reshape(-1, *(1,) * (outputs.dim() - 1))
             total.index_add_(0, replica, weight * outputs)
         assert total is not None
-        total = prediction.after_mixing(self.group.sum(total), self.kind, self.mixture)
+        total = after_mixing(self.group.sum(total), self.kind, self.mixture)
         return total if self.lead else total.squeeze(0)
 
     def save(self, path: str | Path) -> None:

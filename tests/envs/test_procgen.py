@@ -11,11 +11,18 @@ from stable_baselines3.common.monitor import Monitor
 from farl.envs.procgen import EXPLORATION, EXTREME, GAMES, MEMORY, N_ACTIONS, TIMEOUTS, ProcgenVecEnv
 from farl.errors import ConfigError
 
-try:
-    import procgen
-except ImportError:
-    procgen = None
-needs_procgen = pytest.mark.skipif(procgen is None, reason="procgen is not installed")
+
+def problem() -> str | None:
+    """Why ProcGen cannot run here: it is not installed, or the system lacks a library."""
+    try:
+        ProcgenVecEnv("starpilot", 1).close()
+    except ConfigError as error:
+        return error.problems[0]
+    return None
+
+
+PROBLEM = problem()
+needs_procgen = pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))
 
 
 def play(env: ProcgenVecEnv, steps: int, seed: int = 0) -> tuple[list[Any], list[dict[str, Any]]]:
@@ -158,6 +165,16 @@ def test_a_missing_package_names_its_extra(backend, monkeypatch):
     monkeypatch.setitem(sys.modules, backend, None)
     with pytest.raises(ConfigError, match=rf"pip install 'farl\[{backend}\]'"):
         ProcgenVecEnv("maze", 1, backend=backend)
+
+
+def test_a_missing_system_library_names_its_debian_packages(monkeypatch):
+    def refuse(name):
+        raise OSError("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr("farl.envs.procgen.importlib.import_module", refuse)
+    with pytest.raises(ConfigError, match=r"library libGL.so.1; on Debian and Ubuntu: apt-get install libgl1") as told:
+        ProcgenVecEnv("maze", 1)
+    assert len(told.value.problems) == 1
 
 
 def test_envpool_gives_the_true_last_observation():

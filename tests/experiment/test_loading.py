@@ -74,7 +74,7 @@ def test_all_mistakes_of_all_sections_are_reported_at_once_with_their_lines(tmp_
         ("environment.wrappers=[TimeLimt]", "did you mean TimeLimit"),
         ("environment.wrappers=[TimeLimit]", "needs kwargs: max_episode_steps"),
         ("environment.wrappers=[{name: TimeLimit, kwargs: {max_steps: 3}}]", "no argument 'max_steps'"),
-        ("environment.wrappers=['no.such:Thing']", "cannot import"),
+        ("environment.wrappers=['no.such:Thing']", "there is no module 'no.such'"),
         ("environment.vec_wrappers=[FARMapObservtion]", "did you mean FARMapObservation"),
         ("environment.vec_wrappers=[{name: FARMapObservation, kwargs: {map_siz: 3}}]", "no argument 'map_siz'"),
         ("environment.vec_wrappers=[FARMapObservation]", "explores map worlds"),

@@ -326,7 +326,6 @@ class Last(nn.Module):
 def test_a_recurrent_network_that_lists_its_own_weights_runs_in_the_loop_with_those_of_each_particle():
     particles = ParticleEnsemble(Last(), 3, backend="auto", noise_scale=(0.1, 0.1))
     inputs, targets = torch.randn(BATCH, 5, 3), batch()[1]
-    assert particles(inputs).shape == (3, BATCH, 4)  # before any update, too
     particles.resolve(objective, (inputs, targets))
     assert particles.chunk_size == 1
     losses = torch.cat([particles.backward(c, objective, (inputs, targets)) for c in range(3)])

@@ -76,7 +76,7 @@ def collect(
         if not callback.on_step():
             return False
         _note_episodes(model, infos, dones)
-        for index in np.flatnonzero(dones):
+        for index in map(int, np.flatnonzero(dones)):
             info = infos[index]
             if info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False):
                 cut_off.append((n_steps, index, info["terminal_observation"]))
