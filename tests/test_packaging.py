@@ -34,7 +34,8 @@ def test_every_direct_dependency_is_pinned_in_the_constraints():
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = [*PROJECT["project"]["dependencies"], *(item for items in extras.values() for item in items)]
     names = {re.match(r"[\w.-]+", item)[0].lower().replace("_", "-") for item in wanted}
-    assert names - pinned <= {"farl", "envpool"}  # envpool and procgen cannot be resolved together
+    # envpool and procgen cannot be resolved together: they want different versions of glfw.
+    assert names - pinned <= {"farl", "envpool", "glfw"}
 
 
 @pytest.mark.parametrize("module", ["farl.memory.long_term_memory", "farl.sb3.factory"])
