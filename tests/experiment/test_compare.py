@@ -141,7 +141,7 @@ def test_less_can_be_better(folder: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["compare", "runs/c"], "no such folder of runs; did you mean runs/a"),
+        (["compare", "runs/c"], "no such folder of runs; did you mean runs/"),
         (["compare", "runs", "--by", "algoritm"], "did you mean algorithm"),
         (["compare", "runs", "--metric", "covrage"], "did you mean coverage?"),
         (["compare", "runs", "--out", "small.yaml"], "is a file"),
