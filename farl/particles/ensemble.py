@@ -239,7 +239,7 @@ class ParticleEnsemble:
                 with torch.no_grad():  # an update ends in a forward pass
                     self._run(some, buffers, objective, part, per_particle)
             for _, left, right in self._pool.deferred:
-                self._pool.give(self._pool.product(left, right))
+                self._pool.give(self._pool.product(left.detach(), right.detach()))
             self._pool.deferred.clear()
             for value in some.values():
                 if value.grad is not None:

@@ -136,6 +136,16 @@ def test_plain_descent_by_factors_of_the_gradients_is_descent_by_the_gradients(b
     torch.testing.assert_close(by_factors.log_weights, whole.log_weights)
 
 
+@pytest.mark.parametrize("optimizer", [SGD, torch.optim.Adam])
+def test_auto_takes_many_small_networks_at_once(optimizer, caplog):
+    module = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+    filter_ = WPF(module, 30, optimizer=partial(optimizer, lr=0.1), backend="auto")
+    with caplog.at_level(logging.WARNING):
+        filter_.update(*batches()[0])
+    assert not caplog.text
+    assert filter_.ensemble.chunk_size > 1
+
+
 @pytest.mark.parametrize("options", [{"momentum": 0.9}, {"weight_decay": 0.1}, {"maximize": True}])
 def test_only_plain_descent_goes_by_factors(options):
     filter_ = WPF(double(), 3, optimizer=partial(SGD, lr=0.3, **options), backend="vmap")
