@@ -1,18 +1,26 @@
-"""Does a curiosity that forgets less explore better? The same PPO with different intrinsic rewards, at equal budgets.
+"""Which intrinsic reward explores best? The same PPO with each of them, at equal budgets.
 
 Methods, all with the same policy, PPO settings and number of environment steps:
 
-- ``ppo``: no intrinsic reward
-- ``rnd``, ``icm``, ``noveld``: that module, one for the whole world
+- ``ppo``: no intrinsic reward; ``random-walk``: no policy either
+- ``rnd``, ``icm``, ``noveld``, ``e3b``, ``re3``, ``ngu``: that module, one for the whole world
 - ``rnd-replay``: RND, each minibatch joined by as many samples out of a reservoir of 2 000
-- ``count``: one over the root of the visits in the episode
-- ``far``: FARCuriosity, with the settings of the forgetting study
+- ``noveld-simhash``, ``noveld-places``: NovelD whose first visits are told by signs of random projections (16 bits), or
+  by the place that is recognised
+- ``count``, ``count-simhash``, ``count-life``: one over the root of the visits in the episode, by exact codes or 16
+  bits; or of all visits
+- ``far``: FARCuriosity, with the settings of the forgetting study; ``far-published``: with those of its paper
+- ``recognition``: first visits to places, each agent's in its episode; ``recognition-any``: of any agent, ever
+- ``recognition-graph``: the same as ``recognition``, and the graph of places leads the policy; ``advice-script``: the
+  graph's advice is followed nine times of ten, without a policy, else a random action
 
-Conditions: textured chains of rooms without any reward (`chain-6`, `chain-12`), with a goal in the last room, intrinsic
-and extrinsic reward mixed (`chain-6-goal`, `chain-12-goal`), and MiniGrid, whose layouts are drawn anew in every
-episode (`multiroom-n6`, `keycorridor-s3r3`, `obstructedmaze-1dlh`), with twice the steps. Coverage over training
-is counted in the chains alone: elsewhere there is no one map, and the share of a layout that an episode visits takes
-its place. Each seed of a chain has a layout of its own, none of which was used to choose settings.
+Conditions are textured rooms without any reward, by their plan: ``chain-N``, ``hub-HUBS-LENGTH``, ``tree-ROWS-COLS``,
+``ring-ROWS-COLS``. Suffixes: ``-noise.05`` (each cell's colour redrawn with that probability), ``-pixel.1``,
+``-distractor3``, ``-light.5`` (other noise), ``-goal`` (a goal in the farthest room, intrinsic and extrinsic reward
+mixed), ``-life`` (no resets). And MiniGrid, whose layouts are drawn anew in every episode (`multiroom-n6`,
+`keycorridor-s3r3`, `obstructedmaze-1dlh`), with twice the steps. Coverage over training is counted in the rooms alone:
+elsewhere there is no one map, and the share of a layout that an episode visits takes its place. Each seed has a layout
+of its own, ``--layout-seed`` plus the seed, none of which was used to choose settings (those were 0 to 1 999).
 
 On MiniGrid the weight of the intrinsic reward is each method's best of three on another world, `multiroom-n4`, by
 success: ``--conditions multiroom-n4 --methods rnd:0.5,rnd:0.05,rnd:0.005,... --steps 65536``.
@@ -30,20 +38,34 @@ from benchmarks.harness import Benchmark, Job, Size, main
 from farl.errors import ConfigError
 
 FAR: dict[str, Any] = {
+    "module": {"name": "rnd"},
     "criterion": {"name": "cusum"},
     "recall": {"threshold": 0.97, "keys": "places"},
     "join_within": 100,
     "memory": {"keys_per_fragment": 256},
 }
+EPISODIC = {"criterion": None, "episodic": True}
 SETTINGS: dict[str, dict[str, Any] | None] = {
     "ppo": None,
-    "rnd": {"criterion": None},
+    "rnd": {"module": {"name": "rnd"}, "criterion": None},
     "icm": {"module": {"name": "icm"}, "criterion": None},
-    "rnd-replay": {"criterion": None, "replay": 2_000},
-    "count": {"module": {"name": "pseudo_count"}, "episodic": True},
-    "noveld": {"module": {"name": "noveld"}, "criterion": None, "episodic": True},
+    "rnd-replay": {"module": {"name": "rnd"}, "criterion": None, "replay": 2_000},
+    "re3": {"module": {"name": "re3"}},
+    "count": {"module": {"name": "pseudo_count"}} | EPISODIC,
+    "count-simhash": {"module": {"name": "pseudo_count", "bits": 16}} | EPISODIC,
+    "count-life": {"module": {"name": "pseudo_count", "scope": "lifelong"}},
+    "e3b": {"module": {"name": "e3b"}} | EPISODIC,
+    "ngu": {"module": {"name": "combination"}} | EPISODIC,
+    "noveld": {"module": {"name": "noveld"}} | EPISODIC,
+    "noveld-simhash": {"module": {"name": "noveld", "bits": 16}} | EPISODIC,
+    "noveld-places": {"module": {"name": "recognition", "pays": "error"}} | EPISODIC,
     "far": FAR,
+    "far-published": {"module": {"name": "rnd"}, "criterion": {"name": "zscore"}, "new_module": "fresh"},
+    "recognition": {"module": {"name": "recognition"}} | EPISODIC,
+    "recognition-any": {"module": {"name": "recognition", "scope": "all"}, "criterion": None},
+    "recognition-graph": {"module": {"name": "recognition", "graph": {}}} | EPISODIC,
 }
+SCRIPTS = ("advice-script", "random-walk")
 COEFFICIENTS = (0.5, 0.05, 0.005)
 CHOSEN = {"rnd": 0.05, "icm": 0.05, "rnd-replay": 0.5, "count": 0.5, "noveld": 0.5, "far": 0.5}
 """Weights of the intrinsic reward on MiniGrid, chosen on ``multiroom-n4``."""
@@ -55,7 +77,25 @@ MINIGRID = {
     "obstructedmaze-1dlh": "MiniGrid-ObstructedMaze-1Dlh-v0",
 }
 STUDIED = tuple(MINIGRID)[1:]
-CHAINS = ("chain-6", "chain-12", "chain-6-goal", "chain-12-goal")
+PLANS = ("hub-2-5", "chain-12", "hub-3-8", "tree-5-5", "ring-5-5", "chain-6", "chain-32")
+SPOILT = {
+    "": None,
+    "-noise.01": "color-.01",
+    "-noise.02": "color-.02",
+    "-noise.05": "color-.05",
+    "-noise.1": "color-.1",
+    "-pixel.1": "pixel-.1",
+    "-distractor3": "distractor-3",
+    "-light.5": "light-.5",
+}
+ROOMS = tuple(
+    f"{plan}{noise}{goal}{life}"
+    for plan in PLANS
+    for noise in SPOILT
+    for goal in ("", "-goal")
+    for life in ("", "-life")
+)
+MAIN = tuple(f"{plan}{noise}{life}" for plan in PLANS[:2] for noise in ("", "-noise.05") for life in ("", "-life"))
 FIRST_LAYOUT = 2_000
 MINIGRID_TIMES = 2
 N_ENVS, N_STEPS = 16, 128
@@ -70,8 +110,12 @@ def run(job: Job) -> dict[str, Any]:
 
     venv = _make_env(job)
     method, _, weight = job.method.partition(":")
+    with_goal = job.condition in MINIGRID or "-goal" in job.condition
+    progress = _progress(venv, one_map=job.condition in ROOMS, with_goal=with_goal)
+    if method in SCRIPTS:
+        return follow_script(venv, job, progress)
     settings = SETTINGS[method]
-    mixed: dict[str, Any] = {"intrinsic_coef": 0.5} if job.condition.endswith("goal") else {}
+    mixed: dict[str, Any] = {"intrinsic_coef": 0.5} if "-goal" in job.condition else {}
     steps = job.parameters["steps"]
     if job.condition in MINIGRID and settings is not None:
         # The goal ends the episode: did the intrinsic return end with it, the agent would learn to avoid the goal.
@@ -90,8 +134,6 @@ def run(job: Job) -> dict[str, Any]:
         device="cpu",
         far=None if settings is None else settings | mixed,
     )
-    with_goal = job.condition in MINIGRID or job.condition.endswith("goal")
-    progress = _progress(venv, one_map=job.condition in CHAINS, with_goal=with_goal)
     began = time.perf_counter()
     model.learn(steps, callback=progress)
     seconds = time.perf_counter() - began
@@ -111,9 +153,13 @@ def _make_env(job: Job) -> Any:
     if job.condition in MINIGRID:
         environment = EnvironmentConfig(id=MINIGRID[job.condition], kind="minigrid", n_envs=N_ENVS)
         return make_vec_env(environment, job.seed)
-    rooms = int(job.condition.split("-")[1])
-    goal = job.condition.endswith("goal")
-    return RoomChainVecEnv(N_ENVS, cols=rooms, layout_seed=FIRST_LAYOUT + job.seed, goal=goal)
+    plan = next(plan for plan in PLANS if job.condition.startswith(plan))
+    rest = job.condition.removeprefix(plan)
+    life, goal = rest.endswith("-life"), "-goal" in rest
+    noise = SPOILT[rest.removesuffix("-life").removesuffix("-goal")]
+    layout = job.parameters["layout_seed"] + job.seed
+    limit = None if life else 500
+    return RoomChainVecEnv(N_ENVS, plan=plan, layout_seed=layout, goal=goal, max_steps=limit, noise=noise)
 
 
 def _progress(venv: Any, one_map: bool, with_goal: bool) -> Any:
@@ -123,12 +169,23 @@ def _progress(venv: Any, one_map: bool, with_goal: bool) -> Any:
     class Progress(BaseCallback):
         def __init__(self) -> None:
             super().__init__()
-            self.steps_to_90: int | None = None
+            self.steps_to: dict[float, int | None] = {0.5: None, 0.9: None}
             self.ended, self.reached, self.shares = 0, 0, 0.0
             shown = [*(["coverage"] if one_map else []), *(["success"] if with_goal else [])]
             self.curves: dict[str, dict[str, list[float]]] = {
                 name: {"x": [], "y": []} for name in [*shown, "episode_coverage"]
             }
+
+        def follow(self) -> None:
+            """Begin, where no model does it."""
+            self._on_training_start()
+
+        def saw(self, steps: int, dones: Any, infos: Any, ends_rollout: bool) -> None:
+            """Take in a step, where no model shows it."""
+            self.num_timesteps, self.locals = steps, {"dones": dones, "infos": infos}
+            self._on_step()
+            if ends_rollout:
+                self._on_rollout_end()
 
         def _on_training_start(self) -> None:
             reachable = np.stack(venv.get_attr("reachable"))
@@ -143,8 +200,9 @@ def _progress(venv: Any, one_map: bool, with_goal: bool) -> Any:
             x, y = np.array([info["position"] for info in infos]).T
             self.visited[np.arange(len(x)), y, x] = True
             self.covered[y, x] = True
-            if one_map and self.steps_to_90 is None and self.coverage() >= 0.9:
-                self.steps_to_90 = self.num_timesteps
+            for share, steps in self.steps_to.items() if one_map else ():
+                if steps is None and self.coverage() >= share:
+                    self.steps_to[share] = self.num_timesteps
             for env in np.flatnonzero(self.locals["dones"]):
                 self.ended += 1
                 self.reached += infos[env]["episode"]["r"] > 0
@@ -178,11 +236,45 @@ def _progress(venv: Any, one_map: bool, with_goal: bool) -> Any:
                 "curves": {name: curve for name, curve in self.curves.items() if curve["y"]},
             }
             if one_map:
-                found |= {"coverage_auc": means["coverage"], "coverage": self.coverage()}
-                found["steps_to_90"] = self.steps_to_90
+                found |= {"coverage": means["coverage"], "coverage_end": self.coverage()}
+                found |= {f"steps_to_{round(100 * share)}": steps for share, steps in self.steps_to.items()}
             return found
 
     return Progress()
+
+
+def follow_script(venv: Any, job: Job, progress: Any) -> dict[str, Any]:
+    """Explore without a policy: by the graph's advice nine times of ten, or at random."""
+    import time
+
+    import torch
+
+    from farl.sb3.config import FARConfig
+    from farl.sb3.rollout import Rollout
+
+    began = time.perf_counter()
+    rng = np.random.default_rng(job.seed)
+    config = FARConfig.parse(SETTINGS["recognition-graph"])
+    assert config is not None
+    rollout = Rollout(config, venv.observation_space, venv.action_space, N_ENVS, torch.device("cpu"), job.seed)
+    venv.seed(job.seed)
+    rollout.attach(venv)
+    rollout.begin(venv.reset(), restarts=True)
+    advice = rollout.advise(np.ones(N_ENVS, bool))
+    progress.follow()
+    for step in range(job.parameters["steps"] // N_ENVS):
+        actions = rng.integers(venv.action_space.n, size=N_ENVS)
+        if job.method == "advice-script":
+            follows = advice.any(axis=1) & (rng.random(N_ENVS) >= 0.1)
+            actions = np.where(follows, advice.argmax(axis=1), actions)
+        observations, rewards, dones, infos = venv.step(actions)
+        if job.method == "advice-script":
+            rollout.add(observations, actions, rewards, dones, infos)
+            rollout.take_in()
+            advice = rollout.advise(dones)
+        progress.saw((step + 1) * N_ENVS, dones, infos, ends_rollout=(step + 1) % N_STEPS == 0)
+    venv.close()
+    return progress.metrics() | {"seconds": time.perf_counter() - began}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -192,23 +284,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"environment steps, MiniGrid takes {MINIGRID_TIMES} N (default: by size)",
     )
+    parser.add_argument(
+        "--layout-seed",
+        type=int,
+        default=FIRST_LAYOUT,
+        metavar="N",
+        help=f"layout of the rooms for seed 0; each seed has one of its own (default: {FIRST_LAYOUT})",
+    )
 
 
 def parameters(options: argparse.Namespace) -> dict[str, Any]:
+    if options.layout_seed < 0:
+        raise ConfigError(f"--layout-seed {options.layout_seed}: must not be negative")
+    layout = {"layout_seed": options.layout_seed}
     if options.steps is None:
-        return {}
+        return layout
     if options.steps < N_ENVS * N_STEPS:
         raise ConfigError(f"--steps {options.steps}: must be at least a rollout, {N_ENVS * N_STEPS}")
-    return {"steps": options.steps}
+    return layout | {"steps": options.steps}
 
 
 BENCHMARK = Benchmark(
     name="exploration",
-    methods=(*SETTINGS, *OPTIONS),
-    conditions=(*CHAINS, *MINIGRID),
+    methods=(*SETTINGS, *SCRIPTS, *OPTIONS),
+    conditions=(*ROOMS, *MINIGRID),
     metrics={
-        "coverage_auc": "share of the reachable cells visited so far, mean over training",
-        "coverage": "share of the reachable cells visited by the end",
+        "coverage": "share of the reachable cells visited so far, mean over training",
+        "coverage_end": "share of the reachable cells visited by the end",
+        "steps_to_50": "environment steps until half were visited, over the runs that got there",
         "steps_to_90": "environment steps until nine tenths were visited, over the runs that got there",
         "episode_coverage": "share of the reachable cells that an episode visits, mean over rollouts that ended some",
         "success_auc": "share of episodes that reach the goal, mean over rollouts that ended some",
@@ -232,10 +335,12 @@ BENCHMARK = Benchmark(
             seeds=5,
             parameters={"steps": 65_536},
             note="65 536 steps instead of 409 600",
-            methods=tuple(SETTINGS),
-            conditions=(*CHAINS, *STUDIED),
+            methods=(*SETTINGS, *SCRIPTS),
+            conditions=(*MAIN, *STUDIED),
         ),
-        "full": Size(seeds=10, parameters={"steps": 409_600}, methods=tuple(SETTINGS), conditions=(*CHAINS, *STUDIED)),
+        "full": Size(
+            seeds=10, parameters={"steps": 409_600}, methods=(*SETTINGS, *SCRIPTS), conditions=(*MAIN, *STUDIED)
+        ),
     },
 )
 

@@ -63,6 +63,10 @@ ROOM_CHAINS = (
     EnvSpec("farl/RoomChain-v0", _ROOM_CHAIN, "six textured rooms in a row, no reward"),
     EnvSpec("farl/RoomChain-12-v0", _ROOM_CHAIN, "twelve textured rooms in a row, no reward", {"cols": 12}),
     EnvSpec("farl/RoomChain-3x3-v0", _ROOM_CHAIN, "nine textured rooms in a grid, no reward", {"rows": 3, "cols": 3}),
+    EnvSpec("farl/RoomHub-v0", _ROOM_CHAIN, "32 textured rooms: two hub rooms with six branches", {"plan": "hub-2-5"}),
+    EnvSpec("farl/RoomHub-3-8-v0", _ROOM_CHAIN, "67 textured rooms: three hubs, eight branches", {"plan": "hub-3-8"}),
+    EnvSpec("farl/RoomTree-v0", _ROOM_CHAIN, "25 textured rooms joined by a random tree", {"plan": "tree-5-5"}),
+    EnvSpec("farl/RoomRing-v0", _ROOM_CHAIN, "16 textured rooms in one loop", {"plan": "ring-5-5"}),
     EnvSpec("farl/RoomChain-Goal-v0", _ROOM_CHAIN, "six textured rooms, a goal in the last one", {"goal": True}),
     EnvSpec(
         "farl/RoomChain-12-Goal-v0",

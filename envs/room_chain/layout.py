@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farl.envs.partial_views import FORWARD, IntArray, partial_views
+from farl.envs.room_chain.plans import Plan, grid, parse_plan
 
 Look = Literal["alike", "color", "texture"]
 
@@ -23,8 +24,22 @@ VIEW_WIDTH = VIEW_SIZE**2 * _PER_CELL
 """Length of an observation: of each cell in view its kind and its colour, one-hot."""
 
 
+_FIRST_ONES = np.arange(VIEW_SIZE**2)[:, None] * _PER_CELL + np.array([0, GOAL + 1])
+
+
+def one_hot(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return views as networks read them: codes uint8[N, VIEW_SIZE ** 2, 2] to zeros and ones, float32[N,
+    VIEW_WIDTH]."""
+    seen = np.zeros((len(codes), VIEW_WIDTH), np.float32)
+    ones = codes + _FIRST_ONES
+    ones += np.arange(len(codes))[:, None, None] * VIEW_WIDTH
+    seen.ravel()[ones.ravel()] = 1.0
+    return seen
+
+
 class RoomChain:
-    """Square rooms in a row or a grid. Neighbours are joined by a doorway of one cell in the middle of their wall.
+    """Square rooms in a row, a grid, a hub with branches, a tree or a ring. Those that are joined share a doorway of
+    one cell in the middle of their wall.
 
     A *pose* is a free cell with a direction, numbered ``4 * cell + direction`` (0 right, 1 down, 2 left, 3 up), so that
     a step of any number of agents is one look-up in ``following``, and what they see one in ``views``.
@@ -36,9 +51,10 @@ class RoomChain:
     :param rows: rows of rooms
     :param cols: columns of rooms
     :param look: how rooms differ
-    :param layout_seed: of colours and patterns
-    :param goal: whether there is a goal, in the middle of the last room
+    :param layout_seed: of colours and patterns, and of the plan where that is random
+    :param goal: whether there is a goal, in the middle of the room that is the most doorways away from the first
     :param room_size: side of a room in cells, odd, walls not counted
+    :param plan: takes the place of rows and columns: ``hub-2-5`` and the like, as ``parse_plan`` reads it
     :raises ValueError: if a parameter is out of range
     """
 
@@ -50,6 +66,7 @@ class RoomChain:
         layout_seed: int = 0,
         goal: bool = False,
         room_size: int = 7,
+        plan: str | None = None,
     ) -> None:
         for name, value, least in (
             ("rows", rows, 1),
@@ -63,9 +80,13 @@ class RoomChain:
             raise ValueError(f"room_size must be odd, so that a wall has a middle; got {room_size}")
         if look not in get_args(Look):
             raise ValueError(f"look must be one of {', '.join(map(repr, get_args(Look)))}, got {look!r}")
-        if goal and rows * cols == 1:
+        # A stream of its own: the plan does not change how rooms are painted.
+        rng = np.random.default_rng([layout_seed, 1])
+        self.plan: Plan = grid(int(rows), int(cols)) if plan is None else parse_plan(plan, rng)
+        """Where the rooms are, and which are joined."""
+        if goal and len(self.plan.places) == 1:
             raise ValueError("goal=True needs at least two rooms: raise rows or cols")
-        self.rows, self.cols, self.room_size = int(rows), int(cols), int(room_size)
+        (self.rows, self.cols), self.room_size = self.plan.shape, int(room_size)
         self.codes = self._paint(look, np.random.default_rng(layout_seed), goal)
         """uint8[width, height, 2], kind and colour of each cell, indexed by x and y."""
         free = self.codes[..., 0] != WALL
@@ -77,24 +98,26 @@ class RoomChain:
         self.directions: IntArray = np.tile(np.arange(4), len(cells))
         """int64[P], direction of each pose."""
         self.rooms: IntArray = np.repeat(self._room_of(cells), 4)
-        """int64[P], room of each pose, counted row by row; -1 in a doorway."""
+        """int64[P], room of each pose, by its number in the plan; -1 in a doorway."""
+        self.room_of_cell: IntArray = np.full(self.reachable.shape, -1)
+        """int64[height, width], the room of each cell, -1 in doorways and walls."""
+        self.room_of_cell[cells[:, 1], cells[:, 0]] = self.rooms[::4]
         self.following: IntArray = self._follow(free, cells)
         """int64[P, 3], the pose that each action leads to."""
         self.is_goal: npt.NDArray[np.bool_] = np.repeat(self.codes[free][:, 0] == GOAL, 4)
         """bool[P], whether a pose is on the goal."""
-        self.start = self.pose_at(0, 0, direction=0)
+        self.start = self.pose_at(*self.plan.places[0], direction=0)
         """The middle of the first room, facing right."""
         views = partial_views(
             self.codes, free, self.positions, self.directions, VIEW_SIZE, outside=(WALL, 0), under=(FLOOR, 0)
         )
-        first = np.arange(VIEW_SIZE**2)[:, None] * _PER_CELL + np.array([0, GOAL + 1])
-        # Where the ones are: a hundred times smaller than the one-hot vectors themselves.
-        self._ones = (views.reshape(len(views), -1, 2) + first).reshape(len(views), -1)
+        # A hundred times smaller than the one-hot vectors themselves.
+        self._seen = views.reshape(len(views), -1, 2)
 
     @property
     def n_rooms(self) -> int:
         """Number of rooms."""
-        return self.rows * self.cols
+        return len(self.plan.places)
 
     def pose_at(self, row: int, col: int, direction: int) -> int:
         """Return the pose in the middle of a room."""
@@ -103,8 +126,11 @@ class RoomChain:
 
     def views(self, poses: IntArray) -> npt.NDArray[np.float32]:
         """Return what is seen from each pose, float32[N, VIEW_WIDTH] of zeros and ones."""
-        seen = np.zeros((len(poses), VIEW_WIDTH), np.float32)
-        np.put_along_axis(seen, self._ones[poses], 1.0, axis=1)
+        return one_hot(self.codes_seen(poses))
+
+    def codes_seen(self, poses: IntArray) -> npt.NDArray[np.uint8]:
+        """Return kind and colour of each cell in view, uint8[N, VIEW_SIZE ** 2, 2]."""
+        seen: npt.NDArray[np.uint8] = self._seen[poses]
         return seen
 
     def _middle(self, index: int) -> int:
@@ -115,8 +141,7 @@ class RoomChain:
         codes = np.zeros((self.cols * pitch + 1, self.rows * pitch + 1, 2), np.uint8)
         codes[..., 0] = WALL
         paints = 1 + rng.permutation(COLORS - 1)
-        for room in range(self.n_rooms):
-            row, col = divmod(room, self.cols)
+        for room, (row, col) in enumerate(self.plan.places):
             left, top = col * pitch, row * pitch
             inside = codes[left + 1 : left + pitch, top + 1 : top + pitch]
             inside[..., 0] = FLOOR
@@ -130,18 +155,22 @@ class RoomChain:
             inside[..., 1] = floor
             if look == "texture":
                 inside[..., 1] = rng.choice([0, floor, second], size=inside.shape[:2])
-        for row, col in np.ndindex(self.rows, self.cols):
-            if col + 1 < self.cols:
-                codes[(col + 1) * pitch, self._middle(row)] = (FLOOR, 0)
-            if row + 1 < self.rows:
-                codes[self._middle(col), (row + 1) * pitch] = (FLOOR, 0)
+        for pair in self.plan.doorways:
+            (row, col), (below, right) = sorted(self.plan.places[room] for room in pair)
+            if row == below:
+                codes[right * pitch, self._middle(row)] = (FLOOR, 0)
+            else:
+                codes[self._middle(col), below * pitch] = (FLOOR, 0)
         if goal:
-            codes[self._middle(self.cols - 1), self._middle(self.rows - 1)] = (GOAL, 0)
+            row, col = self.plan.places[self.plan.farthest]
+            codes[self._middle(col), self._middle(row)] = (GOAL, 0)
         return codes
 
     def _room_of(self, cells: IntArray) -> IntArray:
         (col, row), (x, y) = np.divmod(cells.T, self.room_size + 1)
-        return np.where((x == 0) | (y == 0), -1, row * self.cols + col)
+        number = np.full((self.rows + 1, self.cols + 1), -1)
+        number[tuple(np.array(self.plan.places).T)] = np.arange(self.n_rooms)
+        return np.where((x == 0) | (y == 0), -1, number[row, col])
 
     def _follow(self, free: npt.NDArray[np.bool_], cells: IntArray) -> IntArray:
         number = np.full(free.shape, -1)

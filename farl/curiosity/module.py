@@ -58,11 +58,16 @@ class CuriosityModule(nn.Module, ABC):
     it in ``farl/curiosity/registry.py``.
     """
 
+    n_advised = 0
+    """Length of the advice for each environment, for modules that know the way to what is new; 0 gives none."""
     predictor: nn.Module
     """The predictor that every fragment starts from. Starting all alike makes a fresh fragment's errors comparable."""
     takes_stacked_samples = False
     """Whether ``evaluate`` and ``loss`` also take many fragments at once, [T, W, ...] instead of [B, ...], because they
     work on the last dimensions only. Then a plain predictor needs no ``vmap`` and is faster."""
+
+    def stay_whole(self) -> None:
+        """Called before the first step where there will be one fragment: drop what serves to tell them apart alone."""
 
     @abstractmethod
     def warm_up(self, transitions: Transitions) -> None:
@@ -99,6 +104,14 @@ class CuriosityModule(nn.Module, ABC):
         """
         return outputs["surprisal"]
 
+    def arrive(self, observations: Tensor, envs: Tensor) -> None:
+        """Take note of where environments have been put: the first observations of episodes. Nothing, unless
+        overridden.
+
+        :param observations: [n, *shape]
+        :param envs: int64[n], the environments that they belong to
+        """
+
     def learn_shared(self, prepared: Prepared) -> None:
         """Train what all fragments share and what goes on learning, on one minibatch: nothing, unless overridden."""
 
@@ -107,6 +120,11 @@ class ModuleConfig(StrictModel):
     """Settings of a curiosity module. Subclasses narrow ``name`` to a literal."""
 
     name: str
+
+    @property
+    def advice_prior(self) -> float:
+        """By how much an advised action counts in the policy's logits to begin with."""
+        return 0.0
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> CuriosityModule:
@@ -120,6 +138,10 @@ class ModuleConfig(StrictModel):
     def arguments(self) -> dict[str, Any]:
         """Return all settings but the name, as keyword arguments."""
         return {name: value for name, value in self if name != "name"}
+
+    def n_advised(self, actions: ActionSpec) -> int:
+        """Return the length of the advice that the module gives for each environment, 0 for none."""
+        return 0
 
     def why_not_fragmentable(self) -> str | None:
         """Say why one module per fragment makes no sense, or None where it does."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from farl.curiosity.episodic import EpisodicCounts
-from farl.curiosity.hashing import ExactHash
+from farl.curiosity.hashing import ExactHash, SimHash
 from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
 from farl.curiosity.rnd import RND, RNDConfig
 
@@ -21,26 +21,37 @@ class NovelD(RND):
     features, under the fragment that is active after the step. Surprisal, loss and recall keys are RND's.
 
     :param alpha: how much of the novelty left behind is taken off
+    :param bits: first visits are told by so many signs of random projections of the random features, which tolerate
+        noise; None tells all observations apart, as published
     :param arguments: of ``RND``
     """
 
-    def __init__(self, shape: tuple[int, ...], alpha: float = 0.5, seed: int = 0, **arguments: Any) -> None:
-        super().__init__(shape, seed=seed, **arguments)
-        self.alpha = alpha
-        self.hash = ExactHash(math.prod(self.shape), torch.Generator().manual_seed(seed))
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        alpha: float = 0.5,
+        bits: int | None = None,
+        features: int = 64,
+        seed: int = 0,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(shape, features, seed=seed, **arguments)
+        self.alpha, self.bits = alpha, bits
+        generator = torch.Generator().manual_seed(seed)
+        size = math.prod(self.shape)
+        self.hash = ExactHash(size, generator) if bits is None else SimHash(features, bits, generator)
         self.counts = EpisodicCounts()
 
     @torch.no_grad()
     def prepare(self, transitions: Transitions) -> Prepared:
         """Return what RND needs of both observations, and their codes."""
-        before = self.whiten(transitions.observations)
-        return {
-            **super().prepare(transitions),
-            "inputs_before": before,
-            "features_before": self.target(before),
-            "code_before": self.hash(self.newest(transitions.observations)),
-            "code": self.hash(self.newest(transitions.next_observations)),
-        }
+        before, after = self.whiten(transitions.observations), super().prepare(transitions)
+        known = {"inputs_before": before, "features_before": self.target(before)}
+        if self.bits is None:
+            coded = self.newest(transitions.observations), self.newest(transitions.next_observations)
+        else:
+            coded = known["features_before"], after["features"]
+        return {**after, **known, "code_before": self.hash(coded[0]), "code": self.hash(coded[1])}
 
     def evaluate(self, predictor: Predictor, prepared: Prepared) -> Prepared:
         """Return the surprisal of both observations."""
@@ -63,6 +74,9 @@ class NovelDConfig(RNDConfig):
     name: Literal["noveld"] = "noveld"  # type: ignore[assignment]
     alpha: float = Field(0.5, ge=0.0)
     """Share of the novelty left behind that is taken off; 0 rewards novelty itself, at first visits."""
+    bits: int | None = Field(None, ge=1, le=62)
+    """Length of the codes by which first visits are told, fewer bits lump more together and tolerate more noise; null
+    tells all observations apart, as published."""
 
     def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> NovelD:
         """Make the module."""

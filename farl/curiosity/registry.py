@@ -13,11 +13,13 @@ from farl.curiosity.module import ActionSpec, ModuleConfig
 from farl.curiosity.noveld import NovelDConfig
 from farl.curiosity.pseudo_count import PseudoCountConfig
 from farl.curiosity.re3 import RE3Config
+from farl.curiosity.recognition import RecognitionConfig
 from farl.curiosity.ride import RIDEConfig
 from farl.curiosity.rnd import RNDConfig
 
 _SINGLE: dict[str, type[ModuleConfig]] = {
     "rnd": RNDConfig,
+    "recognition": RecognitionConfig,
     "icm": ICMConfig,
     "disagreement": DisagreementConfig,
     "noveld": NovelDConfig,

@@ -28,6 +28,8 @@ def build_curiosity(
     :raises ValueError: if the config does not fit the observations or the number of environments
     """
     module = config.module.build(shape, actions, seed).to(device)
+    if config.criterion is None:
+        module.stay_whole()
     limits = config.memory
     tiers = Tiers[ModuleState](limits.host, limits.disk)
     memory = LongTermMemory[ModuleState](limits.capacity, limits.keys_per_fragment, tiers)

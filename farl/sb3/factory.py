@@ -11,11 +11,24 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from farl.curiosity import CuriosityStep, FARCuriosity
+from farl.errors import ConfigError
+from farl.sb3.advice import (
+    ADVICE,
+    AdvisedVecEnv,
+    advised_arguments,
+    advised_policy,
+    advised_space,
+    no_advice,
+    unadvised_parameters,
+    with_advice,
+    without_advice,
+)
 from farl.sb3.config import FARConfig
 from farl.sb3.intrinsic_critic import IntrinsicCritic, discounted_sums
-from farl.sb3.observations import Array, Observation, require_finite
+from farl.sb3.observations import Array, Observation, action_spec, require_finite
 from farl.sb3.replay import BonusReplay, with_bonus, without_bonus
 from farl.sb3.rollout import Rollout
 from farl.sb3.saving import Saving
@@ -67,6 +80,8 @@ class _FARAlgorithm(Saving):
     """What both kinds share: building, and taking in every transition."""
 
     _seen_space: spaces.Space[Any] | None = None  # of observations without normalisation; saved with the model
+    n_advised: int
+    """Length of the advice that the policy gets with each observation; 0 for none."""
     _rollout: Rollout
 
     def __init__(self, *args: Any, far: FARConfig | dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -103,22 +118,58 @@ class _FARAlgorithm(Saving):
         """Return the same agent as an ordinary SB3 model, whose ``save`` can be loaded without FARL."""
         make: Any = self.algorithm_class  # BaseAlgorithm's own signature is not that of the algorithms
         model: BaseAlgorithm = make(self.policy_class, self.env, device=self.device, _init_setup_model=False)
-        leave_out = {*self._excluded_save_params(), *self._get_torch_save_params()[1], "far", "_seen_space"}
+        own = (
+            ("far", "_seen_space", "n_advised", "_last_obs") if self.n_advised else ("far", "_seen_space", "n_advised")
+        )
+        leave_out = {*self._excluded_save_params(), *self._get_torch_save_params()[1], *own}
         model.__dict__.update({name: value for name, value in self.__dict__.items() if name not in leave_out})
         model._setup_model()
+        if self.n_advised:  # of other shapes, and so are the moments of the optimiser, which begins anew
+            model.policy.load_state_dict(unadvised_parameters(model.policy.state_dict(), self.policy.state_dict()))
+            return model
         parameters: Any = self.get_parameters()  # a dict for each part; SB3 declares tensors
         model.set_parameters({name: parameters[name] for name in model.get_parameters()})
         return model
 
     def _setup_model(self) -> None:
         self._unpack_settings()
-        super()._setup_model()  # type: ignore[safe-super]
         config = FARConfig.parse(self.far)
+        self.n_advised = 0 if config is None else config.module.n_advised(action_spec(self.action_space))
+        if config is None or not self.n_advised:
+            super()._setup_model()  # type: ignore[safe-super]
+        else:
+            self._setup_advised(config.module.advice_prior)
         if config is not None:
             if self._seen_space is None:
                 self._seen_space = self.observation_space if self.env is None else unnormalised_space(self.env)
             # No draw from the global random state: switching curiosity on changes nothing but the rewards.
             self._rollout = Rollout(config, self._seen_space, self.action_space, self.n_envs, self.device, self.seed)
+
+    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return actions for observations as the environment gives them; see SB3. Without advice, if there is any."""
+        if self.n_advised and without_advice(observation) is observation:
+            observation = no_advice(observation, self.observation_space, self.n_advised)
+        return super().predict(observation, *args, **kwargs)
+
+    def _setup_advised(self, prior: float) -> None:
+        """Set up networks and buffers for observations that come with advice; the environment's stay as they are."""
+        space, policy_class, arguments = self.observation_space, self.policy_class, self.policy_kwargs
+        buffer_class = getattr(self, self.buffer_class_name)
+        self.observation_space = advised_space(space, self.n_advised)
+        self.policy_kwargs = advised_arguments(policy_class, arguments)
+        if issubclass(policy_class, ActorCriticPolicy):
+            self.policy_class = advised_policy(policy_class, prior)
+        try:
+            super()._setup_model()  # type: ignore[safe-super]
+        finally:
+            self.observation_space, self.policy_class, self.policy_kwargs = space, policy_class, arguments
+            setattr(self, self.buffer_class_name, buffer_class)
+
+    def _advise(self, actions: Array, observations: Observation, rewards: Array, dones: Array, infos: Any) -> Array:
+        """Take in one step of all environments and return the advice for the next."""
+        self._add(observations, actions, rewards, dones, infos)
+        self.take_in()
+        return self._rollout.advise(dones)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "intrinsic_critic", "_rollout"]
@@ -134,7 +185,10 @@ class _FARAlgorithm(Saving):
         if self.far is not None:
             assert self._last_obs is not None
             self.take_in()  # what an interrupted rollout left
-            self._rollout.begin(self._last_obs, restarts)
+            observations = without_advice(self._last_obs)
+            self._rollout.begin(observations, restarts)
+            if self.n_advised:
+                self._last_obs = with_advice(observations, self._rollout.advise(np.full(self.n_envs, restarts)))
         return result
 
     def _init_callback(self, callback: Any, progress_bar: bool = False) -> BaseCallback:
@@ -189,6 +243,8 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
         """Collect a rollout, then mix the two advantages and train critic and modules on it."""
         if self.far is not None:
             self._rollout.clear()
+        if self.n_advised:
+            env = AdvisedVecEnv(env, self.n_advised, self._advise)
         complete = super().collect_rollouts(env, callback, *args, **kwargs)
         if complete and self.far is not None:
             rewards = np.array([step.intrinsic_reward for step in self._rollout.steps], np.float32)
@@ -266,6 +322,28 @@ class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
         if self._rollout.is_due:
             self._rollout.update(self.logger.record)
 
+    def collect_rollouts(self, env: Any, *args: Any, **kwargs: Any) -> Any:
+        """Collect steps, with advice if there is any; see SB3."""
+        if self.n_advised:
+            if self._vec_normalize_env is not None:
+                raise ConfigError(
+                    f"far.module.graph: {type(self).__name__} cannot take advice beside VecNormalize, whose "
+                    "replay buffer holds observations without it; leave out one of them"
+                )
+            env = AdvisedVecEnv(env, self.n_advised, self._advise)
+        return super().collect_rollouts(env, *args, **kwargs)
+
+    def _sample_action(self, learning_starts: int, *args: Any, **kwargs: Any) -> tuple[Array, Array]:
+        actions, stored = super()._sample_action(learning_starts, *args, **kwargs)
+        if self.n_advised and isinstance(self.action_space, spaces.Discrete):
+            # Where an action would be drawn at random, take the advised one instead, nine times of ten.
+            explores = 1.0 if self.num_timesteps < learning_starts else getattr(self, "exploration_rate", 0.0)
+            advice = cast(Any, self._last_obs)[ADVICE]
+            follows = advice.any(axis=1) & (np.random.random(len(advice)) < 0.9 * explores)  # noqa: NPY002
+            actions = np.where(follows, advice.argmax(axis=1), actions)
+            stored = actions
+        return actions, stored
+
     def _store_transition(self, replay_buffer: ReplayBuffer, *args: Any, **kwargs: Any) -> None:
         row = replay_buffer.pos
         super()._store_transition(replay_buffer, *args, **kwargs)
@@ -281,6 +359,8 @@ class _Record(BaseCallback):
     model: _FARAlgorithm
 
     def _on_step(self) -> bool:
+        if self.model.n_advised:
+            return True  # what gives the advice has seen the step already
         step = self.locals
         actions = step.get("clipped_actions", step["actions"])
         self.model._add(step["new_obs"], actions, step["rewards"], step["dones"], step["infos"])

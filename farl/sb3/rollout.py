@@ -106,6 +106,19 @@ class Rollout:
         self._observations, self.latest = latest, following
         self._starts = np.array(dones, bool)
 
+    def advise(self, dones: Array) -> Array:
+        """Return the module's advice for the next step of all environments, float32[E, width].
+
+        :param dones: bool[E], whose observations are already those of the next episode
+        """
+        module: Any = self.curiosity.module
+        began = torch.from_numpy(np.flatnonzero(dones)).to(self.device)
+        if len(began):
+            assert self._observations is not None
+            module.arrive(self._observations[began], began)
+        advice: Array = module.advice
+        return advice if len(advice) else np.zeros((len(dones), module.n_advised), np.float32)
+
     def take_in(self) -> list[CuriosityStep]:
         """Show the curiosity all that waits, and return what it made of each step."""
         waiting, self._waiting = self._waiting, []

@@ -1,6 +1,7 @@
 import doctest
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 from minigrid.core.grid import Grid
@@ -103,7 +104,16 @@ def test_picture_shows_the_agent_where_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rows": 0}, {"look": "plain"}, {"goal": True, "cols": 1}, {"max_steps": 0}, {"start": "anywhere"}]
+    "wrong",
+    [
+        {"rows": 0},
+        {"look": "plain"},
+        {"goal": True, "cols": 1},
+        {"max_steps": 0},
+        {"start": "nowhere"},
+        *({"plan": plan} for plan in ("hub-2", "hub-0-1", "star-3", "chain-x", "grid-900-900", "ring-1-5", 3)),
+        *({"noise": noise} for noise in ("color", "color-2", "snow-.1", "distractor-2.5", "distractor-9", 0.1)),
+    ],
 )
 def test_wrong_arguments_are_named(wrong: dict[str, Any]) -> None:
     name = next(iter(wrong))
@@ -118,3 +128,88 @@ def test_a_configuration_can_name_it() -> None:
     assert venv.reset().shape == (2, 539)
     assert venv.get_attr("reachable")[0].sum() == 3 * 49 + 2
     venv.close()
+
+
+@pytest.mark.parametrize(
+    ("plan", "rooms", "doorways", "farthest"),
+    [
+        ("chain-5", 5, 4, 4),
+        ("grid-2-3", 6, 7, 5),
+        ("hub-2-5", 32, 31, 31),
+        ("hub-1-2", 9, 8, 8),
+        ("tree-4-4", 16, 15, None),
+        ("ring-3-4", 10, 10, 5),
+    ],
+)
+def test_plans_join_their_rooms(plan: str, rooms: int, doorways: int, farthest: int | None) -> None:
+    world = RoomChain(plan=plan, layout_seed=3)
+    assert world.n_rooms == rooms
+    assert len(set(world.plan.doorways)) == doorways
+    assert world.reachable.sum() == rooms * 49 + doorways
+    graph = nx.Graph(world.plan.doorways)
+    assert nx.is_connected(graph)
+    assert graph.number_of_nodes() == rooms
+    away = nx.single_source_shortest_path_length(graph, 0)
+    assert away[world.plan.farthest] == max(away.values())
+    assert farthest in (None, world.plan.farthest)
+    assert len(np.unique(world.room_of_cell)) == rooms + 1
+
+
+def test_a_hub_has_its_branches() -> None:
+    graph = nx.Graph(RoomChain(plan="hub-3-4").plan.doorways)
+    assert sorted(dict(graph.degree).values()) == [1] * 8 + [2] * 24 + [4] * 3
+
+
+def test_trees_are_drawn_from_the_layout_seed() -> None:
+    def doorways(seed: int) -> set[tuple[int, int]]:
+        return set(RoomChain(plan="tree-4-4", layout_seed=seed).plan.doorways)
+
+    assert doorways(1) == doorways(1)
+    assert len({frozenset(doorways(seed)) for seed in range(10)}) == 10
+
+
+def test_the_goal_lies_in_the_farthest_room() -> None:
+    world = RoomChain(plan="hub-2-2", goal=True)
+    assert set(world.rooms[world.is_goal].tolist()) == {world.plan.farthest}
+
+
+def test_without_a_limit_agents_are_never_taken_back() -> None:
+    venv = RoomChainVecEnv(2, cols=2, max_steps=None)
+    venv.reset()
+    assert not any(venv.step(np.array([0, 1]))[2].any() for _ in range(2000))
+
+
+def test_episodes_can_begin_anywhere() -> None:
+    venv = RoomChainVecEnv(64, plan="hub-2-2", start="anywhere")
+    venv.seed(0)
+    venv.reset()
+    rooms = {int(venv.room_of_cell[y, x]) for x, y in (info["position"] for info in venv.reset_infos)}
+    assert len(rooms) > 10
+
+
+@pytest.mark.parametrize("noise", ["color-.1", "pixel-.1", "distractor-3", "light-.5"])
+def test_noise_changes_what_is_seen_and_not_where_actions_lead(noise: str) -> None:
+    clean, spoilt = RoomChainVecEnv(8, cols=3), RoomChainVecEnv(8, cols=3, noise=noise)
+    for venv in (clean, spoilt):
+        venv.seed(0)
+        venv.reset()
+    rng, apart = np.random.default_rng(0), []
+    for _ in range(50):
+        actions = rng.integers(3, size=8)
+        seen, _, _, infos = spoilt.step(actions)
+        expected, _, _, expected_infos = clean.step(actions)
+        assert infos == expected_infos
+        assert ((seen >= 0) & (seen <= 1)).all()
+        apart.append(np.abs(seen - expected).max(axis=1))
+    assert (np.array(apart) > 0).mean() > 0.8
+
+
+def test_colours_are_redrawn_as_often_as_asked() -> None:
+    world, spoilt = RoomChain(cols=2), RoomChainVecEnv(64, cols=2, noise="color-.05", start="random")
+    spoilt.seed(0)
+    changed = []
+    for _ in range(20):
+        seen = spoilt.reset().reshape(64, 49, -1)
+        expected = world.views(spoilt._poses).reshape(64, 49, -1)
+        changed.append(((seen != expected).any(axis=2) & (expected[..., 0] == 0)).sum() / (expected[..., 0] == 0).sum())
+    assert np.mean(changed) == pytest.approx(0.05 * 6 / 7, rel=0.1)

@@ -1,0 +1,256 @@
+"""Recognition: what is not recognised is new, and the places that are recognised make a graph that leads to the new."""
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
+from farl.curiosity.rnd import RND, RNDConfig
+from farl.recognition import Advice, Calibration, Guide, PlaceGraph, PlaceStore, Visits
+from farl.recognition.places import unit
+from farl.recognition.visits import Scope
+from farl.settings import StrictModel
+
+Pays = Literal["first", "count", "error"]
+
+
+class Recognition(RND):
+    """Pays for coming to a place for the first time, as far as it can be told by its looks.
+
+    A place is what the random features of an observation resemble: a key in a ``PlaceStore``, found again where the
+    cosine similarity is above a threshold that calibrates itself to the noise of the first ``calibration`` samples. It
+    joins what episodic novelty needs (Savinov et al., "Episodic curiosity through reachability", ICLR 2019; Badia et
+    al., "Never give up", ICLR 2020) to a store that lasts, so that nothing known is ever paid again:
+
+    - ``"first"``: 1 at the first visit to a place, else 0
+    - ``"count"``: ``1 / sqrt(n)`` at the nth visit of all agents together
+    - ``"error"``: RND's root mean squared error at the first visit, as in NovelD (Zhang et al., NeurIPS 2021)
+
+    With a graph, it learns as well which place each action leads to, guides every agent to places with an untried
+    action (``advice``), and pays a little for each hop gained on the way.
+
+    Surprisal, loss and recall keys are RND's: fragments are those of its predictors.
+
+    :param shape: of one observation; [channels, height, width] for an image
+    :param actions: the form of one action
+    :param pays: first, count or error
+    :param scope: what counts as a first visit: of an agent in its episode or its life, or of all agents
+    :param threshold: cosine similarity from which on two views are of one place; None calibrates it
+    :param calibration: samples by which it is calibrated; nothing is paid before
+    :param capacity: most places; beyond it the likest ones become one
+    :param shaping: paid for each hop gained on the way to a target; None leaves the graph out
+    :param gamma: by how much a target loses with every hop
+    :param arguments: of ``RND``
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        actions: ActionSpec,
+        pays: Pays = "first",
+        scope: Scope = "episode",
+        threshold: float | None = None,
+        calibration: int = 2048,
+        capacity: int = 20_000,
+        shaping: float | None = None,
+        gamma: float = 0.97,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(shape, **arguments)
+        self.actions = actions
+        self.pays, self.scope, self.shaping, self.gamma = pays, scope, shaping, gamma
+        self.n_advised = 0 if shaping is None else n_directions(actions)
+        self.places = PlaceStore(1.0 if threshold is None else threshold, capacity)
+        """What has been seen so far."""
+        self.calibration = Calibration(calibration) if threshold is None else None
+        self.graph = PlaceGraph(n_directions(actions))
+        """Which place each action leads to."""
+        self._warms_up = False
+        self.here: npt.NDArray[np.int64]
+        """int64[E], the place of each agent, -1 while it is not known."""
+        self._visits: Visits
+        self._guide: Guide
+        self._advice: Advice
+        self._start_with(0)
+
+    @property
+    def advice(self) -> npt.NDArray[np.float32]:
+        """What each agent should do now, float32[E, n_advised]: one-hot, or zeros where nothing can be advised."""
+        advised = np.zeros((len(self._advice.actions), self.n_advised), np.float32)
+        known = np.flatnonzero(self._advice.actions >= 0)
+        advised[known, self._advice.actions[known]] = 1.0
+        return advised
+
+    def stay_whole(self) -> None:
+        """Drop the predictor, if nothing is paid by its error."""
+        if self.pays != "error":
+            self.predictor, self.takes_stacked_samples = nn.Identity(), False
+
+    def surprisal(self, predictor: Predictor, prepared: Prepared) -> Tensor:
+        """Return RND's error, float32[B]; zeros where nothing is predicted."""
+        if isinstance(self.predictor, nn.Identity):
+            return torch.zeros(len(prepared["features"]), device=prepared["features"].device)
+        return super().surprisal(predictor, prepared)
+
+    def warm_up(self, transitions: Transitions) -> None:
+        """Update the observation norm. Places are not recognised yet: their keys would still move."""
+        super().warm_up(transitions)
+        self._warms_up = True
+
+    @torch.no_grad()
+    def prepare(self, transitions: Transitions) -> Prepared:
+        """Return what RND needs, and the actions."""
+        return {**super().prepare(transitions), "directions": direction(self.actions, transitions.actions)}
+
+    def bonus(self, outputs: Prepared, prepared: Prepared, starts: Tensor) -> Tensor:
+        """Return what a place is worth, float32[E]; 0 until the threshold is calibrated."""
+        keys, first = unit(prepared["features"].cpu().numpy()), starts.cpu().numpy()
+        if len(self.here) != len(keys):
+            self._start_with(len(keys))
+        if self._warms_up:
+            self._warms_up = False
+            return torch.zeros_like(outputs["surprisal"])
+        if self.calibration is not None:
+            threshold = self.calibration(keys)
+            if threshold is None:
+                return torch.zeros_like(outputs["surprisal"])
+            self.places.threshold, self.calibration = threshold, None
+        known = len(self.places)
+        places = self._recognise(keys)
+        found = places >= known
+        new = self._visits.visit(places, first, len(self.places))
+        paid = self._worth(places, new, outputs["surprisal"].cpu().numpy())
+        if self.shaping is not None:
+            self.graph.record(self.here, prepared["directions"].cpu().numpy(), places, len(self.places))
+            self._guide.preference.observe(found)
+            self._advice = self._guide.advise(self.graph, places, np.zeros(len(places), bool))
+            paid = paid + self.shaping * self._advice.gained
+        self.here = places
+        return torch.from_numpy(paid.astype(np.float32)).to(outputs["surprisal"].device)
+
+    @torch.no_grad()
+    def arrive(self, observations: Tensor, envs: Tensor) -> None:
+        """Let agents be where they were put, so that their first step is advised, too."""
+        if self.shaping is None or self.calibration is not None or len(self.here) == 0:
+            return
+        rows = envs.cpu().numpy()
+        self.here[rows] = self._recognise(unit(self.target(self.whiten(observations)).cpu().numpy()))
+        self.graph.make_room(len(self.places))
+        starts = np.zeros(len(self.here), bool)
+        starts[rows] = True
+        again = self._guide.advise(self.graph, np.where(starts, self.here, -1), starts)
+        self._advice.actions[rows] = again.actions[rows]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return places, visits, graph, and where every agent is led."""
+        return {
+            "places": self.places.state_dict(),
+            "calibration": None if self.calibration is None else self.calibration.state_dict(),
+            "visits": self._visits.state_dict(),
+            "graph": self.graph.state_dict(),
+            "guide": self._guide.state_dict(),
+            "here": torch.from_numpy(self.here.copy()),
+            "advised": torch.from_numpy(self._advice.actions.copy()),
+        }
+
+    def set_extra_state(self, state: Any) -> None:
+        """Restore what ``get_extra_state`` returned."""
+        self._start_with(len(state["here"]))
+        self.places.load_state_dict(state["places"])
+        if state["calibration"] is None:
+            self.calibration = None
+        elif self.calibration is not None:
+            self.calibration.load_state_dict(state["calibration"])
+        self._visits.load_state_dict(state["visits"])
+        self.graph.load_state_dict(state["graph"])
+        self._guide.load_state_dict(state["guide"])
+        self.here = state["here"].cpu().numpy().copy()
+        self._advice = Advice(state["advised"].cpu().numpy().copy(), np.zeros(len(self.here)))
+
+    def _start_with(self, n_envs: int) -> None:
+        """Begin with so many agents, none of which has been anywhere."""
+        self.here = np.full(n_envs, -1)
+        self._visits = Visits(n_envs, self.scope)
+        self._guide = Guide(n_envs, self.graph.n_actions, self.gamma)
+        self._advice = Advice(np.full(n_envs, -1), np.zeros(n_envs))
+
+    def _recognise(self, keys: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        places, merged = self.places.recognise(keys)
+        if merged is not None:
+            self._visits.merge(merged, len(self.places))
+            self.graph.merge(merged, len(self.places))
+            self._guide.forget()
+            self.here = np.where(self.here >= 0, merged[self.here], -1)
+        return places
+
+    def _worth(
+        self, places: npt.NDArray[np.int64], new: npt.NDArray[np.bool_], surprisal: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float64]:
+        if self.pays == "count":
+            return np.asarray(self._visits.counts[places] ** -0.5)
+        return new * np.sqrt(surprisal) if self.pays == "error" else new.astype(np.float64)
+
+
+def n_directions(actions: ActionSpec) -> int:
+    """Return how many kinds of actions a graph tells apart: each discrete one, or both ways along each axis."""
+    return actions.size if actions.discrete else 2 * actions.size
+
+
+def direction(actions: ActionSpec, taken: Tensor) -> Tensor:
+    """Return the kind of B actions, int64[B]: their number, or the axis along which a vector is longest, and which
+    way."""
+    if actions.discrete:
+        return taken.long().flatten()
+    vectors = taken.float().flatten(1)
+    return torch.cat([vectors, -vectors], dim=1).argmax(dim=1)
+
+
+class GraphConfig(StrictModel):
+    """The memory's graph as the way to what is new."""
+
+    gamma: float = Field(0.97, gt=0.0, lt=1.0)
+    """By how much a target loses with every hop: nearer to 1, and farther targets are picked."""
+    shaping: float = Field(0.1, ge=0.0)
+    """Paid for each hop gained on the way to a target; 1 is what a new place is worth."""
+    prior: float = Field(3.0, ge=0.0)
+    """Start of the weight by which the advised action counts in the policy's logits; it is learnt from there."""
+
+
+class RecognitionConfig(RNDConfig):
+    """First visits to places that are recognised by random features; with a graph of them that leads to new ones."""
+
+    name: Literal["recognition"] = "recognition"  # type: ignore[assignment]
+    pays: Pays = "first"
+    """first: 1 at the first visit to a place. count: 1 / sqrt(visits of all). error: RND's error at the first visit."""
+    scope: Scope = "episode"
+    """What a first visit is: an agent's in its episode (its life where none ends), its life, or all agents'
+    together."""
+    threshold: float | None = Field(None, gt=-1.0, lt=1.0)
+    """Cosine similarity from which on two views are of one place; null calibrates it to the noise of the first
+    views."""
+    calibration: int = Field(2048, ge=2)
+    """Samples by which the threshold is calibrated; nothing is paid before."""
+    capacity: int = Field(20_000, ge=2)
+    """Most places; beyond it the likest ones become one, and nothing is forgotten."""
+    graph: GraphConfig | None = None
+    """Lead the agents along the graph of places; null leaves it out."""
+
+    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> Recognition:
+        """Make the module."""
+        settings = self.arguments()
+        graph = settings.pop("graph")
+        led = {} if graph is None else {"shaping": graph.shaping, "gamma": graph.gamma}
+        return Recognition(shape, actions, seed=seed, **settings, **led)
+
+    def n_advised(self, actions: ActionSpec) -> int:
+        """Return the number of directions, if there is a graph."""
+        return 0 if self.graph is None else n_directions(actions)
+
+    @property
+    def advice_prior(self) -> float:
+        """That of the graph."""
+        return 0.0 if self.graph is None else self.graph.prior

@@ -1,0 +1,10 @@
+"""Recognition: places by their looks, whether they have been visited, and the ways between them."""
+
+from farl.recognition.calibration import Calibration, otsu
+from farl.recognition.graph import PlaceGraph
+from farl.recognition.guide import Advice, Guide
+from farl.recognition.places import PlaceStore
+from farl.recognition.preference import Preference
+from farl.recognition.visits import Visits
+
+__all__ = ["Advice", "Calibration", "Guide", "PlaceGraph", "PlaceStore", "Preference", "Visits", "otsu"]

@@ -1,0 +1,179 @@
+"""What each action led to from each place, and the shortest ways along it."""
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import torch
+
+IntArray = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
+
+UNTRIED = -1
+
+
+class PlaceGraph:
+    """A directed graph: nodes are places, edges what an action led to in most cases.
+
+    The majority is kept in constant memory (Boyer, Moore, "MJRTY: a fast majority vote algorithm", 1991): an outcome
+    that agrees adds to its lead, one that does not takes from it, and replaces it where there is none left.
+
+    :param n_actions: number of actions A
+    """
+
+    def __init__(self, n_actions: int) -> None:
+        self.n_actions = n_actions
+        self.successor: Int32Array = np.full((0, n_actions), UNTRIED, np.int32)
+        """int32[n, A], the place that each action leads to, -1 where it was never tried. Rows may be spare room."""
+        self.lead: Int32Array = np.zeros((0, n_actions), np.int32)
+        """int32[n, A], votes by which that place leads."""
+        self.picked: Int32Array = np.zeros(0, np.int32)
+        """int32[n], how often a place was picked as a target."""
+        self.changes = 0
+        """Goes up whenever an edge changes."""
+
+    def record(self, before: IntArray, actions: IntArray, after: IntArray, n_places: int) -> None:
+        """Take in one step of E agents; those whose place before is -1 are left out.
+
+        :param before: int64[E], places
+        :param actions: int64[E]
+        :param after: int64[E], places
+        :param n_places: number of places there are by now
+        """
+        self.make_room(n_places)
+        self.changes += _vote(self.successor, self.lead, before, actions, after)
+
+    def make_room(self, n_places: int) -> None:
+        """Hold at least so many places."""
+        if n_places > len(self.picked):
+            more = max(n_places - len(self.picked), len(self.picked), 256)
+            self.successor = np.concatenate([self.successor, np.full((more, self.n_actions), UNTRIED, np.int32)])
+            self.lead = np.concatenate([self.lead, np.zeros((more, self.n_actions), np.int32)])
+            self.picked = np.concatenate([self.picked, np.zeros(more, np.int32)])
+
+    def merge(self, become: IntArray, n_places: int) -> None:
+        """Let places be what they have become, int64[n]; of edges that fall together the one with the larger lead
+        stays."""
+        old = self.successor[: len(become)], self.lead[: len(become)], self.picked[: len(become)]
+        order = np.argsort(old[1].max(axis=1, initial=0), kind="stable")  # the largest lead is written last
+        self.successor = np.full((n_places, self.n_actions), UNTRIED, np.int32)
+        self.lead, self.picked = np.zeros((n_places, self.n_actions), np.int32), np.zeros(n_places, np.int32)
+        for row in order[order < len(old[2])]:
+            tried = old[0][row] >= 0
+            self.successor[become[row], tried] = become[old[0][row][tried]]
+            self.lead[become[row], tried] = old[1][row][tried]
+            self.picked[become[row]] += old[2][row]
+        self.changes += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all edges and counts."""
+        names = ("successor", "lead", "picked")
+        return {name: torch.from_numpy(getattr(self, name).copy()) for name in names} | {"changes": self.changes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        for name in ("successor", "lead", "picked"):
+            setattr(self, name, state[name].cpu().numpy().copy())
+        self.changes = int(state["changes"])
+
+
+@numba.njit(cache=True)
+def _vote(successor: Int32Array, lead: Int32Array, before: IntArray, actions: IntArray, after: IntArray) -> int:
+    changes = 0
+    for env in range(len(before)):
+        place, action = before[env], actions[env]
+        if place < 0 or after[env] < 0:
+            continue
+        if successor[place, action] == after[env]:
+            lead[place, action] += 1
+        elif lead[place, action] > 0:
+            lead[place, action] -= 1
+        else:
+            successor[place, action], lead[place, action] = after[env], 1
+            changes += 1
+    return changes
+
+
+@numba.njit(cache=True)
+def pick_target(successor: Int32Array, picked: Int32Array, start: int, gamma: float) -> int:
+    """Return the best place with an untried action that can be reached from ``start``, -1 if there is none.
+
+    The best has the largest ``gamma ** distance / sqrt(1 + 4 times picked)``: near ones, and of those that were tried
+    in vain the fresher ones.
+    """
+    n_places, n_actions = successor.shape
+    distance = np.full(n_places, -1, np.int32)
+    queue = np.empty(n_places, np.int32)
+    queue[0], distance[start] = start, 0
+    head, tail = 0, 1
+    best, best_score = -1, 0.0
+    while head < tail:
+        place = queue[head]
+        head += 1
+        promise = gamma ** distance[place]
+        if promise <= best_score:
+            break  # whatever comes is farther
+        frontier = False
+        for action in range(n_actions):
+            following = successor[place, action]
+            if following < 0:
+                frontier = True
+            elif distance[following] < 0:
+                distance[following] = distance[place] + 1
+                queue[tail] = following
+                tail += 1
+        if frontier:
+            score = promise / np.sqrt(1.0 + 4.0 * picked[place])
+            if score > best_score:
+                best, best_score = place, score
+    return best
+
+
+@numba.njit(cache=True)
+def reversed_edges(successor: Int32Array) -> tuple[Int32Array, Int32Array]:
+    """Return which edges lead to each place: those of place p are ``edges[first[p]:first[p + 1]]``, edge ``q * A + a``
+    being action a at place q."""
+    n_places, n_actions = successor.shape
+    first = np.zeros(n_places + 1, np.int32)
+    for place in range(n_places):
+        for action in range(n_actions):
+            if successor[place, action] >= 0:
+                first[successor[place, action] + 1] += 1
+    for place in range(n_places):
+        first[place + 1] += first[place]
+    edges = np.empty(first[n_places], np.int32)
+    filled = first[:-1].copy()
+    for place in range(n_places):
+        for action in range(n_actions):
+            following = successor[place, action]
+            if following >= 0:
+                edges[filled[following]] = place * n_actions + action
+                filled[following] += 1
+    return first, edges
+
+
+@numba.njit(cache=True)
+def ways_to(
+    target: int, n_actions: int, first: Int32Array, edges: Int32Array, hops: Int32Array, ways: Int32Array
+) -> None:
+    """Write how far it is to a place from each other, and the first action of the shortest way; -1 where there is none.
+
+    :param first: as ``reversed_edges`` returns it, with ``edges``
+    :param hops: int32[n], written
+    :param ways: int32[n], written
+    """
+    hops[:] = -1
+    ways[:] = -1
+    queue = np.empty(len(first) - 1, np.int32)
+    queue[0], hops[target] = target, 0
+    head, tail = 0, 1
+    while head < tail:
+        place = queue[head]
+        head += 1
+        for number in range(first[place], first[place + 1]):
+            source, action = edges[number] // n_actions, edges[number] % n_actions
+            if hops[source] < 0:
+                hops[source], ways[source] = hops[place] + 1, action
+                queue[tail] = source
+                tail += 1

@@ -1,0 +1,122 @@
+"""Where each agent is to go next, and the way there."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from farl.recognition.graph import PlaceGraph, pick_target, reversed_edges, ways_to
+from farl.recognition.preference import Preference
+
+IntArray = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
+
+_NOWHERE = -1
+_PATIENCE_PER_HOP, _PATIENCE = 2, 20
+
+
+class Advice(NamedTuple):
+    """What a guide says to E agents.
+
+    :ivar actions: int64[E], the first action on the way; at the target, one that was not tried there; -1 where nothing
+        can be advised
+    :ivar gained: float64[E], hops by which each agent has come nearer to its target; 0 where the target is a new one
+    """
+
+    actions: IntArray
+    gained: npt.NDArray[np.float64]
+
+
+class Guide:
+    """Leads agents to places with an untried action, near ones first, each to its own; there it advises that action.
+
+    Frontiers of a graph of places, as Ecoffet et al. return to the cells of an archive before they explore ("First
+    return, then explore", Nature 2021), without resets or a simulator's state. A target is given up when it was
+    reached, when no way leads to it from where the agent is, or after twice its distance and twenty steps more.
+
+    :param n_envs: number of agents E
+    :param n_actions: number of actions
+    :param gamma: by how much a target loses with every hop
+    """
+
+    def __init__(self, n_envs: int, n_actions: int, gamma: float = 0.97) -> None:
+        self.gamma = gamma
+        self.preference = Preference(n_envs, n_actions)
+        """Which untried action is tried first."""
+        self.targets: IntArray = np.full(n_envs, _NOWHERE)
+        """int64[E], the place that each agent is to reach, -1 while there is none."""
+        self._patience: IntArray = np.zeros(n_envs, np.int64)
+        self._distance: IntArray = np.full(n_envs, -1)  # of the last place of each agent from its target
+        self._hops: Int32Array = np.full((n_envs, 0), -1, np.int32)
+        self._ways: Int32Array = np.full((n_envs, 0), -1, np.int32)
+        self._reversed: tuple[int, Int32Array, Int32Array] | None = None  # as of so many changes of the graph
+
+    def advise(self, graph: PlaceGraph, places: IntArray, starts: npt.NDArray[np.bool_]) -> Advice:
+        """Return what each agent is to do at its place.
+
+        :param graph: of the places; which targets were picked is noted in it
+        :param places: int64[E], -1 where it is not known
+        :param starts: bool[E], where an agent has just been set to another place
+        """
+        self._make_room(len(graph.picked))
+        gained = np.zeros(len(places))
+        actions = np.full(len(places), -1)
+        self._patience -= 1
+        for env, place in enumerate(places.tolist()):
+            if place < 0:
+                self.targets[env] = _NOWHERE
+                continue
+            hops = int(self._hops[env, place]) if self.targets[env] >= 0 else -1
+            if starts[env] or hops < 0 or self._distance[env] == 0 or self._patience[env] <= 0:
+                hops = self._pick(graph, env, place)
+            else:
+                gained[env] = self._distance[env] - hops
+            self._distance[env] = hops
+            if hops > 0:
+                actions[env] = self._ways[env, place]
+            elif hops == 0:
+                untried = np.flatnonzero(graph.successor[place] < 0)
+                if len(untried):  # another agent may have been quicker
+                    actions[env] = self.preference.first(env, untried)
+        return Advice(actions, gained)
+
+    def forget(self) -> None:
+        """Give up all targets, as where places have changed their numbers."""
+        self.targets[:] = _NOWHERE
+        self._hops, self._ways = self._hops[:, :0], self._ways[:, :0]
+        self._reversed = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return targets and the ways to them."""
+        names = ("targets", "_patience", "_distance", "_hops", "_ways")
+        parts = {name.strip("_"): torch.from_numpy(getattr(self, name).copy()) for name in names}
+        return parts | {"preference": self.preference.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned; with another number of agents, all begin without a target."""
+        self.preference.load_state_dict(state["preference"])
+        if len(state["targets"]) == len(self.targets):
+            for name in ("targets", "_patience", "_distance", "_hops", "_ways"):
+                setattr(self, name, state[name.strip("_")].cpu().numpy().copy())
+
+    def _pick(self, graph: PlaceGraph, env: int, place: int) -> int:
+        """Choose a target and return how far it is, -1 if there is none."""
+        target = pick_target(graph.successor, graph.picked, place, self.gamma)
+        self.targets[env] = target
+        if target < 0:
+            return -1
+        graph.picked[target] += 1
+        if self._reversed is None or self._reversed[0] != graph.changes:
+            self._reversed = (graph.changes, *reversed_edges(graph.successor))
+        ways_to(target, graph.n_actions, *self._reversed[1:], self._hops[env], self._ways[env])
+        hops = int(self._hops[env, place])
+        self._patience[env] = _PATIENCE_PER_HOP * hops + _PATIENCE
+        return hops
+
+    def _make_room(self, n_places: int) -> None:
+        more = n_places - self._hops.shape[1]
+        if more > 0:
+            spare = np.full((len(self.targets), more), -1, np.int32)
+            self._hops, self._ways = np.hstack([self._hops, spare]), np.hstack([self._ways, spare])
+            self._reversed = None

@@ -1,0 +1,126 @@
+import networkx as nx
+import numpy as np
+
+from farl.recognition import Guide, PlaceGraph, Preference
+from farl.recognition.graph import pick_target, reversed_edges, ways_to
+
+
+def ring(n: int, known: int) -> PlaceGraph:
+    """n places in a ring, by action 0 onwards and by action 1 back, of which the steps from the first ``known`` are
+    known."""
+    graph = PlaceGraph(2)
+    for place in range(known):
+        for action, step in enumerate((1, -1)):
+            graph.record(np.array([place]), np.array([action]), np.array([(place + step) % n]), n)
+    return graph
+
+
+def test_the_majority_decides_where_an_action_leads() -> None:
+    graph = PlaceGraph(1)
+    for after in (1, 2, 1, 2, 1, 1, 2):
+        graph.record(np.array([0]), np.array([0]), np.array([after]), 3)
+    assert graph.successor[0, 0] == 1
+    for after in (2,) * 9:
+        graph.record(np.array([0]), np.array([0]), np.array([after]), 3)
+    assert graph.successor[0, 0] == 2
+
+
+def test_ways_are_the_shortest() -> None:
+    rng = np.random.default_rng(0)
+    n, actions = 60, 3
+    successor = rng.integers(-1, n, (n, actions)).astype(np.int32)
+    reference = nx.DiGraph([(p, int(q)) for p in range(n) for q in successor[p] if q >= 0])
+    hops, ways = np.empty(n, np.int32), np.empty(n, np.int32)
+    for target in (0, 7, 31):
+        ways_to(target, actions, *reversed_edges(successor), hops, ways)
+        expected = nx.single_target_shortest_path_length(reference, target)
+        assert {place: int(hops[place]) for place in range(n) if hops[place] >= 0} == dict(expected)
+        for place in range(n):
+            if hops[place] > 0:
+                assert hops[successor[place, ways[place]]] == hops[place] - 1
+
+
+def test_the_target_is_near_and_not_tried_in_vain() -> None:
+    graph = ring(20, known=10)  # from place 0, the ends of what is known are 10 steps onwards and 1 back
+    assert pick_target(graph.successor, graph.picked, 3, 0.97) == 19
+    graph.picked[19] = 5
+    assert pick_target(graph.successor, graph.picked, 3, 0.97) == 10
+    closed = ring(20, known=20)
+    assert pick_target(closed.successor[:20], closed.picked[:20], 3, 0.97) == -1
+
+
+def test_a_guide_leads_to_the_frontier_and_advises_what_was_not_tried() -> None:
+    graph, guide = ring(20, known=6), Guide(1, 2)
+    place, never = 2, np.zeros(1, bool)
+    gained = []
+    for _ in range(3):
+        advice = guide.advise(graph, np.array([place]), never)
+        gained.append(float(advice.gained[0]))
+        place = int(graph.successor[place, advice.actions[0]])
+    assert place == 19  # back by 2, 1, 0
+    assert gained == [0.0, 1.0, 1.0]
+    advice = guide.advise(graph, np.array([place]), never)
+    assert graph.successor[place, advice.actions[0]] == -1
+    assert advice.gained[0] == 1.0
+
+
+def test_a_target_out_of_reach_is_given_up() -> None:
+    graph, guide = ring(20, known=6), Guide(1, 2)
+    targets = set()
+    for _ in range(200):
+        guide.advise(graph, np.array([2]), np.zeros(1, bool))  # the agent never moves
+        targets.add(int(guide.targets[0]))
+    assert targets == {19, 6}
+
+
+def test_agents_are_sent_apart() -> None:
+    graph, guide = ring(200, known=40), Guide(8, 2)
+    guide.advise(graph, np.full(8, 20), np.ones(8, bool))
+    assert len(set(guide.targets.tolist())) == 2
+    assert np.bincount(guide.targets).max() == 4
+
+
+def test_merged_places_keep_their_ways() -> None:
+    graph = ring(6, known=6)
+    graph.merge(np.array([0, 0, 1, 1, 2, 2]), 3)
+    reached = {int(place) for place in graph.successor[:3].ravel() if place >= 0}
+    assert reached == {0, 1, 2}
+
+
+def test_a_guide_goes_on_as_it_was_saved() -> None:
+    graph, guide = ring(50, known=20), Guide(3, 2)
+    places = np.array([2, 8, 15])
+    guide.advise(graph, places, np.ones(3, bool))
+    other_graph, other = PlaceGraph(2), Guide(3, 2)
+    other_graph.load_state_dict(graph.state_dict())
+    other.load_state_dict(guide.state_dict())
+    for _ in range(30):
+        here = guide.advise(graph, places, np.zeros(3, bool))
+        there = other.advise(other_graph, places, np.zeros(3, bool))
+        assert (here.actions == there.actions).all()
+        moves = graph.successor[places, np.maximum(here.actions, 0)]
+        places = np.where(moves >= 0, moves, places)
+
+
+def test_what_finds_most_is_tried_first() -> None:
+    preference = Preference(n_envs=8, n_actions=4)
+    rng = np.random.default_rng(0)
+    odds = np.array([0.1, 0.1, 0.5, 0.1])
+    for _ in range(300):
+        preference.observe(rng.random(8) < odds[preference.preferred])
+    assert (preference.preferred == 2).sum() >= 7
+    assert [
+        preference.first(int(np.argmax(preference.preferred == 2)), np.array(left)) for left in ([0, 2], [0, 1], [1, 3])
+    ] == [2, 0, 3]
+    odds = np.array([0.4, 0.0, 0.0, 0.0])  # what has paid pays no longer
+    for _ in range(4000):
+        preference.observe(rng.random(8) < odds[preference.preferred])
+    assert (preference.preferred == 0).sum() >= 7
+
+
+def test_every_action_is_preferred_by_someone_in_turn() -> None:
+    preference, tried = Preference(n_envs=1, n_actions=3), set()
+    for _ in range(64 * 8 * 4):
+        preference.observe(np.ones(1, bool))
+        tried.add(int(preference.preferred[0]))
+    assert tried == {0, 1, 2}

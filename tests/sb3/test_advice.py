@@ -1,0 +1,192 @@
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from farl import FAR
+from farl.envs.room_chain import RoomChainVecEnv
+from farl.errors import ConfigError
+from farl.sb3.advice import AdvisedFeatures, no_advice, with_advice, without_advice
+
+LED: dict[str, Any] = {
+    "module": {"name": "recognition", "graph": {}, "calibration": 64, "features": 16, "hidden": 16},
+    "criterion": None,
+    "warmup": 32,
+}
+
+
+def make(algorithm: Any = PPO, policy: str = "MlpPolicy", env: Any = None, **settings: Any) -> Any:
+    settings = {"n_steps": 16, "batch_size": 32, "n_epochs": 2} | settings
+    env = RoomChainVecEnv(4, cols=3, max_steps=20) if env is None else env
+    return FAR(algorithm)(policy, env, seed=0, device="cpu", far=LED, **settings)
+
+
+class Pictures(gym.Env[Any, Any]):
+    """A row of eight places, each with a picture; actions move along it."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.at, self.steps = kind, 0, 0
+        image = spaces.Box(0, 255, (3, 36, 36), np.uint8)
+        vector = spaces.Box(0, 1, (8,), np.float32)
+        self.observation_space = {
+            "image": image,
+            "vector": vector,
+            "dict": spaces.Dict({"one": vector, "two": spaces.Discrete(8)}),
+            "number": spaces.Discrete(8),
+        }[kind]
+        self.action_space = spaces.Box(-1, 1, (1,)) if kind == "vector" else spaces.Discrete(2)
+        self.pictures = np.random.default_rng(0).integers(256, size=(8, 3, 36, 36), dtype=np.uint8)
+
+    def look(self) -> Any:
+        one = np.eye(8, dtype=np.float32)[self.at]
+        return {
+            "image": self.pictures[self.at],
+            "vector": one,
+            "dict": {"one": one, "two": self.at},
+            "number": self.at,
+        }[self.kind]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.at, self.steps = 0, 0
+        return self.look(), {}
+
+    def step(self, action: Any) -> Any:
+        onwards = action > 0 if self.kind != "vector" else action[0] > 0
+        self.at, self.steps = (self.at + (1 if onwards else -1)) % 8, self.steps + 1
+        return self.look(), 0.0, False, self.steps >= 15, {}
+
+
+def test_advice_reaches_the_policy_and_the_agent_follows() -> None:
+    model = make()
+    model.learn(256)
+    advice = model.rollout_buffer.observations["advice"]
+    assert advice.any(axis=-1).mean() > 0.9
+    actions = model.rollout_buffer.actions[..., 0].astype(int)
+    followed = np.take_along_axis(advice, actions[..., None], axis=-1)[..., 0][advice.any(axis=-1)]
+    assert followed.mean() > 0.8  # e^3 against two others, and where several are advised more
+    assert float(model.policy.prior.detach()) == pytest.approx(3.0, abs=0.2)
+
+
+def test_the_advice_in_an_observation_is_the_one_of_its_step() -> None:
+    class Compare(BaseCallback):
+        told: ClassVar[list[Any]] = []
+
+        def _on_step(self) -> bool:
+            told = self.model.curiosity.module.advice  # type: ignore[attr-defined]
+            assert (self.locals["new_obs"]["advice"] == told).all()
+            self.told.append(told)
+            return True
+
+        def _on_rollout_end(self) -> None:
+            stored = self.model.rollout_buffer.observations["advice"]  # type: ignore[attr-defined]
+            assert (stored[1:] == np.array(self.told[-16:-1])).all()
+
+    make().learn(256, callback=Compare())
+    assert np.any(Compare.told)
+
+
+@pytest.mark.parametrize("kind", ["image", "vector", "dict", "number"])
+def test_every_kind_of_observation_and_action_can_be_advised(kind: str, tmp_path: Path) -> None:
+    policy = {"image": "CnnPolicy", "dict": "MultiInputPolicy"}.get(kind, "MlpPolicy")
+    model = make(policy=policy, env=DummyVecEnv([lambda: Pictures(kind)] * 2))
+    model.learn(128)
+    assert len(model.curiosity.module.places) == 8
+    model.save(tmp_path / "model")
+    again = FAR(PPO).load(tmp_path / "model", env=DummyVecEnv([lambda: Pictures(kind)] * 2))
+    env = Pictures(kind)
+    observation, _ = env.reset()
+    assert (
+        again.predict(observation, deterministic=True)[0] == model.predict(observation, deterministic=True)[0]
+    ).all()
+    again.learn(64, reset_num_timesteps=False)
+
+
+def test_it_learns_on_as_it_was_saved(tmp_path: Path) -> None:
+    model = make()
+    model.learn(192)
+    model.save(tmp_path / "model")
+    again = FAR(PPO).load(tmp_path / "model", env=RoomChainVecEnv(4, cols=3, max_steps=20))
+    traces = []
+    for each in (model, again):
+        set_random_seed(1)
+        each.env.seed(5)
+        each._last_obs = None
+        each.learn(128, reset_num_timesteps=False)
+        traces.append((each.rollout_buffer.actions.tolist(), each.rollout_buffer.observations["advice"].tolist()))
+    assert traces[0] == traces[1]
+
+
+def test_evaluation_takes_observations_as_they_are() -> None:
+    model = make()
+    model.learn(64)
+    mean, _ = evaluate_policy(model, RoomChainVecEnv(2, cols=3, max_steps=20), n_eval_episodes=2, warn=False)
+    assert mean == 0.0
+
+
+def test_normalised_observations_are_advised_too() -> None:
+    model = make(env=VecNormalize(RoomChainVecEnv(4, cols=3, max_steps=20), norm_reward=False))
+    model.learn(256)
+    assert model.rollout_buffer.observations["advice"].any()
+
+
+def test_the_spaces_of_the_model_stay_those_of_the_environment() -> None:
+    model = make()
+    assert model.observation_space == model.env.observation_space
+    assert isinstance(model.policy.features_extractor, AdvisedFeatures)
+    assert "features_extractor_class" not in model.policy_kwargs
+
+
+def test_advice_goes_on_and_comes_off() -> None:
+    vector, both = np.zeros((2, 3)), {"one": np.zeros((2, 3)), "two": np.zeros((2, 1))}
+    assert without_advice(with_advice(vector, np.ones((2, 4)))) is vector
+    assert without_advice(with_advice(both, np.ones((2, 4)))) == both
+    assert without_advice(vector) is vector
+    space = spaces.Box(0, 1, (3,))
+    assert no_advice(vector, space, 4)["advice"].shape == (2, 4)
+    assert no_advice(vector[0], space, 4)["advice"].shape == (4,)
+
+
+@pytest.mark.parametrize("name", ["DQN", "SAC", "A2C", "RecurrentPPO", "MaskablePPO", "TRPO"])
+def test_other_algorithms_take_advice(name: str, tmp_path: Path) -> None:
+    import sb3_contrib
+    import stable_baselines3
+
+    algorithm = getattr(stable_baselines3, name, None) or getattr(sb3_contrib, name)
+    env: Any = RoomChainVecEnv(2, cols=2, max_steps=20)
+    if name in ("DQN", "SAC"):
+        settings: dict[str, Any] = {"buffer_size": 500, "learning_starts": 140, "batch_size": 16}
+    else:
+        settings = {"n_steps": 16} | ({} if name == "A2C" else {"batch_size": 32})
+    if name in ("RecurrentPPO", "MaskablePPO"):
+        settings["n_epochs"] = 1
+    settings["policy_kwargs"] = {"net_arch": [16]} | ({"lstm_hidden_size": 16} if name == "RecurrentPPO" else {})
+    if name == "SAC":
+        env = DummyVecEnv([lambda: Pictures("vector")] * 2)
+    policy = "MlpLstmPolicy" if name == "RecurrentPPO" else "MlpPolicy"
+    model: Any = FAR(algorithm)(policy, env, seed=0, device="cpu", far=LED, **settings)
+    model.learn(160, **({"use_masking": False} if name == "MaskablePPO" else {}))
+    advice = (model.replay_buffer if hasattr(model, "replay_buffer") else model.rollout_buffer).observations["advice"]
+    assert advice.any()
+    model.save(tmp_path / "model")
+    again: Any = FAR(algorithm).load(tmp_path / "model", env=env)
+    observation = env.reset()
+    plain = model.plain().predict(observation, deterministic=True)[0]
+    assert np.array_equal(plain, model.predict(observation, deterministic=True)[0])
+    states = (again.predict(observation, deterministic=True)[0], model.predict(observation, deterministic=True)[0])
+    assert np.array_equal(*states)
+
+
+def test_advice_beside_normalised_replay_is_refused() -> None:
+    env = VecNormalize(RoomChainVecEnv(2, cols=2), norm_reward=False)
+    model = FAR(DQN)("MlpPolicy", env, far=LED, buffer_size=100, device="cpu")  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="VecNormalize"):
+        model.learn(50)
