@@ -1,6 +1,6 @@
 """The value function of the intrinsic reward, beside the policy's own critic."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,9 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import create_mlp
 from torch import Tensor, nn
 
+from farl.sb3.fast.flat_adam import ClippedSteps
+from farl.sb3.fast.policies import sees_rows_alone
+from farl.sb3.fast.repeats import Samples
 from farl.sb3.observations import Array
 
 
@@ -51,7 +54,8 @@ class IntrinsicCritic:
             extractor = policy.features_extractor_class(policy.observation_space, **policy.features_extractor_kwargs)
             layers = create_mlp(extractor.features_dim, 1, list(hidden), nn.Tanh)
             self.network = nn.Sequential(extractor, *layers).to(policy.device).eval()
-        self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate)
+        self._steps = ClippedSteps(self.optimizer, self.network, list(self.network.parameters()))
         self._generator = torch.Generator().manual_seed(seed)
 
     def predict(self, observations: Any) -> Tensor:
@@ -88,21 +92,24 @@ class IntrinsicCritic:
         :param buffer_observations: [T, E, ...], or a dict of such
         :param returns: float32[T, E]
         """
-        observations = _tensors(_flat(buffer_observations))
+        pick = self._picker(_tensors(_flat(buffer_observations)))
         targets = torch.from_numpy(returns.reshape(-1))
         losses: list[Tensor] = []
+        self._steps.begin()
         self.network.train()
         with self._own_randomness():
             for _ in range(epochs):
                 losses.clear()
                 for rows in self._minibatches(len(targets), batch_size):
-                    values = self.predict(self._pick(observations, rows))
+                    observations, where = pick(rows)
+                    values = self.predict(observations)
+                    values = values if where is None else values.index_select(0, where)
                     loss = nn.functional.mse_loss(values, self._pick(targets, rows))
-                    self.optimizer.zero_grad()
+                    self._steps.zero_gradient()
                     loss.backward()  # type: ignore[no-untyped-call]
-                    nn.utils.clip_grad_norm_(self.network.parameters(), 0.5, foreach=True)
-                    self.optimizer.step()
+                    self._steps.step(max_norm=0.5)
                     losses.append(loss.detach())
+        self._steps.end()
         self.network.eval()
         return float(torch.stack(losses).mean())
 
@@ -142,8 +149,19 @@ class IntrinsicCritic:
         """Return the values of N observations, float32[N], without holding all activations at once."""
         tensors = _tensors(observations)
         count = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
-        values = [self.predict(self._pick(tensors, rows)) for rows in torch.split(torch.arange(count), size)]
+        pick, values = self._picker(tensors), []
+        for rows in torch.split(torch.arange(count), size):
+            picked, where = pick(rows)
+            made = self.predict(picked)
+            values.append(made if where is None else made.index_select(0, where))
         return torch.cat(values).cpu().numpy()
+
+    def _picker(self, tensors: Any) -> Callable[[Tensor], tuple[Any, Tensor | None]]:
+        """Return what picks observations by row, equal ones once where that changes nothing; see ``Samples.pick``."""
+        on_cpu = next(self.network.parameters()).device.type == "cpu"
+        if on_cpu and isinstance(tensors, Tensor) and all(map(sees_rows_alone, self.network.modules())):
+            return Samples(tensors).pick
+        return lambda rows: (self._pick(tensors, rows), None)
 
     def _pick(self, tensors: Any, rows: Tensor) -> Any:
         """Return some rows, on the network's device."""

@@ -112,3 +112,42 @@ class FlatAdam:
             maximize=False,
             grad_scale=scale,
         )
+
+
+class ClippedSteps:
+    """Gradient steps with clipping: in one vector where an optimiser is plain Adam, its own way otherwise.
+
+    :param optimizer: of a module's parameters
+    :param module: whose gradient's norm is clipped
+    :param order: its parameters in the order in which they are to lie in memory
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, module: nn.Module, order: Sequence[nn.Parameter]) -> None:
+        self.optimizer, self._module = optimizer, module
+        takes = isinstance(optimizer, torch.optim.Adam) and FlatAdam.takes(optimizer, module)
+        self.flat = FlatAdam(optimizer, order) if takes and isinstance(optimizer, torch.optim.Adam) else None
+
+    def begin(self) -> None:
+        """Take up parameters and optimiser as they are now."""
+        if self.flat is not None:
+            self.flat.attach()
+
+    def end(self) -> None:
+        """Leave the optimiser as if it had done the steps itself."""
+        if self.flat is not None:
+            self.flat.detach()
+
+    def zero_gradient(self) -> None:
+        """Set the gradient to zero."""
+        if self.flat is not None:
+            self.flat.zero_gradient()
+        else:
+            self.optimizer.zero_grad()
+
+    def step(self, max_norm: float) -> None:
+        """Clip the gradient and do one step."""
+        if self.flat is not None:
+            self.flat.step(max_norm)
+        else:
+            nn.utils.clip_grad_norm_(self._module.parameters(), max_norm)
+            self.optimizer.step()

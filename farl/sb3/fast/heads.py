@@ -170,9 +170,38 @@ class Gaussian(Head):
         entropy = (self.log_std + (0.5 + _HALF_LOG_TWO_PI)).sum()
         return self._log_prob(outputs, actions), entropy.expand(len(outputs))
 
+    def rows(self, outputs: Tensor, where: Tensor | None, actions: Tensor) -> Rows:
+        """Evaluate without autograd."""
+        return _GaussianRows(self.log_std, outputs, where, actions)
+
     def _log_prob(self, outputs: Tensor, actions: Tensor) -> Tensor:
         scaled = (actions - outputs) * (-self.log_std).exp()
         return (-0.5 * scaled.square() - self.log_std - _HALF_LOG_TWO_PI).sum(1)
+
+
+class _GaussianRows(Rows):
+    """The same by hand."""
+
+    @torch.no_grad()
+    def __init__(self, log_std: Tensor, outputs: Tensor, where: Tensor | None, actions: Tensor) -> None:
+        self._log_std, self._n_rows, self._where = log_std, len(outputs), where
+        self._inverse = (-log_std).exp()
+        means = outputs if where is None else outputs.index_select(0, where)
+        self._scaled = (actions - means).mul_(self._inverse)
+        self._squares = self._scaled.square()
+        sizes = log_std.sum()
+        self.log_prob = self._squares.sum(1).mul_(-0.5).sub_(sizes + len(log_std) * _HALF_LOG_TWO_PI)
+        self.entropy = (sizes + len(log_std) * (0.5 + _HALF_LOG_TWO_PI)).expand(len(actions))
+
+    @torch.no_grad()
+    def gradient(self, log_prob_gradient: Tensor, entropy_gradient: float) -> Tensor:
+        by_log_std = torch.mv(self._squares.t(), log_prob_gradient)
+        by_log_std += len(log_prob_gradient) * entropy_gradient - log_prob_gradient.sum()
+        _accumulate(self._log_std, by_log_std)
+        gradient = self._scaled.mul_(self._inverse).mul_(log_prob_gradient.unsqueeze(1))
+        if self._where is None:
+            return gradient
+        return gradient.new_zeros(self._n_rows, gradient.shape[1]).index_add_(0, self._where, gradient)
 
 
 def head_of(policy: ActorCriticPolicy) -> Head | None:
@@ -187,6 +216,13 @@ def head_of(policy: ActorCriticPolicy) -> Head | None:
     if type(distribution) is DiagGaussianDistribution:
         return Gaussian(policy.log_std)
     return None
+
+
+def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
+    if parameter.grad is None:
+        parameter.grad = gradient
+    else:
+        parameter.grad += gradient
 
 
 def _draw(log_probs: Tensor) -> Tensor:

@@ -6,9 +6,8 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
-from torch.optim import Adam
 
-from farl.sb3.fast.flat_adam import FlatAdam
+from farl.sb3.fast.flat_adam import ClippedSteps, FlatAdam
 from farl.sb3.fast.heads import Head, head_of
 from farl.sb3.fast.networks import ModuleNetwork, TwinMLP
 from farl.sb3.fast.repeats import Repeats
@@ -48,7 +47,7 @@ class ComposedPolicy:
         """Evaluate B actions, of which action b was taken at observation ``where[b]``; None is one each."""
         outputs, self._values = self._network.outputs(observations)
         self._where = where
-        self._rows = self._head.rows(outputs, where, actions)
+        self._rows = self._head.rows(outputs.detach(), where, actions)
         values = self._values if where is None else self._values.index_select(0, where)
         return Evaluated(self._rows.log_prob, values.detach(), self._rows.entropy)
 
@@ -101,32 +100,26 @@ class Lane:
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self.of = policy
-        self.optimizer = policy.optimizer
         head = head_of(policy) if _is_called_as_usual(policy) else None
-        flat = FlatAdam.takes(self.optimizer, policy)
         network: ModuleNetwork | TwinMLP = ModuleNetwork(policy)
-        if head is not None and flat and TwinMLP.takes(policy):
+        if head is not None and FlatAdam.takes(policy.optimizer, policy) and TwinMLP.takes(policy):
             network = TwinMLP(policy)
         self._network = network
         self.policy = OpaquePolicy(policy) if head is None else ComposedPolicy(policy, network, head)
+        self.steps = ClippedSteps(policy.optimizer, policy, network.order)
         self.repeats: Repeats | None = None
         """Of the rollout that is to be learnt from."""
         self._without_repeats = 0
-        self._may_repeat = (
-            isinstance(policy.observation_space, spaces.Box)
-            and head is not None
-            and all(map(_sees_rows_alone, policy.modules()))
-        )
-        self._adam = FlatAdam(self.optimizer, network.order) if isinstance(self.optimizer, Adam) and flat else None
+        can_repeat = isinstance(policy.observation_space, spaces.Box) and policy.device.type == "cpu"
+        self._may_repeat = can_repeat and head is not None and all(map(sees_rows_alone, policy.modules()))
 
     def fits(self, policy: ActorCriticPolicy) -> bool:
         """Whether this still is the lane of a policy."""
-        return self.of is policy and self.optimizer is policy.optimizer
+        return self.of is policy and self.steps.optimizer is policy.optimizer
 
     def begin(self) -> None:
         """Take up parameters and optimiser as they are now."""
-        if self._adam is not None:
-            self._adam.attach()
+        self.steps.begin()
         if isinstance(self._network, TwinMLP):
             self._network.bind()
 
@@ -137,28 +130,8 @@ class Lane:
             self._without_repeats = _WITHOUT
         if self._without_repeats:
             self._without_repeats -= 1
-        elif self._may_repeat and self.of.device.type == "cpu":
+        elif self._may_repeat:
             self.repeats = Repeats(self._network.outputs, n_samples, before)
-
-    def end(self) -> None:
-        """Leave the optimiser as if it had done the steps itself."""
-        if self._adam is not None:
-            self._adam.detach()
-
-    def zero_gradient(self) -> None:
-        """Set the gradient to zero."""
-        if self._adam is not None:
-            self._adam.zero_gradient()
-        else:
-            self.optimizer.zero_grad()
-
-    def step(self, max_norm: float) -> None:
-        """Clip the gradient and do one step."""
-        if self._adam is not None:
-            self._adam.step(max_norm)
-        else:
-            nn.utils.clip_grad_norm_(self.of.parameters(), max_norm)
-            self.optimizer.step()
 
 
 def _is_called_as_usual(policy: ActorCriticPolicy) -> bool:
@@ -171,7 +144,7 @@ def _is_called_as_usual(policy: ActorCriticPolicy) -> bool:
     )
 
 
-def _sees_rows_alone(module: nn.Module) -> bool:
+def sees_rows_alone(module: nn.Module) -> bool:
     """Whether what a module makes of an observation does not hang on chance or on the rest of the batch."""
     known = type(module).__module__.startswith(("torch.nn.", "stable_baselines3.", "farl."))
     return known and not isinstance(module, nn.modules.batchnorm._NormBase | nn.modules.dropout._DropoutNd | nn.RReLU)

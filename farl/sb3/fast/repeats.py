@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -37,18 +38,18 @@ class Repeats:
         if before is not None and before._done:
             keys, kept = list(before._kind_of), torch.arange(len(before._kind_of))
             if len(keys) > n_samples // 4:
-                kept = before._present(before._ids[: before._done]).nonzero().squeeze(1)
+                kept, _ = _among(before._ids[: before._done], len(keys))
             self._kind_of = {keys[kind]: place for place, kind in enumerate(kept.tolist())}
             self._keep(0, before._tables[0].index_select(0, kept))
 
     def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Return the network's outputs for the next E observations of the rollout."""
         count, done = len(observations), self._done
-        keys = _keys(observations) if self.pays else None
-        if keys is None or (_TRIAL * done >= len(self._ids) and self._fresh > _WORTHWHILE * done):
+        found = _keys(observations) if self.pays else None
+        if found is None or (_TRIAL * done >= len(self._ids) and self._fresh > _WORTHWHILE * done):
             self.pays = False
             return self._outputs(observations)
-        kind_of = self._kind_of
+        kind_of, keys = self._kind_of, found.tolist()
         kinds: Any = list(map(kind_of.get, keys))
         if None in kinds:
             known, new_rows = len(kind_of), []
@@ -82,25 +83,53 @@ class Repeats:
         :param rows: int64[B], in the order in which they came
         :return: observations, [U, ...], one of each kind; and for each of the B which of these it is like, int64[B]
         """
-        ids = self._ids.index_select(0, rows)
-        present = self._present(ids)
-        place = present.cumsum(0).sub_(1)
-        return self._tables[0].index_select(0, present.nonzero().squeeze(1)), place.index_select(0, ids)
-
-    def _present(self, ids: Tensor) -> Tensor:
-        present = torch.zeros(len(self._kind_of), dtype=torch.bool)
-        present[ids] = True
-        return present
+        kinds, where = _among(self._ids.index_select(0, rows), len(self._kind_of))
+        return self._tables[0].index_select(0, kinds), where
 
 
-def _keys(observations: Tensor) -> list[int] | None:
+class Samples:
+    """N observations, of which each kind need be looked at only once; what repeats too little is left as it is.
+
+    :param observations: [N, ...]
+    """
+
+    def __init__(self, observations: Tensor) -> None:
+        self._observations = observations
+        self._ids: Tensor | None = None
+        keys = _keys(observations) if observations.device.type == "cpu" else None
+        if keys is not None:
+            _, first, ids = np.unique(keys, return_index=True, return_inverse=True)
+            if len(first) <= _WORTHWHILE * len(keys):
+                self._observations = observations.index_select(0, torch.from_numpy(first))
+                self._ids = torch.from_numpy(ids.ravel())
+
+    def pick(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return one observation of each kind among some, int64[B], and as ``Repeats.within`` which is like which.
+
+        None instead is one observation for each row.
+        """
+        if self._ids is None:
+            return self._observations.index_select(0, rows), None
+        kinds, where = _among(self._ids.index_select(0, rows), len(self._observations))
+        return self._observations.index_select(0, kinds), where
+
+
+def _among(ids: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return which of so many kinds there are in int64[B], in order, and the place of each of the B among them."""
+    present = torch.zeros(count, dtype=torch.bool)
+    present[ids] = True
+    return present.nonzero().squeeze(1), present.cumsum(0).sub_(1).index_select(0, ids)
+
+
+def _keys(observations: Tensor) -> npt.NDArray[np.int64] | None:
     """Return a number for each observation, by which it is known again; None if one is not finite."""
-    rows = observations.flatten(1).float()
+    rows = observations.reshape(len(observations), -1).float()
     projected = torch.mm(rows, _projection(rows.shape[1])).numpy()
     if not np.isfinite(projected).all():
         return None
     words = projected.view(np.int64)
-    return (words[:, 0] * np.int64(-7046029254386353131) + words[:, 1]).tolist()  # type: ignore[no-any-return]
+    keys: npt.NDArray[np.int64] = words[:, 0] * np.int64(-7046029254386353131) + words[:, 1]
+    return keys
 
 
 @cache

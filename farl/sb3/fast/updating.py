@@ -76,13 +76,13 @@ def update(model: PPO, lane: Lane) -> None:
                         f"Early stopping at step {epoch} due to reaching max kl: {report.approx_kl():.2f}"
                     )
                 break
-            lane.zero_gradient()
+            lane.steps.zero_gradient()
             backward()
-            lane.step(model.max_grad_norm)
+            lane.steps.step(model.max_grad_norm)
         model._n_updates += 1
         if stopped:
             break
-    lane.end()
+    lane.steps.end()
     _log(model, report)
 
 
