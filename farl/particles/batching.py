@@ -138,6 +138,14 @@ _POOLING: dict[Any, int] = {
 }
 
 
+_FORMS: dict[Any, _Form] = {
+    F.cross_entropy: (_is_mean_over_rows, cross_entropy),
+    F.batch_norm: (_is_batch_norm, batch_norm),
+    **{f: (_is_convolution, partial(convolution, f)) for f in (F.conv1d, F.conv2d, F.conv3d)},
+    **{f: (partial(_is_pooling, rank), partial(pooling, f)) for f, rank in _POOLING.items()},
+}
+
+
 class BatchedLayers(TorchFunctionMode):
     """While active, the layers in the table run in these forms under vmap; results are equal up to rounding.
 
@@ -150,19 +158,13 @@ class BatchedLayers(TorchFunctionMode):
 
     def __init__(self, pool: GradientPool) -> None:
         super().__init__()
-        self.forms: dict[Any, _Form] = {
-            F.linear: (_is_product_of_rows, partial(_linear, pool)),
-            F.cross_entropy: (_is_mean_over_rows, cross_entropy),
-            F.batch_norm: (_is_batch_norm, batch_norm),
-        }
-        self.forms |= {f: (_is_convolution, partial(convolution, f)) for f in (F.conv1d, F.conv2d, F.conv3d)}
-        self.forms |= {f: (partial(_is_pooling, rank), partial(pooling, f)) for f, rank in _POOLING.items()}
+        self.linear: _Form = _is_product_of_rows, partial(_linear, pool)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         options = kwargs or {}
-        form = self.forms.get(func)
+        form = self.linear if func is F.linear else _FORMS.get(func)
         if form is not None and "input" not in options and form[0](*args, **options):
             return vmap.outside(form[1], args, options)
         return func(*args, **options)
