@@ -6,10 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import create_mlp
+from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+    create_mlp,
+)
 from torch import Tensor, nn
 
 from farl.sb3.fast.flat_adam import ClippedSteps
@@ -51,7 +58,7 @@ class IntrinsicCritic:
         self.gamma, self.gae_lambda, self.episodic = gamma, gae_lambda, episodic
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            extractor = policy.features_extractor_class(policy.observation_space, **policy.features_extractor_kwargs)
+            extractor = _features_extractor(policy)
             layers = create_mlp(extractor.features_dim, 1, list(hidden), nn.Tanh)
             self.network = nn.Sequential(extractor, *layers).to(policy.device).eval()
         self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate)
@@ -168,6 +175,17 @@ class IntrinsicCritic:
         if isinstance(tensors, dict):
             return {name: self._pick(part, rows) for name, part in tensors.items()}
         return tensors.index_select(0, rows).to(next(self.network.parameters()).device)
+
+
+def _features_extractor(policy: ActorCriticPolicy) -> BaseFeaturesExtractor:
+    """Return a new features extractor of the policy's kind; of SB3's default kind for policies without one in torch."""
+    kind: Any = policy.features_extractor_class
+    space = policy.observation_space
+    if isinstance(kind, type) and issubclass(kind, BaseFeaturesExtractor):
+        return kind(space, **policy.features_extractor_kwargs)
+    if isinstance(space, spaces.Dict):
+        return CombinedExtractor(space)
+    return NatureCNN(space) if is_image_space(space) else FlattenExtractor(space)
 
 
 def discounted_sums(values: Array, goes_on: Array, discount: float) -> Array:
