@@ -311,7 +311,7 @@ BENCHMARK = Benchmark(
             methods=("farmap", "farmap-plus", "frontier-heading", "infogain"),
             conditions=tuple(GROUPS),
         ),
-        "default": Size(3, {"steps": 5_000, "worlds": 40}, "three seeds instead of five", conditions=tuple(GROUPS)),
+        "default": Size(3, {"steps": 5_000, "worlds": 40}, conditions=tuple(GROUPS)),
         "full": Size(5, {"steps": 5_000, "worlds": 40}, conditions=tuple(GROUPS)),
     },
     plot=plot,

@@ -97,7 +97,7 @@ BENCHMARK = Benchmark(
             "one seed, 300 steps, 4 worlds a group",
             methods=("default", "random", "new-cells", "visible-area", "passage", "size"),
         ),
-        "default": Size(3, {"steps": 5_000, "worlds": 40}, "three seeds instead of five"),
+        "default": Size(3, {"steps": 5_000, "worlds": 40}),
         "full": Size(5, {"steps": 5_000, "worlds": 40}),
     },
     plot=plot,

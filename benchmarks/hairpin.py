@@ -118,7 +118,7 @@ BENCHMARK = Benchmark(
     run=run,
     sizes={
         "quick": Size(1, {"worlds": 10, "steps": 1_000}, "one seed, 10 worlds"),
-        "default": Size(5, {"worlds": 40, "steps": 3_000}, "five seeds instead of twenty"),
+        "default": Size(5, {"worlds": 40, "steps": 3_000}),
         "full": Size(20, {"worlds": 40, "steps": 3_000}),
     },
     plot=plot,

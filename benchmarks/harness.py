@@ -12,8 +12,8 @@ A benchmark is a module with a ``BENCHMARK`` and a guard::
         metrics={"coverage": "part of the cells visited"},
         run=run,
         sizes={
-            "quick": Size(seeds=1, parameters={"steps": 1_000}, note="one seed, 1 000 steps"),
-            "default": Size(seeds=3, parameters={"steps": 100_000}, note="three seeds instead of ten"),
+            "quick": Size(seeds=1, parameters={"steps": 1_000}, note="1 000 steps"),
+            "default": Size(seeds=3, parameters={"steps": 100_000}, note="a tenth of the steps"),
             "full": Size(seeds=10, parameters={"steps": 1_000_000}),
         },
     )

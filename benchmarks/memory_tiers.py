@@ -212,7 +212,7 @@ BENCHMARK = Benchmark(
         "default": Size(
             seeds=3,
             parameters={"steps": 640, "atari_steps": 32, "recalls": 100},
-            note="three repeats of 640 steps (Atari: 32) instead of five of 12 800 (Atari: 1 280)",
+            note="640 steps a repeat instead of 12 800, and 32 instead of 1 280 on Atari",
         ),
         "full": Size(seeds=5, parameters={"steps": 12_800, "atari_steps": 1_280, "recalls": 500}),
     },

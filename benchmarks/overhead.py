@@ -197,7 +197,7 @@ BENCHMARK = Benchmark(
             seeds=3,
             parameters={"rooms_steps": 10_240, "atari_steps": 512},
             methods=WITHOUT_RLEXPLORE,
-            note="three repeats of 10 240 steps instead of five of 102 400, and of 512 instead of 20 480 on Atari",
+            note="10 240 steps a repeat instead of 102 400, and 512 instead of 20 480 on Atari",
         ),
         "full": Size(
             seeds=5,

@@ -1,4 +1,6 @@
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -146,6 +148,25 @@ def test_seeds_are_single_numbers_and_ranges() -> None:
     assert parse_seeds("0-2,7,1") == [0, 1, 2, 7]
     with pytest.raises(ConfigError):
         parse_seeds("0-999999999")
+
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in RESULTS.glob("*/results.json")), ids=lambda path: path.name
+)
+def test_published_results_are_whole_and_their_folders_named_alike(folder: Path) -> None:
+    document = read_results(folder / "results.json")
+    assert folder.name == document["name"] or folder.name.startswith(f"{document['name']}-"), (
+        "name it BENCHMARK-VARIANT"
+    )
+    assert "rows" not in json.loads((folder / "results.json").read_text()), "write them with the harness: rows.json.gz"
+    counted = {cell["n"] for by in document["summary"].values() for cells in by.values() for cell in cells.values()}
+    assert max(counted) <= len(document["rows"])
+    assert not re.search(r"\b(one|two|three|four|five|ten) (repeats|seeds)\b", document["note"]), (
+        "the table counts runs"
+    )
 
 
 def test_every_benchmark_is_found_and_offers_the_three_sizes() -> None:

@@ -24,7 +24,7 @@ class BigBonus(BaseCallback):
 
 @pytest.mark.parametrize("algorithm", [DQN, SAC])
 @pytest.mark.parametrize("normalise", [False, True])
-def test_t1_off_policy_bonus_reaches_the_replay_buffer_also_under_vec_normalize(algorithm, normalise):
+def test_off_policy_bonus_reaches_the_replay_buffer_also_under_vec_normalize(algorithm, normalise):
     env = make_vec_env("Pendulum-v1" if algorithm is SAC else Rooms, n_envs=2, seed=0)
     env = VecNormalize(env) if normalise else env
     model = make(algorithm, env, learning_starts=1000)
@@ -37,7 +37,7 @@ def test_t1_off_policy_bonus_reaches_the_replay_buffer_also_under_vec_normalize(
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_t2_eval_callback_works_with_vec_normalize(algorithm, tmp_path):
+def test_eval_callback_works_with_vec_normalize(algorithm, tmp_path):
     evaluation = EvalCallback(
         VecNormalize(make_env(1), training=False), eval_freq=100, n_eval_episodes=1, log_path=str(tmp_path), verbose=0
     )
@@ -47,7 +47,7 @@ def test_t2_eval_callback_works_with_vec_normalize(algorithm, tmp_path):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("stack", [lambda env: env, VecMonitor, VecNormalize])
-def test_t3_logged_episode_reward_is_the_extrinsic_return(algorithm, stack):
+def test_logged_episode_reward_is_the_extrinsic_return(algorithm, stack):
     model = make(algorithm, stack(make_env()), far=FAR_SMALL | {"intrinsic_coef": 1000.0})
     model.learn(400)
     returns = [info["r"] for info in model.ep_info_buffer]
@@ -55,7 +55,7 @@ def test_t3_logged_episode_reward_is_the_extrinsic_return(algorithm, stack):
     assert 0 <= min(returns) <= max(returns) <= 30 * 19
 
 
-def test_t4_recurrent_ppo_runs_saves_and_loads(tmp_path):
+def test_recurrent_ppo_runs_saves_and_loads(tmp_path):
     contrib = pytest.importorskip("sb3_contrib")
     algorithm = FAR(contrib.RecurrentPPO)
     model = algorithm("MlpLstmPolicy", make_env(), n_steps=32, batch_size=32, far=FAR_SMALL, seed=0, device="cpu")
@@ -65,7 +65,7 @@ def test_t4_recurrent_ppo_runs_saves_and_loads(tmp_path):
 
 
 @pytest.mark.parametrize("episodic", [False, True])
-def test_t5_intrinsic_advantages_are_gae_and_end_with_episodes_only_if_asked_to(episodic):
+def test_intrinsic_advantages_are_gae_and_end_with_episodes_only_if_asked_to(episodic):
     model = make(PPO, far=FAR_SMALL | {"episodic": episodic, "extrinsic_coef": 0.0, "intrinsic_coef": 2.0})
     seen = {}
     mix = type(model)._mix_advantages
@@ -117,7 +117,7 @@ class Watched(BaseCallback):
 
 
 @pytest.mark.parametrize("stack", [lambda env: env, lambda env: VecNormalize(env, norm_obs=False), VecTransposeImage])
-def test_t6_images_are_seen_channels_first_and_episodes_end_with_their_true_last_one(stack):
+def test_images_are_seen_channels_first_and_episodes_end_with_their_true_last_one(stack):
     model = FAR(PPO)(
         "CnnPolicy", stack(DummyVecEnv([Picture])), n_steps=16, batch_size=16, n_epochs=1, far=FAR_SMALL, device="cpu"
     )
@@ -161,7 +161,7 @@ def test_vec_normalize_is_undone_for_the_curiosity():
     assert ((sides > 2.4) & (sides < 3.6)).all()
 
 
-def test_t7_settings_survive_loading_and_the_plain_export_loads_without_farl(tmp_path):
+def test_settings_survive_loading_and_the_plain_export_loads_without_farl(tmp_path):
     model = make(PPO).learn(128)
     model.save(tmp_path / "far")
     loaded = FAR(PPO).load(tmp_path / "far", device="cpu")
@@ -189,12 +189,14 @@ class IntegerVecEnv(DummyVecEnv):
 
 
 @pytest.mark.parametrize("algorithm", [PPO, DQN])
-def test_t8_integer_rewards_keep_the_fractions_of_the_bonus(algorithm):
-    model = make(algorithm, VecMonitor(IntegerVecEnv([Rooms])), learning_rate=1e-4)
+def test_integer_rewards_keep_the_fractions_of_the_bonus(algorithm):
+    # PPO's own rewards stay the environment's; with a shared critic they are the sum.
+    shared = {key: value for key, value in FAR_SMALL.items() if "critic" not in key} | {"critic": "shared"}
+    far = shared if algorithm is PPO else FAR_SMALL
+    model = make(algorithm, VecMonitor(IntegerVecEnv([Rooms])), learning_rate=1e-4, far=far)
     model.learn(200)
-    if algorithm is DQN:
-        stored = model.replay_buffer.rewards[60:200]
-        assert (stored % 1 != 0).any()
+    stored = model.rollout_buffer.rewards if algorithm is PPO else model.replay_buffer.rewards[60:200]
+    assert (stored % 1 != 0).any()
 
 
 class Progress(BaseCallback):
@@ -211,7 +213,7 @@ class Progress(BaseCallback):
         return self.num_timesteps != self.stop_at
 
 
-def test_t9_a_run_taken_up_with_the_remaining_budget_goes_on_without_a_jump_of_the_schedule(tmp_path):
+def test_a_run_taken_up_with_the_remaining_budget_goes_on_without_a_jump_of_the_schedule(tmp_path):
     whole, first, second = Progress(), Progress(stop_at=256), Progress()
     make(PPO).learn(512, callback=whole)
     model = make(PPO)

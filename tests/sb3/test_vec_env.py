@@ -98,7 +98,7 @@ def test_episodes_end_with_their_true_last_observation():
 
 
 @pytest.mark.parametrize("stack", [lambda env: env, VecTransposeImage])
-def test_t6_images_are_seen_channels_first_whichever_comes_in(stack):
+def test_images_are_seen_channels_first_whichever_comes_in(stack):
     env = FARVecEnv(stack(make_toy("image")), far=FAR_SMALL)
     seen = shown(env)
     env.reset()
@@ -110,7 +110,7 @@ def test_t6_images_are_seen_channels_first_whichever_comes_in(stack):
 
 
 @pytest.mark.parametrize("monitored", [True, False])
-def test_t3_the_monitor_is_innermost(monitored):
+def test_the_monitor_is_innermost(monitored):
     env = make_toy() if monitored else DummyVecEnv([Toy] * 2)
     env = FARVecEnv(env, far=FAR_SMALL | {"intrinsic_coef": 1000.0})
     assert isinstance(env.venv, VecMonitor) != monitored
@@ -120,12 +120,12 @@ def test_t3_the_monitor_is_innermost(monitored):
     assert max(returns) <= 12 * 9
 
 
-def test_t1_vec_normalize_inside_is_refused_with_the_way_out():
+def test_vec_normalize_inside_is_refused_with_the_way_out():
     with pytest.raises(ValueError, match=r"VecNormalize\(FARVecEnv"):
         FARVecEnv(VecNormalize(make_toy()), far={})
 
 
-def test_t1_with_vec_normalize_outside_the_bonus_reaches_the_replay_buffer():
+def test_with_vec_normalize_outside_the_bonus_reaches_the_replay_buffer():
     env = VecNormalize(FARVecEnv(make_toy(action="continuous"), far=FAR_SMALL | {"extrinsic_coef": 0.0}))
     model = SAC("MlpPolicy", env, learning_starts=1000, buffer_size=500, device="cpu").learn(100)
     stored = model.replay_buffer.rewards[:50]
@@ -133,7 +133,7 @@ def test_t1_with_vec_normalize_outside_the_bonus_reaches_the_replay_buffer():
     assert (stored[8:] > 0).all()
 
 
-def test_t2_eval_callback_works_with_vec_normalize():
+def test_eval_callback_works_with_vec_normalize():
     evaluation = EvalCallback(
         VecNormalize(FARVecEnv(make_toy(n_envs=1)), training=False), eval_freq=20, n_eval_episodes=1, verbose=0
     )
