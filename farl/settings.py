@@ -35,8 +35,10 @@ def _converted(value: Any, annotation: Any) -> Any:
     """Return a value as the type that an annotation asks for where that loses nothing, else as it is."""
     value = value.item() if isinstance(value, np.generic) else value
     types = get_args(annotation) or (annotation,)
-    if get_origin(annotation) is tuple and isinstance(value, list | tuple):
-        return tuple(_converted(each, types[0]) for each in value)
+    if isinstance(value, list | tuple):
+        for option in (annotation, *types):  # tuple[float, float], or that or null
+            if get_origin(option) is tuple:
+                return tuple(_converted(each, get_args(option)[0]) for each in value)
     if int in types and float not in types and isinstance(value, float) and value.is_integer():
         return int(value)
     return value

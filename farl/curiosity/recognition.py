@@ -192,7 +192,8 @@ class Recognition(RND):
     ) -> npt.NDArray[np.float64]:
         if self.pays == "count":
             return np.asarray(self._visits.counts[places] ** -0.5)
-        return new * np.sqrt(surprisal) if self.pays == "error" else new.astype(np.float64)
+        worth = new.astype(np.float64)
+        return worth * np.sqrt(surprisal) if self.pays == "error" else worth
 
 
 def n_directions(actions: ActionSpec) -> int:

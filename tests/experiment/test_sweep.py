@@ -136,6 +136,9 @@ def test_values_are_split_outside_of_brackets_and_quotes() -> None:
     assert sort_overrides(["a=1,2", "b=[1,2]", "c=3"]) == (["b=[1,2]", "c=3"], {"a": ["1", "2"]})
     assert parse_seeds("3,0-1") == [0, 1, 3]
     assert SweepConfig(seeds="0-2").seeds == [0, 1, 2]  # type: ignore[arg-type]
+    spaces = {"a": {"log": [1e-5, 1e-3]}, "b": {"integer": [1, 9]}, "c": [True, "x"]}
+    search = SweepConfig(search=spaces).search  # type: ignore[arg-type]
+    assert (search["a"].log, search["b"].integer, search["c"].choice) == ((1e-5, 1e-3), (1, 9), [True, "x"])
 
 
 @pytest.mark.usefixtures("here")
