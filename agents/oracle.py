@@ -78,10 +78,9 @@ class OraclePlanners(Planners):
             free = self._worlds.free(env)
             self._truth[env], self._todo[env] = _WALL, _WALL
             self._truth[env][inner] = np.where(free, FREE, _WALL)
-            near = np.pad(free, 1)
-            countable = free | near[:-2, 1:-1] | near[2:, 1:-1] | near[1:-1, :-2] | near[1:-1, 2:]
             # What is left to see is "unknown", so that the counts of the explorers serve here too.
-            self._todo[env][inner] = np.where(countable & ~self._worlds.seen(env), UNKNOWN, _WALL)
+            left = self._worlds.countable(env) & ~self._worlds.seen(env)
+            self._todo[env][inner] = np.where(left, UNKNOWN, _WALL)
             self.progress[env] = 0
 
 

@@ -122,7 +122,6 @@ class AtariVecEnv(BatchedVecEnv):
         self.render_mode = None
         super().__init__(num_envs, observation_space, spaces.Discrete(int(self.env.single_action_space.n)))
         self.metadata: dict[str, Any] = {"render_modes": []}
-        self._actions = np.zeros(num_envs, np.int64)
         self._last = np.zeros((num_envs, STACK, SIDE, SIDE), np.uint8)
         self._frames = np.zeros(num_envs, np.int64)
 
@@ -134,10 +133,6 @@ class AtariVecEnv(BatchedVecEnv):
         self._reset_seeds()
         self._reset_options()
         return self._last
-
-    def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Take the actions, int[E]."""
-        self._actions = np.asarray(actions, np.int64)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every environment."""

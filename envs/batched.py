@@ -3,21 +3,33 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
+from farl.envs.actions import check_actions
+
 
 class BatchedVecEnv(VecEnv):
     """E environments that share their attributes, have no wrappers, and keep a monitor's record of their episodes."""
 
-    def __init__(self, num_envs: int, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+    def __init__(self, num_envs: int, observation_space: spaces.Space[Any], action_space: spaces.Discrete) -> None:
         super().__init__(num_envs, observation_space, action_space)
         self.lengths = np.zeros(num_envs, np.int64)
         """int64[E], steps of the present episodes."""
         self.returns = np.zeros(num_envs)
         """float64[E], of the present episodes: the raw rewards' sum."""
+        self._n_actions = int(action_space.n)
+        self._actions: npt.NDArray[np.int64] = np.zeros(num_envs, np.int64)
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """Take the actions, int64[E].
+
+        :raises ValueError: if they are no actions of these environments
+        """
+        self._actions = check_actions(actions, self._n_actions, self.num_envs)
 
     def finish(self, env: int, terminal_observation: Any, truncated: bool) -> dict[str, Any]:
         """Return the info of an episode that has ended, as ``Monitor`` and SB3's own VecEnvs write it; begin anew."""

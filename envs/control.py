@@ -208,7 +208,6 @@ class ControlVecEnv(BatchedVecEnv):
         )
         self._all = np.arange(num_envs)
         self._rngs = [np.random.default_rng(None if seed is None else [seed, env]) for env in range(num_envs)]
-        self._actions = np.zeros(num_envs, np.int64)
 
     def reset(self) -> VecEnvObs:
         """Begin an episode in every environment."""
@@ -220,10 +219,6 @@ class ControlVecEnv(BatchedVecEnv):
         self._reset_seeds()
         self._reset_options()
         return self.dynamics.observe() + self.offset
-
-    def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Take the actions, int[E]."""
-        self._actions = np.asarray(actions, np.int64)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every environment."""

@@ -12,6 +12,7 @@ from minigrid.core.world_object import Floor, Goal, Wall
 from minigrid.minigrid_env import MiniGridEnv
 from minigrid.wrappers import ImgObsWrapper
 
+from farl.envs.actions import check_actions
 from farl.envs.minigrid_views import all_partial_views
 from farl.envs.minigrid_wrappers import FastPartialView, OneHotObs, PositionInfo
 
@@ -164,9 +165,7 @@ class HeteroRoomsEnv(MiniGridEnv):
         self, action: Any
     ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Turn or move the agent, as `MiniGridEnv.step` does, without its Python work over the grid."""
-        action = int(action)
-        if not 0 <= action < self._n_actions:
-            raise ValueError(f"action must be in 0..{self._n_actions - 1}, got {action}")
+        action = int(check_actions([action], self._n_actions, 1)[0])
         self.step_count += 1
         if action == 0:
             self.agent_dir = (self.agent_dir - 1) % 4

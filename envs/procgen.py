@@ -235,7 +235,6 @@ class ProcgenVecEnv(BatchedVecEnv):
         self.metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}
         drawn = int(np.random.default_rng().integers(_LEVELS)) if seed is None else seed
         self._games = self._make(drawn)
-        self._actions = np.zeros(num_envs, np.int32)
         self._levels = np.zeros(num_envs, np.int64)
 
     def _make(self, seed: int) -> _Games:
@@ -255,14 +254,10 @@ class ProcgenVecEnv(BatchedVecEnv):
         self._reset_options()
         return observations
 
-    def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Take the actions, int[E]."""
-        self._actions = np.asarray(actions, np.int32)
-
     def step_wait(self) -> VecEnvStepReturn:
         """Step every environment."""
         self.lengths += 1
-        result = self._games.step(self._actions, self.lengths)
+        result = self._games.step(self._actions.astype(np.int32), self.lengths)
         self.returns += result.rewards
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         ended = np.flatnonzero(result.dones)

@@ -2,7 +2,9 @@
 
 from farl.envs.map_world.env import MapWorldEnv
 from farl.envs.map_world.generator import SIZES, WorldParameters, WorldSize, generate_world, generate_worlds
-from farl.envs.map_world.loaders import check_map, largest_part, load_map, load_maps
+from farl.envs.map_world.loaders import check_map, largest_part, load_grids, load_map, load_maps, map_files
+from farl.envs.map_world.map_server import load_occupancy_map, save_occupancy_map
+from farl.envs.map_world.occupancy import OccupancyGrid
 from farl.envs.map_world.plans import PLANS, Plan, compartments, hairpin
 from farl.envs.map_world.vec_env import MapWorldVecEnv
 from farl.envs.map_world.worlds import MapWorlds
@@ -13,6 +15,7 @@ __all__ = [
     "MapWorldEnv",
     "MapWorldVecEnv",
     "MapWorlds",
+    "OccupancyGrid",
     "Plan",
     "WorldParameters",
     "WorldSize",
@@ -22,6 +25,10 @@ __all__ = [
     "generate_worlds",
     "hairpin",
     "largest_part",
+    "load_grids",
     "load_map",
     "load_maps",
+    "load_occupancy_map",
+    "map_files",
+    "save_occupancy_map",
 ]

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from farl.envs.map_world.generator import SIZES, generate_world
-from farl.envs.map_world.loaders import check_map, load_maps
+from farl.envs.map_world.loaders import array_grid, load_grids
+from farl.envs.map_world.occupancy import Dark, OccupancyGrid
 from farl.envs.map_world.plans import PLANS
 from farl.envs.map_world.render import Window, draw_world
 from farl.envs.map_world.worlds import MapWorlds
@@ -44,13 +45,14 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
 
     ## Rewards
     The share of the world that is seen for the first time: an episode's return is its coverage, less the first view.
+    What counts are free cells and walls that touch one by an edge, not what a map does not know.
 
     ## Termination
     The episode terminates when all is seen (unless `until_covered` is False) and is truncated after `max_steps` steps.
 
     ## Info
     `position` (x, y), `heading`, `coverage` in [0, 1]. `env.unwrapped.reachable` is bool[H, W], the cells the agent
-    can stand on.
+    can stand on; `env.unwrapped.plan` is the world as an `OccupancyGrid`.
 
     ## Registered Configurations
     - `farl/MapWorld-Small-v0`: generated worlds of up to 3 000 cells
@@ -59,9 +61,12 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
     - `farl/MapWorld-Huge-v0`: 600 x 600 cells
 
     :param size: which generated worlds: small, medium, large or huge; a new one at every reset
-    :param maps: a file of maps or arrays to explore instead (True is wall), in turn, or the name of a drawn plan
-        (hairpin, compartments); takes precedence over `size`
+    :param maps: a file of maps (a ROS map's YAML, a picture, arrays, text; see `load_grids`) or arrays to explore
+        instead (True is wall), in turn, or the name of a drawn plan (hairpin, compartments), whatever `size`
     :param map_name: explore only this map of the file
+    :param threshold: of pictures: the brightness in (0, 1) that divides wall from free
+    :param dark: of pictures: what is darker than that, ``"wall"`` or ``"free"``
+    :param resolution: of ROS maps: metres a cell, as in the file by default
     :param scale: the factor by which maps are enlarged; 1 for maps that are drawn at their full size
     :param view_size: V, odd
     :param cone_ratio: share of the view's height at which the cone reaches its full width; 0 sees the whole square
@@ -80,6 +85,9 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
         size: str = "small",
         maps: Maps | None = None,
         map_name: str | None = None,
+        threshold: float = 0.5,
+        dark: Dark = "wall",
+        resolution: float | None = None,
         scale: int = 3,
         view_size: int = 15,
         cone_ratio: float = 0.25,
@@ -91,7 +99,8 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
     ) -> None:
         if max_steps < 1:
             raise ValueError(f"max_steps must be at least 1; got {max_steps}")
-        (source,) = map_sources(size, maps, map_name, scale, n_envs=1)
+        reading = {"threshold": threshold, "dark": dark, "resolution": resolution}
+        (source,) = map_sources(size, maps, map_name, scale, 1, **reading)
         self.worlds = MapWorlds([source], scale, view_size, cone_ratio, recolour, obstacles)
         self.observation_space = observation_space(view_size)  # type: ignore[assignment]
         self.action_space = spaces.Discrete(4)
@@ -106,6 +115,11 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
         """bool[H, W], the cells that the agent can stand on."""
         return self.worlds.free(0)
 
+    @property
+    def plan(self) -> OccupancyGrid:
+        """The world, enlarged."""
+        return self.worlds.plan(0)
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -117,8 +131,11 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
         return self._observation(), self._info()
 
     def step(self, action: np.int64) -> tuple[dict[str, npt.NDArray[Any]], float, bool, bool, dict[str, Any]]:
-        """Step one cell up (0), down (1), left (2) or right (3)."""
-        new = self.worlds.step(np.array([action], np.int64))
+        """Step one cell up (0), down (1), left (2) or right (3).
+
+        :raises ValueError: if the action is another one
+        """
+        new = self.worlds.step(np.array([action]))
         self._elapsed += 1
         self._show()
         covered = bool(self.worlds.n_seen[0] == self.worlds.n_countable[0])
@@ -167,17 +184,18 @@ def observation_space(view_size: int) -> spaces.Dict:
 
 
 def map_sources(
-    size: str, maps: Maps | None, map_name: str | None, scale: int, n_envs: int
+    size: str, maps: Maps | None, map_name: str | None, scale: int, n_envs: int, **reading: Any
 ) -> Sequence["_Generated | _InTurn"]:
     """One source of maps per world: generated ones, or the given ones in turn, world e beginning with map e.
 
+    :param reading: how files are read, see `load_grids`
     :raises ConfigError: if a map is malformed, or there is no such size or name
     """
     if maps is None:
         if size not in SIZES:
             raise ConfigError(f"no world size {size!r}{did_you_mean(size, SIZES)}")
         return [_Generated(size)] * n_envs
-    named = _checked(maps, scale)
+    named = _grids(maps, scale, reading)
     if map_name is not None:
         if map_name not in named:
             raise ConfigError(f"no map {map_name!r}{did_you_mean(map_name, named)}")
@@ -189,8 +207,8 @@ class _Generated:
     def __init__(self, size: str) -> None:
         self.size = size
 
-    def __call__(self, rng: np.random.Generator) -> BoolArray:
-        return generate_world(rng, self.size)
+    def __call__(self, rng: np.random.Generator) -> OccupancyGrid:
+        return OccupancyGrid(generate_world(rng, self.size).astype(np.int8))
 
     def __len__(self) -> int:
         return 0  # there is no end to them
@@ -199,10 +217,10 @@ class _Generated:
 class _InTurn:
     """World ``first`` of ``stride`` takes the maps first, first + stride, ..., round and round."""
 
-    def __init__(self, maps: Sequence[BoolArray], first: int, stride: int) -> None:
+    def __init__(self, maps: Sequence[OccupancyGrid], first: int, stride: int) -> None:
         self.maps, self.next, self.stride = maps, first, stride
 
-    def __call__(self, rng: np.random.Generator) -> BoolArray:
+    def __call__(self, rng: np.random.Generator) -> OccupancyGrid:
         chosen = self.maps[self.next % len(self.maps)]
         self.next += self.stride
         return chosen
@@ -211,18 +229,21 @@ class _InTurn:
         return len(self.maps)
 
 
-def _checked(maps: Maps, scale: int) -> dict[str, BoolArray]:
+def _grids(maps: Maps, scale: int, reading: Mapping[str, Any]) -> dict[str, OccupancyGrid]:
     if isinstance(maps, str) and maps in PLANS:
-        return {maps: PLANS[maps]().walls}
+        return {maps: OccupancyGrid(PLANS[maps]().walls.astype(np.int8))}
     if isinstance(maps, str | Path):
-        return load_maps(maps, scale)
+        return load_grids(maps, scale, **reading)
     if isinstance(maps, Mapping):
-        return {name: check_map(array, str(name), scale) for name, array in maps.items()}
-    if isinstance(maps, np.ndarray) and maps.ndim == 2:
-        return {"map": check_map(maps, "map", scale)}
-    arrays = list(maps)  # type: ignore[arg-type]
-    if arrays and np.ndim(arrays[0]) < 2:
-        return {"map": check_map(maps, "map", scale)}  # type: ignore[arg-type]
+        arrays: dict[str, Any] = {str(name): array for name, array in maps.items()}
+    elif isinstance(maps, np.ndarray) and maps.ndim == 2:
+        arrays = {"map": maps}
+    else:
+        listed = list(maps)  # type: ignore[arg-type]
+        if listed and np.ndim(listed[0]) < 2:
+            arrays = {"map": listed}
+        else:
+            arrays = {f"map {i}": array for i, array in enumerate(listed)}
     if not arrays:
         raise ConfigError("no map was given: `maps` is empty")
-    return {str(i): check_map(array, f"map {i}", scale) for i, array in enumerate(arrays)}
+    return {name: array_grid(array, name, scale) for name, array in arrays.items()}

@@ -10,6 +10,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from farl.envs.batched import BatchedVecEnv
 from farl.envs.map_world.env import Maps, map_sources, observation_space
+from farl.envs.map_world.occupancy import Dark
 from farl.envs.map_world.render import draw_world
 from farl.envs.map_world.worlds import MapWorlds
 from farl.maps.geometry import decode
@@ -33,6 +34,9 @@ class MapWorldVecEnv(BatchedVecEnv):
         size: str = "small",
         maps: Maps | None = None,
         map_name: str | None = None,
+        threshold: float = 0.5,
+        dark: Dark = "wall",
+        resolution: float | None = None,
         scale: int = 3,
         view_size: int = 15,
         cone_ratio: float = 0.25,
@@ -44,7 +48,8 @@ class MapWorldVecEnv(BatchedVecEnv):
     ) -> None:
         if n_envs < 1 or max_steps < 1:
             raise ValueError(f"n_envs and max_steps must be at least 1; got {n_envs} and {max_steps}")
-        sources = map_sources(size, maps, map_name, scale, n_envs)
+        reading = {"threshold": threshold, "dark": dark, "resolution": resolution}
+        sources = map_sources(size, maps, map_name, scale, n_envs, **reading)
         self.worlds = MapWorlds(sources, scale, view_size, cone_ratio, recolour, obstacles)
         self.until_covered, self.max_steps = until_covered, max_steps
         self.world_changes = maps is None or any(len(source) != 1 for source in sources)
@@ -52,7 +57,6 @@ class MapWorldVecEnv(BatchedVecEnv):
         self.render_mode = render_mode
         super().__init__(n_envs, observation_space(view_size), spaces.Discrete(4))
         self._rngs = [np.random.default_rng() for _ in range(n_envs)]
-        self._actions: npt.NDArray[np.int64] = np.zeros(n_envs, np.int64)
 
     def reset(self) -> VecEnvObs:
         """Start an episode in every world."""
@@ -64,10 +68,6 @@ class MapWorldVecEnv(BatchedVecEnv):
         self._reset_seeds()
         self._reset_options()
         return self._observation()
-
-    def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Take the actions, int64[E]."""
-        self._actions = np.asarray(actions, np.int64)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every world."""
@@ -92,9 +92,10 @@ class MapWorldVecEnv(BatchedVecEnv):
         return [draw_world(self.worlds, env) for env in range(self.num_envs)]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute once per world; `reachable` is the world's own."""
-        if attr_name == "reachable":
-            return [self.worlds.free(env) for env in self._get_indices(indices)]
+        """Return an attribute once per world; `reachable` and `plan` are the world's own."""
+        own = {"reachable": self.worlds.free, "plan": self.worlds.plan}.get(attr_name)
+        if own is not None:
+            return [own(env) for env in self._get_indices(indices)]
         return super().get_attr(attr_name, indices)
 
     def _restart(self, env: int) -> None:

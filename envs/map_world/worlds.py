@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from farl.envs.map_world.loaders import check_map
+from farl.envs.actions import check_actions
+from farl.envs.map_world.loaders import check_cells
+from farl.envs.map_world.occupancy import OPEN, WALL, Cells, OccupancyGrid
 from farl.envs.map_world.visibility import visibility, visible_rows
 from farl.maps.compiled import compiled
 from farl.maps.geometry import (
@@ -23,8 +25,8 @@ from farl.maps.geometry import (
     next_random,
 )
 
-MapSource = Callable[[np.random.Generator], BoolArray]
-"""Draws the next map, bool[H, W], True for wall, not enlarged."""
+MapSource = Callable[[np.random.Generator], BoolArray | Cells | OccupancyGrid]
+"""Draws the next map, not enlarged: a plan, or its cells: bool[H, W], True for wall, or int8[H, W] as in a plan."""
 
 # Colours of walls are 1 + (a k + b) mod P for wall number k: P is the largest prime below 2^24, so that every wall of
 # a world has its own colour, and neither UNKNOWN (0) nor FREE (2^24 - 1) is one of them.
@@ -83,6 +85,7 @@ class MapWorlds:
         self._colours: IntArray = np.ones((n_envs, 2), np.int64)
         self._obstacles: IntArray = np.zeros((n_envs, n_obstacles, 2), np.int64)
         self._random: WordArray = np.zeros(n_envs, np.uint64)
+        self._plans: list[OccupancyGrid] = [OccupancyGrid(np.zeros((0, 0), np.int8))] * n_envs
 
     @property
     def n_envs(self) -> int:
@@ -103,16 +106,20 @@ class MapWorlds:
 
     def reset(self, env: int, rng: np.random.Generator) -> None:
         """Draw a new map, new colours, and a new start for one world, and look around."""
-        walls = check_map(self.sources[env](rng), scale=self.scale)
+        drawn = self.sources[env](rng)
+        plan = drawn if isinstance(drawn, OccupancyGrid) else OccupancyGrid(drawn.astype(np.int8))
+        kinds = check_cells(plan.cells, scale=self.scale)
+        self._plans[env] = plan._replace(cells=kinds)
         margin = self.visibility.size
-        numbers = np.where(walls, np.cumsum(walls.ravel(), dtype=np.int32).reshape(walls.shape), _OPEN)
-        cells = numbers.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
+        solid = kinds != OPEN  # what nobody knows looks like a wall and stops an agent, but does not count
+        numbers = np.where(solid, np.cumsum(solid.ravel(), dtype=np.int32).reshape(solid.shape), _OPEN)
+        cells = self._enlarge(numbers)
         self._make_room(cells.shape[0] + 2 * margin, cells.shape[1] + 2 * margin)
         inner = np.s_[margin : margin + cells.shape[0], margin : margin + cells.shape[1]]
         self.shapes[env] = cells.shape
         self._cells[env], self._status[env] = _OUTSIDE, _UNCOUNTED
         self._cells[env][inner] = cells
-        countable = _countable(cells != _OPEN)
+        countable = _countable(cells == _OPEN, self._enlarge(kinds == WALL))
         self._status[env][inner] = countable
         self.n_countable[env], self.n_seen[env] = countable.sum(), 0
         free = np.argwhere(cells == _OPEN)
@@ -133,9 +140,11 @@ class MapWorlds:
         """Move every agent, int64[E] in 0..3; return how many cells each sees for the first time, int64[E].
 
         A step into something that is not free changes nothing, not even the heading: nobody turns on the spot.
+
+        :raises ValueError: if they are no such actions
         """
         before = self.n_seen.copy()
-        _move(self._cells, self.pose, np.asarray(actions, np.int64), self.visibility.size)
+        _move(self._cells, self.pose, check_actions(actions, 4, self.n_envs), self.visibility.size)
         if self._obstacles.shape[1]:
             _move_obstacles(self._cells, self.pose, self._obstacles, self._random, self.visibility.size)
         if self.recolour:
@@ -147,6 +156,15 @@ class MapWorlds:
         """bool[H, W], the cells of one world that are no wall."""
         cells = self._inner(self._cells, env)
         return np.asarray((cells == _OPEN) | (cells == _OBSTACLE))
+
+    def plan(self, env: int) -> OccupancyGrid:
+        """One world as it was read or drawn, enlarged, with the size of its cells where the map tells it."""
+        cells, resolution, origin = self._plans[env]
+        return OccupancyGrid(self._enlarge(cells), None if resolution is None else resolution / self.scale, origin)
+
+    def countable(self, env: int) -> BoolArray:
+        """bool[H, W], the cells of one world that can be covered."""
+        return np.asarray(self._inner(self._status, env) != _UNCOUNTED)
 
     def seen(self, env: int) -> BoolArray:
         """bool[H, W], the countable cells of one world that were seen."""
@@ -172,6 +190,9 @@ class MapWorlds:
         cols = col + ahead * STEP_COLS[heading] + aside * RIGHT_COLS[heading]
         mask[rows, cols] = True
         return mask
+
+    def _enlarge(self, cells: Any) -> Any:
+        return cells.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
 
     def _inner(self, canvas: Any, env: int) -> Any:
         margin = self.visibility.size
@@ -201,11 +222,11 @@ class MapWorlds:
         )
 
 
-def _countable(walls: BoolArray) -> ByteArray:
+def _countable(free: BoolArray, walls: BoolArray) -> ByteArray:
     """uint8[H, W], 1 for free cells and for walls that touch one by an edge."""
-    free = np.pad(~walls, 1)
-    near = free[1:-1, 1:-1] | free[:-2, 1:-1] | free[2:, 1:-1] | free[1:-1, :-2] | free[1:-1, 2:]
-    return np.asarray(near, np.uint8)
+    near = np.pad(free, 1)
+    touched = near[:-2, 1:-1] | near[2:, 1:-1] | near[1:-1, :-2] | near[1:-1, 2:]
+    return np.asarray(free | (walls & touched), np.uint8)
 
 
 @compiled

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from farl.envs.actions import check_actions
 from farl.envs.room_chain.layout import VIEW_WIDTH, Look, RoomChain
 from farl.envs.room_chain.noise import ViewNoise
 from farl.envs.room_chain.render import draw_rooms
@@ -129,8 +130,11 @@ class RoomChainEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
         return self._observation(), self._info()
 
     def step(self, action: np.int64) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Turn left (0), turn right (1) or move forward (2)."""
-        self._pose = int(self.world.following[self._pose, action])
+        """Turn left (0), turn right (1) or move forward (2).
+
+        :raises ValueError: if the action is another one
+        """
+        self._pose = int(self.world.following[self._pose, check_actions([action], 3, 1)[0]])
         self._elapsed += 1
         self._noise_state = self.noise.step(self._noise_state, self.np_random)
         reached = bool(self.world.is_goal[self._pose])

@@ -51,7 +51,6 @@ class RoomChainVecEnv(BatchedVecEnv):
         self._rng = np.random.default_rng()
         self._noise_state = self.noise.start(n_envs, self._rng)
         self._poses = np.full(n_envs, self.world.start)
-        self._actions: npt.NDArray[np.int64] = np.zeros(n_envs, np.int64)
 
     @property
     def reachable(self) -> npt.NDArray[np.bool_]:
@@ -73,10 +72,6 @@ class RoomChainVecEnv(BatchedVecEnv):
         self._reset_seeds()
         self._reset_options()
         return self._views(np.arange(self.num_envs))
-
-    def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Take the actions, int64[E]."""
-        self._actions = np.asarray(actions, np.int64)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Move every agent."""
