@@ -35,7 +35,7 @@ LARGEST_MAP = 4_000_000
 """Most cells of a map, enlarged."""
 LARGEST_FILE = 40_000_000
 """Most cells of all maps of a file together, not enlarged."""
-_read_npy: Any = npy.read_array  # untyped
+_npy: Any = npy  # untyped
 _MOST_MAPS = 10_000
 _LONGEST_HEADER = 16_384  # bytes; of an array in NumPy's format
 _WIDEST_NUMBER = 8  # bytes
@@ -274,14 +274,14 @@ def _read_array(name: str, open_file: Callable[[], IO[bytes]]) -> OccupancyGrid:
     try:
         with open_file() as stream:
             header = io.BytesIO(stream.read(_LONGEST_HEADER))
-        version = npy.read_magic(header)
-        read_header: Any = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        version = _npy.read_magic(header)
+        read_header = _npy.read_array_header_1_0 if version == (1, 0) else _npy.read_array_header_2_0
         shape, _, dtype = read_header(header)
         _check_size(shape, name, 1)
         if dtype.itemsize > _WIDEST_NUMBER:
             raise ValueError(f"{dtype} is no type of a map")
         with open_file() as stream:
-            values = _read_npy(stream, allow_pickle=False)
+            values = _npy.read_array(stream, allow_pickle=False)
     except ConfigError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise whatever a malformed file leads to

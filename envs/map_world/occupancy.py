@@ -176,7 +176,7 @@ def _grey(picture: Image.Image) -> Picture:
     return Picture(_mean(np.asarray(picture.convert("RGB"))), None)
 
 
-def _mean(colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _mean(colours: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.asarray(colours.sum(axis=-1, dtype=np.uint16) / np.float32(3 * 255.0), np.float32)
 
 
