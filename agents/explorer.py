@@ -18,19 +18,15 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from farl.agents.trail import Trail
 from farl.errors import ConfigError
-from farl.maps.compiled import compiled
-from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS, Int32Array, IntArray, WordArray, encode, next_random
-from farl.maps.local_map import LocalMap, LocalMaps
+from farl.maps.geometry import FREE, Int32Array, IntArray, WordArray, encode
+from farl.maps.local_map import LocalMap
 from farl.maps.pictures import fragment_map
-from farl.maps.planner import Scratch
 
 Observation = Mapping[str, npt.NDArray[Any]]
 Self = TypeVar("Self", bound="MapExplorer")
 
 ROLLOUT = 1_000
 """Steps of all environments that callbacks and the log count as one rollout."""
-LONGEST_PLAN = 1024
-"""Steps that are planned ahead; of a longer path the first ones are walked, then it is planned again."""
 
 
 class Explorers(ABC):
@@ -94,77 +90,6 @@ class Explorers(ABC):
                 f"the saved agent explores {len(saved)} worlds at once, this one {self.n_envs}: load it with as many"
             )
         self.random = saved.copy()
-
-
-class Planners(Explorers):
-    """Explorers that keep a local map and follow plans over it.
-
-    :param gamma: decay of the map's confidence
-    :param surprisal: see `LocalMaps`
-    """
-
-    def __init__(self, n_envs: int, view_size: int, seed: int, gamma: float = 0.9, surprisal: Any = "before") -> None:
-        super().__init__(n_envs, view_size, seed)
-        self.maps = LocalMaps(n_envs, view_size, gamma, surprisal)
-        self.plan: npt.NDArray[np.int8] = np.zeros((n_envs, LONGEST_PLAN), np.int8)
-        """int8[E, L], the steps ahead."""
-        self.progress: IntArray = np.zeros((n_envs, 2), np.int64)
-        """int64[E, 2], steps of the plan that are done, and its length."""
-        self._scratch = Scratch(self.maps.side)
-
-    @property
-    def active_memory(self) -> IntArray:
-        """int64[E], cells of the current map's bounding box."""
-        return self.maps.area
-
-    def known_maps(self, env: int) -> dict[int, LocalMap]:
-        """Return the one map, as fragment 0."""
-        return {0: self.maps.copy_out(env)}
-
-    @property
-    def scratch(self) -> tuple[Int32Array, ...]:
-        """Work space of the planners, as large as the maps are."""
-        if self._scratch.stamp.shape[0] != self.maps.side:
-            self._scratch = Scratch(self.maps.side)
-        return self._scratch.arrays
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that decides what happens next."""
-        return super().state_dict() | {
-            "maps": self.maps.state_dict(),
-            "plan": torch.from_numpy(self.plan.copy()),
-            "progress": torch.from_numpy(self.progress.copy()),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Restore what ``state_dict`` returned."""
-        super().load_state_dict(state)
-        self.maps.load_state_dict(state["maps"])
-        self.plan, self.progress = state["plan"].numpy().copy(), state["progress"].numpy().copy()
-
-
-@compiled
-def follow(label: Any, pose: Any, plan: Any, progress: Any, e: int) -> int:
-    """Return the next step of a plan and count it done; -1 if it is over, or its next cell is not free now."""
-    if progress[e, 0] >= progress[e, 1]:
-        return -1
-    heading = plan[e, progress[e, 0]]
-    if label[e, pose[e, 0] + STEP_ROWS[heading], pose[e, 1] + STEP_COLS[heading]] != FREE:
-        progress[e, 1] = 0
-        return -1
-    progress[e, 0] += 1
-    return int(heading)
-
-
-@compiled
-def step_anywhere(label: Any, pose: Any, random: Any, e: int) -> int:
-    """A random step onto a known free cell; any step if there is none."""
-    first = int(4 * next_random(random, e))
-    for i in range(4):
-        heading = (first + i) % 4
-        if label[e, pose[e, 0] + STEP_ROWS[heading], pose[e, 1] + STEP_COLS[heading]] == FREE:
-            return heading
-    return first
 
 
 class MapExplorer(BaseAlgorithm):

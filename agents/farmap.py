@@ -5,26 +5,54 @@ Building", TMLR 2024.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from farl.agents.explorer import Explorers, MapExplorer, follow, step_anywhere
+from farl.agents.explorer import Explorers, MapExplorer
 from farl.agents.fragmented import FragmentedPlanners
-from farl.fragmentation import CRITERIA, Criterion, NoRecall, Random, Ratio, Recall, Uniform, ZScore
+from farl.agents.planners import PATIENCE, Course, follow, step_anywhere
+from farl.errors import did_you_mean
+from farl.fragmentation import CUSUM, Criterion, NoRecall, Random, Ratio, Recall, Sight, Uniform, ZScore
 from farl.maps.borders import BorderRecall
 from farl.maps.compiled import compiled
 from farl.maps.frontiers import count_frontier, find_clusters, plan_to_frontier
 from farl.maps.geometry import Int32Array, IntArray
-from farl.maps.local_map import LocalMap, Surprisal
+from farl.maps.known_cells import KnownCells
+from farl.maps.local_map import LocalMap, MapState, Surprisal
 from farl.maps.planner import plan_to_state
 from farl.memory import LongTermMemory
 
 __all__ = ["FARMap"]
 
-CriterionName = Literal["zscore", "ratio", "random", "uniform", "none"]
+CriterionName = Literal["zscore", "ratio", "cusum", "random", "uniform", "none"]
+
+
+class Rule(NamedTuple):
+    """How the next subgoal is chosen, for the kernels; see `FARMap`."""
+
+    epsilon: float
+    leave_below: float
+    min_cluster: int
+    size_weight: bool
+    heading_bias: bool
+
+
+class Borders(NamedTuple):
+    """The borders of E current fragments, for the kernels; see `BorderRecall`.
+
+    :ivar table: int64[E, B, 6], as `Border`
+    :ivar count: int64[E]
+    :ivar trip: int64[E], the fragment that an agent is on its way to, -1 for none
+    :ivar worth: float64[E, B], the damped frontier ratio behind each border
+    """
+
+    table: IntArray
+    count: IntArray
+    trip: IntArray
+    worth: npt.NDArray[np.float64]
 
 
 class FarmapPlanners(FragmentedPlanners):
@@ -40,11 +68,8 @@ class FarmapPlanners(FragmentedPlanners):
         surprisal: str,
         recall: bool,
         capacity: int | None,
-        epsilon: float,
-        leave_below: float,
-        min_cluster: int,
-        size_weight: bool,
-        heading_bias: bool,
+        patience: int | None,
+        rule: Rule,
     ) -> None:
         self.borders: BorderRecall
 
@@ -52,10 +77,9 @@ class FarmapPlanners(FragmentedPlanners):
             self.borders = BorderRecall(memory, self.maps)
             return self.borders if recall else NoRecall()
 
-        super().__init__(n_envs, view_size, seed, criterion, make_recall, gamma, surprisal, capacity)
-        self._recalls = recall
-        self._epsilon, self._leave_below = float(epsilon), float(leave_below)
-        self._min_cluster, self._size_weight, self._heading_bias = min_cluster, size_weight, heading_bias
+        super().__init__(n_envs, view_size, seed, criterion, make_recall, gamma, surprisal, capacity, patience)
+        self._recalls, self._rule = recall, rule
+        self._index = KnownCells(n_envs)
         self._worth: npt.NDArray[np.float64] = np.zeros((self.n_envs, 8))
         """float64[E, B], the damped frontier ratio behind each border of the active fragments."""
         self._left_last: dict[int, int] = {}
@@ -64,41 +88,35 @@ class FarmapPlanners(FragmentedPlanners):
     def act(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> IntArray:
         """Take in what is seen, plan where there is no plan, and return the next steps, int64[E]."""
         self.remember(codes, odometry, starts)
-        maps, borders = self.maps, self.borders
-        return np.asarray(
-            _act(
-                maps.label,
-                maps.box,
-                maps.pose,
-                maps.origin,
-                maps.n_free,
-                self.plan,
-                self.progress,
-                self.random,
-                borders.table,
-                borders.count,
-                borders.trip,
-                self._worth,
-                self._epsilon,
-                self._leave_below,
-                self._min_cluster,
-                self._size_weight,
-                self._heading_bias,
-                self.scratch,
-            )
-        )
+        borders = Borders(self.borders.table, self.borders.count, self.borders.trip, self._worth)
+        actions = _act(self._rule, self.maps.state, self.course, borders, self.impatient, self.scratch)
+        return self.look_for_rest(actions)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides what happens next."""
-        return super().state_dict() | {"departures": self._departures, "left_last": dict(self._left_last)}
+        return super().state_dict() | {
+            "departures": self._departures,
+            "left_last": dict(self._left_last),
+            "index": self._index.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Restore what ``state_dict`` returned."""
         self._departures, self._left_last = int(state["departures"]), dict(state["left_last"])
+        self._index.load_state_dict(state["index"])
         super().load_state_dict(state)
         trip = self.borders.trip.copy()
         self._entered(np.arange(self.n_envs))
         self.borders.trip = trip
+
+    def _see(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> Sight:
+        if self.patience is not None:
+            self.note_news(self._index.see(codes, odometry) > 0)
+        return super()._see(codes, odometry, starts)
+
+    def _begin(self, envs: IntArray) -> None:
+        self._index.clear(envs)
+        super()._begin(envs)
 
     def _summary(self, env: int) -> dict[str, Any]:
         n_frontier = count_frontier(self.maps.label[env], self.maps.box[env])
@@ -132,10 +150,11 @@ class FARMap(MapExplorer):
 
     The defaults are the paper's. Every environment has its own map, fragments and graph; all are stepped at once.
 
-    :param criterion: ends a fragment: ``zscore`` of the surprisal (the paper), ``ratio`` to its mean, at ``random``,
-        ``uniform`` (every so many steps), or ``none``: never
-    :param rho: threshold of ``zscore`` (sample standard deviations) or ``ratio`` (multiples of the mean)
-    :param min_samples: observations since the last fracture before the next can come (``zscore``, ``ratio``)
+    :param criterion: ends a fragment: ``zscore`` of the surprisal (the paper), ``ratio`` to its mean, ``cusum``
+        (a lasting change of its logarithm), at ``random``, ``uniform`` (every so many steps), or ``none``: never
+    :param rho: threshold of ``zscore`` (sample standard deviations), ``ratio`` (multiples of the mean) or ``cusum``
+        (the sum, in standard deviations)
+    :param min_samples: observations since the last fracture before the next can come (``zscore``, ``ratio``, ``cusum``)
     :param probability: of ``random``, per step
     :param every: steps between fractures of ``uniform``
     :param gamma: decay of the map's confidence per step
@@ -149,6 +168,8 @@ class FARMap(MapExplorer):
     :param size_weight: weigh subgoals by the size of their cluster
     :param heading_bias: hardly ever turn back for a subgoal
     :param capacity: most fragments held for each world, None for no limit
+    :param patience: steps without anything new, in all fragments together, after which it goes to the nearest place
+        that could show something, and so ends every connected world; None never does (the paper)
     :raises ValueError: if a parameter is out of range
     """
 
@@ -170,6 +191,7 @@ class FARMap(MapExplorer):
         size_weight: bool = True,
         heading_bias: bool = True,
         capacity: int | None = None,
+        patience: int | None = PATIENCE,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         verbose: int = 0,
@@ -177,8 +199,11 @@ class FARMap(MapExplorer):
         device: torch.device | str = "cpu",
         _init_setup_model: bool = True,
     ) -> None:
-        if criterion != "none" and criterion not in CRITERIA:
-            raise ValueError(f"criterion must be one of {', '.join(CRITERIA)} or none; got {criterion!r}")
+        known = get_args(CriterionName)
+        if criterion not in known:
+            raise ValueError(
+                f"criterion must be one of {', '.join(known)}; got {criterion!r}{did_you_mean(criterion, known)}"
+            )
         if epsilon <= 0 or leave_below < 0 or min_cluster < 1:
             raise ValueError(
                 "epsilon must be above 0, leave_below at least 0 and min_cluster at least 1; "
@@ -191,6 +216,7 @@ class FARMap(MapExplorer):
         self.gamma, self.surprisal, self.recall, self.epsilon = gamma, surprisal, recall, epsilon
         self.leave_below, self.min_cluster = leave_below, min_cluster
         self.size_weight, self.heading_bias, self.capacity = size_weight, heading_bias, capacity
+        self.patience = patience
         super().__init__(policy, env, stats_window_size, tensorboard_log, verbose, seed, device, _init_setup_model)
 
     def _make_explorers(self, n_envs: int, seed: int) -> Explorers:
@@ -203,11 +229,8 @@ class FARMap(MapExplorer):
             self.surprisal,
             self.recall,
             self.capacity,
-            self.epsilon,
-            self.leave_below,
-            self.min_cluster,
-            self.size_weight,
-            self.heading_bias,
+            self.patience,
+            Rule(float(self.epsilon), float(self.leave_below), self.min_cluster, self.size_weight, self.heading_bias),
         )
 
 
@@ -219,68 +242,49 @@ def make_criterion(
         return ZScore(rho, min_samples, alpha=None)
     if name == "ratio":
         return Ratio(rho, min_samples, alpha=None)
+    if name == "cusum":
+        return CUSUM(rho, min_samples=min_samples)
     if name == "random":
         return Random(probability, seed=seed)
     return Uniform(every) if name == "uniform" else None
 
 
 @compiled
-def _act(
-    label: Any,
-    box: Any,
-    pose: Any,
-    origin: Any,
-    n_free: Any,
-    plan: Any,
-    progress: Any,
-    random: Any,
-    table: Any,
-    count: Any,
-    trip: Any,
-    worth: Any,
-    epsilon: float,
-    leave_below: float,
-    least: int,
-    by_size: bool,
-    bias: bool,
-    scratch: Any,
-) -> Any:
+def _act(rule: Rule, maps: MapState, course: Course, borders: Borders, impatient: Any, scratch: Any) -> Any:
+    """The next steps, int64[E]; -1 where there is no patience for another subgoal by this rule."""
+    label, pose, origin = maps.label, maps.pose, maps.origin
+    plan, progress, table = course.plan, course.progress, borders.table
     actions = np.empty(len(pose), np.int64)
     for e in range(len(pose)):
         action = follow(label, pose, plan, progress, e)
         if action < 0:
-            trip[e] = -1
-            clusters = find_clusters(label[e], box[e], scratch)
-            ratio = clusters[:, 0].sum() / max(n_free[e], 1)
-            chosen, best = -1, ratio / epsilon
-            if ratio < leave_below:
-                for k in range(count[e]):
+            borders.trip[e] = -1
+        if action < 0 and not impatient[e]:
+            clusters = find_clusters(label[e], maps.box[e], scratch)
+            ratio = clusters[:, 0].sum() / max(maps.n_free[e], 1)
+            chosen, best = -1, ratio / rule.epsilon
+            if ratio < rule.leave_below:
+                for k in range(borders.count[e]):
                     row, col = table[e, k, 1] + origin[e, 0], table[e, k, 2] + origin[e, 1]
                     away = abs(row - pose[e, 0]) + abs(col - pose[e, 1])
-                    value = worth[e, k] / (away + epsilon)
+                    value = borders.worth[e, k] / (away + rule.epsilon)
                     if value > best:
                         chosen, best = k, value
             length = 0
             if chosen >= 0:
-                length = _plan_trip(label, pose, origin, table, chosen, e, scratch, plan, trip)
+                _, to_row, to_col, heading, _, _ = table[e, chosen]
+                row, col = to_row + origin[e, 0], to_col + origin[e, 1]
+                length = max(plan_to_state(label[e], pose[e], row, col, heading, scratch, plan[e]), 0)
+                if length > 0:
+                    borders.trip[e] = table[e, chosen, 0]
             if length == 0:
                 length = plan_to_frontier(
-                    label[e], pose[e], clusters, by_size, bias, least, random, e, scratch, plan[e]
-                )
+                    label[e], pose[e], clusters, rule.size_weight, rule.heading_bias, rule.min_cluster,
+                    course.random, e, scratch, plan[e],
+                )  # fmt: skip
             progress[e, 0], progress[e, 1] = 0, length
             action = follow(label, pose, plan, progress, e)
             if action < 0:
-                action = step_anywhere(label, pose, random, e)
+                action = step_anywhere(label, pose, course.random, e)
         actions[e] = action
     return actions
-
-
-@compiled
-def _plan_trip(
-    label: Any, pose: Any, origin: Any, table: Any, k: int, e: int, scratch: Any, plan: Any, trip: Any
-) -> int:
-    row, col = table[e, k, 1] + origin[e, 0], table[e, k, 2] + origin[e, 1]
-    length = plan_to_state(label[e], pose[e], row, col, table[e, k, 3], scratch, plan[e])
-    if length > 0:
-        trip[e] = table[e, k, 0]
-    return max(length, 0)

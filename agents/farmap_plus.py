@@ -20,14 +20,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from farl.agents.explorer import Explorers, MapExplorer, follow, step_anywhere
+from farl.agents.explorer import Explorers, MapExplorer
 from farl.agents.fragmented import FragmentedPlanners
+from farl.agents.planners import Course, follow, step_anywhere
 from farl.fragmentation import Events, Sight
-from farl.maps.choice import choose_goal
+from farl.maps.choice import Memory, Rule, choose_goal
 from farl.maps.compiled import compiled
 from farl.maps.geometry import Int32Array, IntArray
 from farl.maps.known_cells import KnownCells
-from farl.maps.local_map import LocalMap
+from farl.maps.local_map import LocalMap, MapState
 from farl.maps.portals import PortalRecall, SizeLimit
 from farl.maps.roadmap import Roadmaps
 from farl.maps.survey import survey
@@ -58,12 +59,11 @@ class PlusPlanners(FragmentedPlanners):
         super().__init__(n_envs, view_size, seed, limit, lambda _: self.portals, gamma, "before", capacity)
         self.index = KnownCells(n_envs)
         self.roadmaps = Roadmaps(n_envs)
-        self._reluctance = float(reluctance)
+        self._rule = Rule(float(reluctance), cone_widths(view_size))
         self._stored: list[dict[int, LocalMap]] = [{} for _ in range(n_envs)]
-        self._widths = cone_widths(view_size)
         # The current maps' bounding boxes by the odometry, as of when something new was last seen.
         self._extent: IntArray = np.tile(np.array([0, -1, 0, -1], np.int64), (n_envs, 1))
-        self._done: npt.NDArray[np.bool_] = np.zeros(n_envs, bool)
+        self._reviewed: npt.NDArray[np.bool_] = np.zeros(n_envs, bool)
         self.memory.on_evict.append(self._evicted)
 
     @property
@@ -75,15 +75,16 @@ class PlusPlanners(FragmentedPlanners):
         """Take in what is seen, choose anew where there is something new, and return the next steps, int64[E]."""
         events = self.remember(codes, odometry, starts)
         news = (self.index.n_new > 0) | starts
-        self._done &= ~news
+        self.note_news(news)
+        self._reviewed &= ~news
         self.progress[news | events.fragmented | events.recalled, 1] = 0
-        actions = self._choose(np.arange(self.n_envs), False)
-        lost = np.flatnonzero(actions < 0)
+        actions = self._choose(np.arange(self.n_envs))
+        lost = np.flatnonzero((actions < 0) & ~self._reviewed)
         if len(lost):
             for env in lost:
                 self._review(int(env))
-            actions[lost] = self._choose(lost, True)
-        return actions
+            actions[lost] = self._choose(lost)
+        return self.look_for_rest(actions)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides what happens next."""
@@ -91,7 +92,7 @@ class PlusPlanners(FragmentedPlanners):
             "index": self.index.state_dict(),
             "roadmaps": self.roadmaps.state_dict(),
             "extent": torch.from_numpy(self._extent.copy()),
-            "done": torch.from_numpy(self._done.copy()),
+            "reviewed": torch.from_numpy(self._reviewed.copy()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
@@ -105,31 +106,15 @@ class PlusPlanners(FragmentedPlanners):
             if "env" in stored:
                 self._stored[stored["env"]][fragment_id] = stored
         self._extent = state["extent"].numpy().copy()
-        self._done = state["done"].numpy().copy()
+        self._reviewed = state["reviewed"].numpy().copy()
 
-    def _choose(self, envs: IntArray, last_call: bool) -> IntArray:
-        maps = self.maps
-        return np.asarray(
-            _act(
-                envs,
-                maps.label,
-                maps.pose,
-                maps.origin,
-                self.index.bits,
-                self.index.centre,
-                self.plan,
-                self.progress,
-                self.random,
-                self.roadmaps.arrays,
-                self.router.active,
-                self.portals.trip,
-                self._done,
-                last_call,
-                self._reluctance,
-                self._widths,
-                self.scratch,
-            )
-        )
+    def _choose(self, envs: IntArray) -> IntArray:
+        memory = Memory(self.index.bits, self.index.centre, self.roadmaps.state, self.router.active)
+        actions = _act(
+            envs, self.maps.state, self.course, memory, self._rule, self.portals.trip, self.done, self.impatient,
+            self.scratch,
+        )  # fmt: skip
+        return np.asarray(actions)
 
     def _see(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> Sight:
         sight = super()._see(self.index.sift(codes, odometry, self._extent), odometry, starts)
@@ -158,7 +143,7 @@ class PlusPlanners(FragmentedPlanners):
         down, across = (int(self.index.centre - origin[axis]) for axis in (0, 1))
         landmarks = self.roadmaps.landmarks(env) + origin
         cells, goals, ways = survey(
-            label, box, self.index.bits[env], down, across, landmarks, self._widths, self.scratch
+            label, box, self.index.bits[env], down, across, landmarks, self._rule.widths, self.scratch
         )
         cells -= origin
         goals[:, :2] -= origin
@@ -172,6 +157,7 @@ class PlusPlanners(FragmentedPlanners):
 
     def _review(self, env: int) -> None:
         """Nothing is left to see by what is remembered of the fragments: look through their maps once more."""
+        self._reviewed[env] = True
         for fragment_id in self._stored[env]:
             if fragment_id != self.router.active[env]:
                 self._survey_stored(env, fragment_id)
@@ -182,7 +168,6 @@ class PlusPlanners(FragmentedPlanners):
         self.roadmaps.clear(envs)
         self.portals.trip[envs] = -1
         self.index.clear(envs)
-        self._done[envs] = False
         super()._begin(envs)
 
     def _evicted(self, fragment_id: int) -> None:
@@ -265,55 +250,29 @@ def _overlap(a: LocalMap, b: LocalMap) -> bool:
 
 @compiled
 def _act(
-    envs: Any,
-    label: Any,
-    pose: Any,
-    origin: Any,
-    bits: Any,
-    centre: int,
-    plan: Any,
-    progress: Any,
-    random: Any,
-    roads: Any,
-    active: Any,
-    trip: Any,
-    done: Any,
-    last_call: bool,
-    reluctance: float,
-    widths: Any,
+    envs: Any, maps: MapState, course: Course, memory: Memory, rule: Rule, trip: Any, done: Any, impatient: Any,
     scratch: Any,
-) -> Any:
+) -> Any:  # fmt: skip
+    """The next steps of ``envs``, int64[n]; -1 where there is no goal, or no patience for another one by this rule."""
+    plan, progress, pose, origin = course.plan, course.progress, maps.pose, maps.origin
     actions = np.empty(len(envs), np.int64)
     for i in range(len(envs)):
         e = envs[i]
         if done[e]:
-            actions[i] = step_anywhere(label, pose, random, e)
+            actions[i] = step_anywhere(maps.label, pose, course.random, e)
             continue
-        action = follow(label, pose, plan, progress, e)
+        action = follow(maps.label, pose, plan, progress, e)
         if action < 0:
-            length, found = choose_goal(
-                label[e],
-                pose[e],
-                origin[e],
-                bits[e],
-                centre,
-                roads,
-                e,
-                active[e],
-                reluctance,
-                widths,
-                scratch,
-                plan[e],
-                trip[e],
-            )
+            trip[e, 0] = -1
+        if action < 0 and not impatient[e]:
+            length, found = choose_goal(e, maps, memory, rule, scratch, plan[e], trip[e])
             progress[e, 0], progress[e, 1] = 0, length
             row, col = pose[e, 0] - origin[e, 0], pose[e, 1] - origin[e, 1]
             if trip[e, 0] >= 0 and row == trip[e, 1] and col == trip[e, 2]:
                 action, progress[e, 1] = plan[e, 0], 0  # out of this map
             else:
-                action = follow(label, pose, plan, progress, e)
-            if action < 0 and (found or last_call):
-                done[e] = not found
-                action = step_anywhere(label, pose, random, e)
+                action = follow(maps.label, pose, plan, progress, e)
+            if action < 0 and found:
+                action = step_anywhere(maps.label, pose, course.random, e)
         actions[i] = action
     return actions

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from farl.agents.explorer import Planners
+from farl.agents.planners import PATIENCE, Planners
 from farl.fragmentation import Criterion, Events, FragmentationAndRecall, Recall, Sight
 from farl.maps.geometry import Int32Array, IntArray
 from farl.maps.local_map import LocalMap
@@ -48,8 +48,9 @@ class FragmentedPlanners(Planners):
         gamma: float = 0.9,
         surprisal: str = "before",
         capacity: int | None = None,
+        patience: int | None = PATIENCE,
     ) -> None:
-        super().__init__(n_envs, view_size, seed, gamma, surprisal)
+        super().__init__(n_envs, view_size, seed, gamma, surprisal, patience)
         limit = None if capacity is None else max(capacity * n_envs, n_envs + 1)
         self.memory: LongTermMemory[LocalMap] = LongTermMemory(limit)
         self.router: FragmentationAndRecall[LocalMap] = FragmentationAndRecall(
@@ -97,6 +98,7 @@ class FragmentedPlanners(Planners):
         """Take in what is seen: fragment where it surprises, recall where the strategy says so."""
         if starts.any():
             self._begin(np.flatnonzero(starts))
+        self.note_blocked(odometry, starts)
         events = self.router.commit(self.router.propose(self._see(codes, odometry, starts)))
         changed = np.flatnonzero(events.fragmented | events.recalled)
         # Fractures and recalls are rare, and each moves arrays of its own size: a loop over them, not over

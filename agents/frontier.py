@@ -1,22 +1,42 @@
 """Explorers with one map of the whole world: FARMap's baselines, and the best that a global map can do."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from farl.agents.explorer import Explorers, MapExplorer, Planners, follow, step_anywhere
+from farl.agents.explorer import Explorers, MapExplorer
+from farl.agents.planners import PATIENCE, Course, Planners, follow, step_anywhere
 from farl.maps.compiled import compiled
 from farl.maps.frontiers import find_clusters, plan_to_frontier
 from farl.maps.geometry import Int32Array, IntArray, next_random
+from farl.maps.local_map import MapState
 from farl.maps.views import cone_widths, plan_to_best_view, plan_to_nearest
 
 __all__ = ["FrontierExplorer", "RandomExplorer"]
 
 Goal = Literal["frontier", "frontier-heading", "nearest", "infogain"]
-_GOALS: dict[str, int] = {"frontier": 0, "frontier-heading": 1, "nearest": 2, "infogain": 3}
+_FRONTIER, _HEADING, _NEAREST, _INFOGAIN = range(4)
+_GOALS: dict[str, int] = {
+    "frontier": _FRONTIER,
+    "frontier-heading": _HEADING,
+    "nearest": _NEAREST,
+    "infogain": _INFOGAIN,
+}
+
+
+class Rule(NamedTuple):
+    """How the next goal is chosen, for the kernels; see `FrontierExplorer`.
+
+    :ivar goal: a value of ``_GOALS``
+    :ivar widths: int32[V - 1], of the cone (`cone_widths`)
+    """
+
+    goal: int
+    min_cluster: int
+    reluctance: float
+    widths: Int32Array
 
 
 class RandomWalkers(Explorers):
@@ -38,13 +58,21 @@ class OneMapPlanners(Planners):
     :param goal: how the next goal is chosen, see `FrontierExplorer`
     :param min_cluster: frontier clusters below this size count only if there are no larger ones
     :param reluctance: steps added to every path by ``infogain``
+    :param patience: see `Planners`
     """
 
-    def __init__(self, n_envs: int, view_size: int, seed: int, goal: str, min_cluster: int, reluctance: float) -> None:
-        super().__init__(n_envs, view_size, seed)
+    def __init__(
+        self,
+        n_envs: int,
+        view_size: int,
+        seed: int,
+        goal: str,
+        min_cluster: int,
+        reluctance: float,
+        patience: int | None,
+    ) -> None:
+        super().__init__(n_envs, view_size, seed, patience=patience)
         self._goal, self._min_cluster, self._reluctance = _GOALS[goal], min_cluster, float(reluctance)
-        self.done: npt.NDArray[np.bool_] = np.zeros(n_envs, bool)
-        """bool[E], there was no goal left when last looked for, and nothing new was seen since."""
         self._widths = cone_widths(view_size)
         self._counts = (self._counter(), self._counter())
 
@@ -53,38 +81,14 @@ class OneMapPlanners(Planners):
         if starts.any():
             self.maps.clear(np.flatnonzero(starts))
             self.progress[starts] = 0
-            self.done[starts] = False
+        self.note_blocked(odometry, starts)
         self.maps.observe(codes, odometry)
+        self.note_news((self.maps.n_new > 0) | starts)
         if self._counts[0].shape[0] != self.maps.side + 1:
             self._counts = (self._counter(), self._counter())
-        maps = self.maps
-        return np.asarray(
-            _act(
-                self._goal,
-                self._min_cluster,
-                self._reluctance,
-                maps.label,
-                maps.box,
-                maps.pose,
-                maps.n_new,
-                self.done,
-                self.plan,
-                self.progress,
-                self.random,
-                self._widths,
-                self._counts,
-                self.scratch,
-            )
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that decides what happens next."""
-        return super().state_dict() | {"done": torch.from_numpy(self.done.copy())}
-
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Restore what ``state_dict`` returned."""
-        super().load_state_dict(state)
-        self.done = state["done"].numpy().copy()
+        rule = Rule(self._goal, self._min_cluster, self._reluctance, self._widths)
+        actions = _act(rule, self.maps.state, self.course, self.done, self.impatient, self._counts, self.scratch)
+        return self.look_for_rest(actions)
 
     def _counter(self) -> Int32Array:
         return np.zeros((self.maps.side + 1, self.maps.side + 1), np.int32)
@@ -113,6 +117,8 @@ class FrontierExplorer(MapExplorer):
         The first two follow a plan to its end; the others plan anew whenever something new is seen.
     :param min_cluster: clusters of fewer frontier cells count only if there are no larger ones
     :param reluctance: steps; the larger, the farther ``infogain`` goes for a better view
+    :param patience: steps without anything new after which it goes to the nearest place that could show something, as
+        it does when it finds no goal; None never does either (the baselines as published)
     :raises ValueError: if a parameter is out of range
     """
 
@@ -123,6 +129,7 @@ class FrontierExplorer(MapExplorer):
         goal: Goal = "frontier-heading",
         min_cluster: int = 3,
         reluctance: float = 15.0,
+        patience: int | None = PATIENCE,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         verbose: int = 0,
@@ -136,11 +143,11 @@ class FrontierExplorer(MapExplorer):
             raise ValueError(
                 f"min_cluster must be at least 1 and reluctance at least 0; got {min_cluster} and {reluctance}"
             )
-        self.goal, self.min_cluster, self.reluctance = goal, min_cluster, reluctance
+        self.goal, self.min_cluster, self.reluctance, self.patience = goal, min_cluster, reluctance, patience
         super().__init__(policy, env, stats_window_size, tensorboard_log, verbose, seed, device, _init_setup_model)
 
     def _make_explorers(self, n_envs: int, seed: int) -> Explorers:
-        return OneMapPlanners(n_envs, self.view_size, seed, self.goal, self.min_cluster, self.reluctance)
+        return OneMapPlanners(n_envs, self.view_size, seed, self.goal, self.min_cluster, self.reluctance, self.patience)
 
 
 @compiled
@@ -152,46 +159,34 @@ def _walk(random: Any) -> Any:
 
 
 @compiled
-def _act(
-    goal: int,
-    least: int,
-    reluctance: float,
-    label: Any,
-    box: Any,
-    pose: Any,
-    n_new: Any,
-    done: Any,
-    plan: Any,
-    progress: Any,
-    random: Any,
-    widths: Any,
-    counts: Any,
-    scratch: Any,
-) -> Any:
+def _act(rule: Rule, maps: MapState, course: Course, done: Any, impatient: Any, counts: Any, scratch: Any) -> Any:
+    """The next steps, int64[E]; -1 where there is no goal, or no patience for another one by this rule."""
+    label, pose, box = maps.label, maps.pose, maps.box
+    plan, progress = course.plan, course.progress
     actions = np.empty(len(pose), np.int64)
     for e in range(len(pose)):
-        if n_new[e] > 0:
-            done[e] = False
-            if goal >= 2:
-                progress[e, 1] = 0
+        if maps.n_new[e] > 0 and rule.goal >= _NEAREST:
+            progress[e, 1] = 0
         action = follow(label, pose, plan, progress, e)
-        if action < 0 and goal >= 2 and done[e]:
-            action = step_anywhere(label, pose, random, e)
-        if action < 0:
+        if action < 0 and done[e] and rule.goal >= _NEAREST:
+            action = step_anywhere(label, pose, course.random, e)
+        if action < 0 and not impatient[e]:
             length = 0
-            if goal == 2:
+            if rule.goal == _NEAREST:
                 length = plan_to_nearest(label[e], pose[e], scratch, plan[e])
-            elif goal == 3:
-                length = plan_to_best_view(label[e], pose[e], box[e], widths, reluctance, counts, scratch, plan[e])
+            elif rule.goal == _INFOGAIN:
+                length = plan_to_best_view(
+                    label[e], pose[e], box[e], rule.widths, rule.reluctance, counts, scratch, plan[e]
+                )
             if length == 0:
                 clusters = find_clusters(label[e], box[e], scratch)
+                by_size, bias = rule.goal != _FRONTIER, rule.goal == _HEADING
                 length = plan_to_frontier(
-                    label[e], pose[e], clusters, goal != 0, goal == 1, least, random, e, scratch, plan[e]
+                    label[e], pose[e], clusters, by_size, bias, rule.min_cluster, course.random, e, scratch, plan[e]
                 )
-            done[e] = length == 0
             progress[e, 0], progress[e, 1] = 0, length
             action = follow(label, pose, plan, progress, e)
-            if action < 0:
-                action = step_anywhere(label, pose, random, e)
+            if action < 0 and (length > 0 or done[e]):
+                action = step_anywhere(label, pose, course.random, e)
         actions[e] = action
     return actions

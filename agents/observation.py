@@ -13,8 +13,9 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from farl.agents.explorer import Planners, unpack, view_size_of
+from farl.agents.explorer import unpack, view_size_of
 from farl.agents.farmap import FARMap
+from farl.agents.planners import Planners
 from farl.maps.compiled import compiled
 from farl.maps.crop import N_CHANNELS, crop
 from farl.maps.geometry import (

@@ -1,11 +1,12 @@
 """An explorer that knows the world: how far from the limit everyone else is."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from farl.agents.explorer import Explorers, MapExplorer, Planners, follow, step_anywhere
+from farl.agents.explorer import Explorers, MapExplorer
+from farl.agents.planners import Course, Planners, follow, step_anywhere
 from farl.envs.map_world.visibility import visible_rows
 from farl.envs.map_world.worlds import MapWorlds
 from farl.errors import ConfigError
@@ -19,6 +20,7 @@ from farl.maps.geometry import (
     UNKNOWN,
     Int32Array,
     IntArray,
+    WordArray,
 )
 from farl.maps.planner import Scratch, search, trace
 from farl.maps.views import cone_cells, cone_widths, count_known, unknown_ahead
@@ -26,6 +28,34 @@ from farl.maps.views import cone_cells, cone_widths, count_known, unknown_ahead
 __all__ = ["OracleExplorer"]
 
 _WALL = 1
+
+
+class Truth(NamedTuple):
+    """E worlds as they are, for the kernels, within a margin as wide as the view.
+
+    :ivar free: int32[E, S, S], ``FREE`` where one can walk
+    :ivar todo: int32[E, S, S], ``UNKNOWN`` where something is left to see
+    :ivar pose: int64[E, 3], row, column and heading of each agent
+    :ivar shapes: int64[E, 2], rows and columns of each world
+    """
+
+    free: Int32Array
+    todo: Int32Array
+    pose: IntArray
+    shapes: IntArray
+
+
+class Sight(NamedTuple):
+    """What can be seen from a state (`Visibility`), and how states are weighed.
+
+    :ivar widths: int32[V - 1], see `cone_widths`
+    :ivar reluctance: steps added to every way
+    """
+
+    cone: WordArray
+    shadow: WordArray
+    widths: Int32Array
+    reluctance: float
 
 
 class OraclePlanners(Planners):
@@ -54,13 +84,10 @@ class OraclePlanners(Planners):
         news = worlds.n_seen != self._last_seen
         self._last_seen = worlds.n_seen.copy()
         pose = worlds.pose + np.array([margin, margin, 0])
-        return np.asarray(
-            _act(
-                self._truth, self._todo, codes, pose, worlds.shapes, news, worlds.n_seen < worlds.n_countable,
-                self.plan, self.progress, self.random, self._widths, self._reluctance, worlds.visibility.cone,
-                worlds.visibility.shadow, *self._work,
-            )
-        )  # fmt: skip
+        truth = Truth(self._truth, self._todo, pose, worlds.shapes)
+        sight = Sight(worlds.visibility.cone, worlds.visibility.shadow, self._widths, self._reluctance)
+        unfinished = worlds.n_seen < worlds.n_countable
+        return np.asarray(_act(truth, sight, codes, news, unfinished, self.course, *self._work))
 
     def _read(self, envs: IntArray, margin: int) -> None:
         side = int(self._worlds.shapes.max()) + 2 * margin
@@ -106,23 +133,11 @@ class OracleExplorer(MapExplorer):
 
 @compiled
 def _act(
-    truth: Any,
-    todo: Any,
-    codes: Any,
-    pose: Any,
-    shapes: Any,
-    news: Any,
-    unfinished: Any,
-    plan: Any,
-    progress: Any,
-    random: Any,
-    widths: Any,
-    reluctance: float,
-    cone: Any,
-    shadow: Any,
-    counts: Any,
-    scratch: Any,
+    worlds: Truth, sight: Sight, codes: Any, news: Any, unfinished: Any, course: Course, counts: Any, scratch: Any
 ) -> Any:
+    truth, todo, pose, shapes = worlds.free, worlds.todo, worlds.pose, worlds.shapes
+    plan, progress, random = course.plan, course.progress, course.random
+    cone, shadow, widths, reluctance = sight.cone, sight.shadow, sight.widths, sight.reluctance
     actions = np.empty(len(pose), np.int64)
     size = len(cone)
     walls, seen = np.empty(size, np.uint64), np.empty(size, np.uint64)

@@ -37,11 +37,12 @@ GROUPS = {"S": (0, 3_000), "M": (3_001, 7_000), "L": (7_001, 10**9)}
 MILESTONES = (100, 200, 500, 1_000, 2_500, 5_000)
 BATCH = 100  # worlds stepped at once
 
+AS_PUBLISHED = {"patience": None}  # which never look for what is left
 METHODS: dict[str, tuple[type[MapExplorer], dict[str, Any]]] = {
-    "farmap": (FARMap, {}),
+    "farmap": (FARMap, AS_PUBLISHED),
     "farmap-plus": (FARMapPlus, {}),
-    "frontier": (FrontierExplorer, {"goal": "frontier"}),
-    "frontier-heading": (FrontierExplorer, {"goal": "frontier-heading"}),
+    "frontier": (FrontierExplorer, {"goal": "frontier", **AS_PUBLISHED}),
+    "frontier-heading": (FrontierExplorer, {"goal": "frontier-heading", **AS_PUBLISHED}),
     "nearest": (FrontierExplorer, {"goal": "nearest"}),
     "infogain": (FrontierExplorer, {"goal": "infogain"}),
     "random": (RandomExplorer, {}),

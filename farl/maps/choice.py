@@ -1,13 +1,15 @@
 """The choice of the next goal among those of the current fragment and of all stored ones."""
 
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from farl.maps.compiled import compiled
+from farl.maps.geometry import Int32Array, IntArray, WordArray
+from farl.maps.local_map import MapState
 from farl.maps.planner import search, trace
-from farl.maps.roadmap import GOAL, LANDMARK
+from farl.maps.roadmap import GOAL, LANDMARK, Roads
 from farl.maps.survey import gain_now, goal_gain
 from farl.maps.views import cone_cells
 
@@ -16,32 +18,43 @@ CROSSING = 1
 the same length through different fragments would make agents turn back and forth between them."""
 
 
+class Memory(NamedTuple):
+    """What E agents remember beyond their current maps, for the kernels.
+
+    :ivar bits: uint64[E, 2, S, S / 64], the indices of known places (`KnownCells`)
+    :ivar centre: row and column of the indices where the odometry is 0
+    :ivar roads: the roadmaps
+    :ivar active: int64[E], the current fragments
+    """
+
+    bits: WordArray
+    centre: int
+    roads: Roads
+    active: IntArray
+
+
+class Rule(NamedTuple):
+    """How goals are weighed: by gain / (steps + ``reluctance``).
+
+    :ivar widths: int32[V - 1], of the cone (`cone_widths`)
+    """
+
+    reluctance: float
+    widths: Int32Array
+
+
 @compiled
 def choose_goal(
-    label: Any,
-    pose: Any,
-    origin: Any,
-    bits: Any,
-    centre: int,
-    roads: Any,
-    e: int,
-    active: int,
-    reluctance: float,
-    widths: Any,
-    scratch: Any,
-    plan: Any,
-    trip: Any,
+    e: int, maps: MapState, memory: Memory, rule: Rule, scratch: Any, plan: Any, trip: Any
 ) -> tuple[int, bool]:
-    """Plan to the goal with the highest gain / (steps + reluctance), in this fragment or in any other.
+    """Plan to the goal with the highest gain / (steps + reluctance), in agent ``e``'s fragment or any other.
 
-    :param label: int32[S, S], the map of the current fragment, which is ``active``
-    :param pose: int64[3], where the agent is on its canvas
-    :param bits: the agent's index of known places
-    :param roads: `Roadmaps.arrays`; the agent's are those at ``e``
     :param plan: int8[L], written: the way to the goal, or to the landmark where another fragment is to be taken up
     :param trip: int64[3], written: that fragment (-1 for none), and row and column of the landmark by the odometry
     :return: the plan's length, and whether there is any goal
     """
+    label, pose, origin = maps.label[e], maps.pose[e], maps.origin[e]
+    bits, centre, reluctance, widths = memory.bits[e], memory.centre, rule.reluctance, rule.widths
     down, across = centre - origin[0], centre - origin[1]
     n = search(label, pose[0], pose[1], -1, -1, scratch)
     distance, queue = scratch[1], scratch[3]
@@ -57,11 +70,9 @@ def choose_goal(
             score = gain / (distance[row, col] + 1 + reluctance)
             if score > best:
                 best, best_row, best_col, best_heading = score, row, col, heading
-    exit_at, heading, through = best_elsewhere(
-        best, pose, origin, bits, centre, roads, e, active, reluctance, widths, scratch
-    )
+    exit_at, heading, through = best_elsewhere(best, e, maps, memory, rule, scratch)
     if exit_at >= 0:
-        place = roads[1][e]
+        place = memory.roads.place[e]
         trip[0], trip[1], trip[2] = through, place[exit_at, 0], place[exit_at, 1]
         length = trace(place[exit_at, 0] + origin[0], place[exit_at, 1] + origin[1], scratch, plan)
         if length == 0:
@@ -78,17 +89,7 @@ def choose_goal(
 
 @compiled
 def best_elsewhere(
-    best: float,
-    pose: Any,
-    origin: Any,
-    bits: Any,
-    centre: int,
-    roads: Any,
-    e: int,
-    active: int,
-    reluctance: float,
-    widths: Any,
-    scratch: Any,
+    best: float, e: int, maps: MapState, memory: Memory, rule: Rule, scratch: Any
 ) -> tuple[Any, Any, Any]:
     """Find the goal of another fragment that is better than ``best``, by Dijkstra's algorithm over the roadmap.
 
@@ -98,8 +99,10 @@ def best_elsewhere(
     :return: the landmark where the current fragment is left, the heading there, and the fragment to be taken up;
         -1, -1, -1 if no goal is better
     """
-    kind, place, degree, edges = roads[0][e], roads[1][e], roads[2][e], roads[3][e]
-    near, nearby, seen, reach = roads[4][e], roads[5][e], roads[6], roads[7]
+    roads, active, pose, origin = memory.roads, memory.active[e], maps.pose[e], maps.origin[e]
+    bits, centre, reluctance, widths = memory.bits[e], memory.centre, rule.reluctance, rule.widths
+    kind, place, degree, edges = roads.kind[e], roads.place[e], roads.degree[e], roads.edges[e]
+    near, nearby, seen, reach = roads.near[e], roads.nearby[e], roads.seen, roads.reach
     stamp, distance, _, _, current = scratch
     side = len(stamp)
     row, col = pose[0] - origin[0], pose[1] - origin[1]

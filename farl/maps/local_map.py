@@ -7,7 +7,7 @@ old one.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,29 @@ Surprisal = Literal["before", "after", "new-cells"]
 _SURPRISALS = get_args(Surprisal)
 _BEFORE, _AFTER, _NEW_CELLS = range(len(_SURPRISALS))
 
+BLOCKED = 1
+"""Label of a cell that was never seen but cannot be stepped on: nearly black."""
+
 _DECAYED = 512  # steps after which a confidence counts as 0
+
+
+class MapState(NamedTuple):
+    """The current maps of E agents as kernels take them; each array is that of `LocalMaps`.
+
+    :ivar label: int32[E, S, S]
+    :ivar box: int64[E, 4]
+    :ivar origin: int64[E, 2]
+    :ivar pose: int64[E, 3]
+    :ivar n_free: int64[E]
+    :ivar n_new: int64[E]
+    """
+
+    label: Int32Array
+    box: IntArray
+    origin: IntArray
+    pose: IntArray
+    n_free: IntArray
+    n_new: IntArray
 
 
 class LocalMaps:
@@ -81,6 +103,11 @@ class LocalMaps:
     def n_envs(self) -> int:
         """Number of agents E."""
         return len(self.label)
+
+    @property
+    def state(self) -> MapState:
+        """What planners read."""
+        return MapState(self.label, self.box, self.origin, self.pose, self.n_free, self.n_new)
 
     @property
     def side(self) -> int:
@@ -132,6 +159,14 @@ class LocalMaps:
             surprisal,
         )
         return surprisal
+
+    def block(self, env: int, heading: int) -> None:
+        """Take note that an agent cannot step to the unknown cell that lies in a direction from it."""
+        row, col = self.pose[env, 0] + STEP_ROWS[heading], self.pose[env, 1] + STEP_COLS[heading]
+        if self.label[env, row, col] == UNKNOWN:
+            self.label[env, row, col] = BLOCKED
+            r0, r1, c0, c1 = self.box[env]
+            self.box[env] = min(r0, row), max(r1, row), min(c0, col), max(c1, col)
 
     def copy_out(self, env: int) -> LocalMap:
         """Return an agent's map for storage, cropped to what is known, its confidence as of now."""

@@ -7,7 +7,7 @@ measured instead of sampled ways).
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,31 @@ def on_grid(row: int, col: int) -> bool:
     return (_TILT * row + col) % (_TILT * _TILT + 1) == 0
 
 
+class Roads(NamedTuple):
+    """The graphs of E agents as kernels take them; the first four arrays are those of `Roadmaps`.
+
+    :ivar kind: uint8[E, P]
+    :ivar place: int32[E, P, 5]
+    :ivar degree: int32[E, P]
+    :ivar edges: int32[E, P, D, 4]
+    :ivar near: int32[E, P], the landmarks that the current map can hold
+    :ivar nearby: int32[E, 4], how many those are (-1: to be listed anew), the highest gain of any goal, and row and
+        column where they were listed
+    :ivar seen: int32[P + 1], for each vertex the search that reached it last; the last entry counts the searches
+    :ivar reach: int32[P, 4], its steps, and the landmark where the agent's fragment is left for it, the heading there,
+        and the fragment that is taken up
+    """
+
+    kind: ByteArray
+    place: Int32Array
+    degree: Int32Array
+    edges: Int32Array
+    near: Int32Array
+    nearby: Int32Array
+    seen: Int32Array
+    reach: Int32Array
+
+
 class Roadmaps:
     """The graphs of E agents; vertices are landmarks and goals, edges the ways inside stored fragments.
 
@@ -51,9 +76,9 @@ class Roadmaps:
         self._make_work_space()
 
     @property
-    def arrays(self) -> tuple[Any, ...]:
-        """What `best_elsewhere` takes: the graphs, and its work space."""
-        return self.kind, self.place, self.degree, self.edges, self._near, self._nearby, self._seen, self._reach
+    def state(self) -> Roads:
+        """The graphs, and the work space of the searches over them."""
+        return Roads(self.kind, self.place, self.degree, self.edges, self._near, self._nearby, self._seen, self._reach)
 
     @property
     def nbytes(self) -> int:
@@ -132,12 +157,8 @@ class Roadmaps:
 
     def _make_work_space(self) -> None:
         n_envs, n_vertices = self.kind.shape
-        # The landmarks near each agent: how many (-1: to be listed anew), the highest gain of a goal, and the place
-        # where they were listed.
         self._near: Int32Array = np.zeros((n_envs, n_vertices), np.int32)
         self._nearby: Int32Array = np.full((n_envs, 4), -1, np.int32)
-        # For each vertex the search that reached it last; its steps, and the landmark where the agent's fragment is
-        # left for it, the heading there, and the fragment that is taken up.
         self._seen: Int32Array = np.zeros(n_vertices + 1, np.int32)
         self._reach: Int32Array = np.zeros((n_vertices, 4), np.int32)
 
