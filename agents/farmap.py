@@ -89,7 +89,7 @@ class FarmapPlanners(FragmentedPlanners):
         """Take in what is seen, plan where there is no plan, and return the next steps, int64[E]."""
         self.remember(codes, odometry, starts)
         borders = Borders(self.borders.table, self.borders.count, self.borders.trip, self._worth)
-        actions = _act(self._rule, self.maps.state, self.course, borders, self.impatient, self.scratch)
+        actions = _act(self._rule, self.maps.state, self.course, borders, self.done, self.impatient, self.scratch)
         return self.look_for_rest(actions)
 
     def state_dict(self) -> dict[str, Any]:
@@ -250,8 +250,8 @@ def make_criterion(
 
 
 @compiled
-def _act(rule: Rule, maps: MapState, course: Course, borders: Borders, impatient: Any, scratch: Any) -> Any:
-    """The next steps, int64[E]; -1 where there is no patience for another subgoal by this rule."""
+def _act(rule: Rule, maps: MapState, course: Course, borders: Borders, done: Any, impatient: Any, scratch: Any) -> Any:
+    """The next steps, int64[E]; -1 where there is no subgoal, or no patience for another one by this rule."""
     label, pose, origin = maps.label, maps.pose, maps.origin
     plan, progress, table = course.plan, course.progress, borders.table
     actions = np.empty(len(pose), np.int64)
@@ -284,7 +284,7 @@ def _act(rule: Rule, maps: MapState, course: Course, borders: Borders, impatient
                 )  # fmt: skip
             progress[e, 0], progress[e, 1] = 0, length
             action = follow(label, pose, plan, progress, e)
-            if action < 0:
+            if action < 0 and (length > 0 or done[e]):
                 action = step_anywhere(label, pose, course.random, e)
         actions[e] = action
     return actions

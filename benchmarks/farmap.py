@@ -57,14 +57,19 @@ WIDE = {
 
 
 class Recorder(BaseCallback):
-    """Coverage and active memory of every world at every step."""
+    """Coverage, active memory, and whether the agent moved, of every world at every step."""
 
     def _init_callback(self) -> None:
         self.coverage: list[Any] = []
         self.memory: list[Any] = []
+        self.moved: list[Any] = []
+        self._place = self.training_env.unwrapped.worlds.pose[:, :2].copy()
 
     def _on_step(self) -> bool:
-        self.coverage.append(self.training_env.unwrapped.worlds.coverage)
+        worlds = self.training_env.unwrapped.worlds
+        self.moved.append((worlds.pose[:, :2] != self._place).any(axis=1))
+        self._place = worlds.pose[:, :2].copy()
+        self.coverage.append(worlds.coverage)
         self.memory.append(self.model.explorers.active_memory)
         return True
 

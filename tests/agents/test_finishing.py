@@ -77,7 +77,9 @@ def test_farmap_as_published_has_no_such_patience():
 
 def test_a_cell_beside_a_dead_end_is_found_by_trying_to_step_there():
     # From the lower end of the stub no state looks at what lies beside its upper end.
-    walls = np.array([[c == "#" for c in row] for row in ("#######", "#.....#", "#####.#", "#.....#", "#.#####", "###"[:1] * 7)])
+    walls = np.array(
+        [[c == "#" for c in row] for row in ("#######", "#.....#", "#####.#", "#.....#", "#.#####", "###"[:1] * 7)]
+    )
     for start in range(6):
         env = MapWorldVecEnv(1, maps=walls, scale=1, until_covered=False, max_steps=10**6)
         env.seed(start)

@@ -1,0 +1,33 @@
+import json
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.floorplans import BENCHMARK
+from benchmarks.harness import main
+
+
+def test_a_folder_of_ros_maps_gives_a_row_for_each_plan(tmp_path):
+    plans = tmp_path / "plans"
+    plans.mkdir()
+    for name, side in (("small", 12), ("wide", 20)):
+        levels = np.full((side, 2 * side), 205, np.uint8)
+        levels[1:-1, 1:-1] = 0
+        levels[2:-2, 2:-2] = 254
+        Image.fromarray(levels).save(plans / f"{name}.pgm")
+        (plans / f"{name}.yaml").write_text(f"image: {name}.pgm\nresolution: 0.1\norigin: [0, 0, 0]\n")
+    out = tmp_path / "out"
+    command = ["--maps", str(plans), "--out", str(out), "--quick", "--steps", "60", "--methods", "farmap-plus,infogain"]
+    assert main(BENCHMARK, [*command, "--resolution", "0.1", "--jobs", "1"]) == 0
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert {row["condition"] for row in rows} == {"maps", "small", "wide"}
+    for row in rows:
+        assert 0.5 < row["coverage"] <= 1.0
+        assert 0.5 < row["iou"] <= 1.0
+        assert row["memory_mean"] > 0
+        assert 0 < row["metres"] <= 6.0
+
+
+def test_a_folder_without_maps_is_one_line(tmp_path, capsys):
+    assert main(BENCHMARK, ["--maps", str(tmp_path), "--out", str(tmp_path / "out"), "--quick"]) == 2
+    assert "holds no map" in capsys.readouterr().err
