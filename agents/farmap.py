@@ -44,13 +44,13 @@ class Borders(NamedTuple):
     """The borders of E current fragments, for the kernels; see `BorderRecall`.
 
     :ivar table: int64[E, B, 6], as `Border`
-    :ivar count: int64[E]
+    :ivar n_borders: int64[E]
     :ivar trip: int64[E], the fragment that an agent is on its way to, -1 for none
     :ivar worth: float64[E, B], the damped frontier ratio behind each border
     """
 
     table: IntArray
-    count: IntArray
+    n_borders: IntArray
     trip: IntArray
     worth: npt.NDArray[np.float64]
 
@@ -264,7 +264,7 @@ def _act(rule: Rule, maps: MapState, course: Course, borders: Borders, done: Any
             ratio = clusters[:, 0].sum() / max(maps.n_free[e], 1)
             chosen, best = -1, ratio / rule.epsilon
             if ratio < rule.leave_below:
-                for k in range(borders.count[e]):
+                for k in range(borders.n_borders[e]):
                     row, col = table[e, k, 1] + origin[e, 0], table[e, k, 2] + origin[e, 1]
                     away = abs(row - pose[e, 0]) + abs(col - pose[e, 1])
                     value = borders.worth[e, k] / (away + rule.epsilon)

@@ -50,7 +50,7 @@ def plan_to_unseen(label: Any, row: int, col: int, scratch: Any, plan: Any) -> t
     n = search(label, row, col, -1, -1, scratch)
     queue = scratch[3]
     for i in range(n):
-        r0, c0 = np.int64(queue[i, 0]), np.int64(queue[i, 1])
+        r0, c0 = queue[i]
         for heading in range(4):
             r, c = r0 + STEP_ROWS[heading], c0 + STEP_COLS[heading]
             if label[r, c] == FREE and _shows_unknown(label, r, c, heading):
@@ -60,7 +60,7 @@ def plan_to_unseen(label: Any, row: int, col: int, scratch: Any, plan: Any) -> t
                     length += 1
                 return length, -1
     for i in range(n):
-        r0, c0 = np.int64(queue[i, 0]), np.int64(queue[i, 1])
+        r0, c0 = queue[i]
         for heading in range(4):
             if label[r0 + STEP_ROWS[heading], c0 + STEP_COLS[heading]] == UNKNOWN:
                 length = trace(r0, c0, scratch, plan)

@@ -238,3 +238,13 @@ def test_what_is_explored_is_drawn_whichever_world_the_episode_is_in(name, world
 def test_a_random_walk_remembers_nothing_that_could_be_drawn(worlds, tmp_path):
     RandomExplorer(env=make_env(worlds)).learn(100, callback=ExplorationCallback(tmp_path))
     assert not (tmp_path / "map.png").exists()
+
+
+def test_every_criterion_that_farmap_takes_ends_fragments_and_others_are_named():
+    for criterion in ("zscore", "ratio", "cusum", "random", "uniform"):
+        env = MapWorldVecEnv(4, size="medium", max_steps=10_000)
+        env.seed(0)
+        agent = FARMap(env=env, criterion=criterion, rho=2.0, seed=0).learn(4 * 600, log_interval=0)
+        assert agent.explorers.fragments > 0, criterion
+    with pytest.raises(ValueError, match=r"criterion must be one of .*did you mean cusum"):
+        FARMap(env=MapWorldVecEnv(1), criterion="cusumm")
