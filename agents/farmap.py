@@ -15,7 +15,7 @@ from farl.agents.explorer import Explorers, MapExplorer
 from farl.agents.fragmented import FragmentedPlanners
 from farl.agents.planners import PATIENCE, Course, follow, step_anywhere
 from farl.errors import did_you_mean
-from farl.fragmentation import CUSUM, Criterion, NoRecall, Random, Ratio, Recall, Sight, Uniform, ZScore
+from farl.fragmentation import Criterion, NoRecall, Random, Ratio, Recall, Sight, Uniform, ZScore
 from farl.maps.borders import BorderRecall
 from farl.maps.compiled import compiled
 from farl.maps.frontiers import count_frontier, find_clusters, plan_to_frontier
@@ -27,7 +27,7 @@ from farl.memory import LongTermMemory
 
 __all__ = ["FARMap"]
 
-CriterionName = Literal["zscore", "ratio", "cusum", "random", "uniform", "none"]
+CriterionName = Literal["zscore", "ratio", "random", "uniform", "none"]
 
 
 class Rule(NamedTuple):
@@ -150,11 +150,10 @@ class FARMap(MapExplorer):
 
     The defaults are the paper's. Every environment has its own map, fragments and graph; all are stepped at once.
 
-    :param criterion: ends a fragment: ``zscore`` of the surprisal (the paper), ``ratio`` to its mean, ``cusum``
-        (a lasting change of its logarithm), at ``random``, ``uniform`` (every so many steps), or ``none``: never
-    :param rho: threshold of ``zscore`` (sample standard deviations), ``ratio`` (multiples of the mean) or ``cusum``
-        (the sum, in standard deviations)
-    :param min_samples: observations since the last fracture before the next can come (``zscore``, ``ratio``, ``cusum``)
+    :param criterion: ends a fragment: ``zscore`` of the surprisal (the paper), ``ratio`` to its mean,
+        at ``random``, ``uniform`` (every so many steps), or ``none``: never
+    :param rho: threshold of ``zscore`` (sample standard deviations) or ``ratio`` (multiples of the mean)
+    :param min_samples: observations since the last fracture before the next can come (``zscore``, ``ratio``)
     :param probability: of ``random``, per step
     :param every: steps between fractures of ``uniform``
     :param gamma: decay of the map's confidence per step
@@ -242,8 +241,6 @@ def make_criterion(
         return ZScore(rho, min_samples, alpha=None)
     if name == "ratio":
         return Ratio(rho, min_samples, alpha=None)
-    if name == "cusum":
-        return CUSUM(rho, min_samples=min_samples)
     if name == "random":
         return Random(probability, seed=seed)
     return Uniform(every) if name == "uniform" else None

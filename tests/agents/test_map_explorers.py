@@ -240,11 +240,7 @@ def test_a_random_walk_remembers_nothing_that_could_be_drawn(worlds, tmp_path):
     assert not (tmp_path / "map.png").exists()
 
 
-def test_every_criterion_that_farmap_takes_ends_fragments_and_others_are_named():
-    for criterion in ("zscore", "ratio", "cusum", "random", "uniform"):
-        env = MapWorldVecEnv(4, size="medium", max_steps=10_000)
-        env.seed(0)
-        agent = FARMap(env=env, criterion=criterion, rho=2.0, seed=0).learn(4 * 600, log_interval=0)
-        assert agent.explorers.fragments > 0, criterion
-    with pytest.raises(ValueError, match=r"criterion must be one of .*did you mean cusum"):
-        FARMap(env=MapWorldVecEnv(1), criterion="cusumm")
+def test_a_criterion_that_farmap_does_not_take_is_refused_by_name():
+    for criterion in ("cusum", "zscor"):
+        with pytest.raises(ValueError, match=r"criterion must be one of zscore, .*; got"):
+            FARMap(env=MapWorldVecEnv(1), criterion=criterion)
