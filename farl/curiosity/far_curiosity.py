@@ -180,8 +180,11 @@ class FARCuriosity:
         """Train the modules on what was seen, and return the mean loss (None if no fragment had a minibatch)."""
         suspicious_since = self.samples_seen - self.router.suspicion() * self.router.n_envs
         loss = self.trainer.update(self.module, suspicious_since, self.samples_seen)
+        opened = self.router.reorganise()
+        self._make([new for new, _ in opened], [parent for _, parent in opened])
         self.modules.put_away(in_use=set(self.router.active.tolist()))
-        self.reward_norm.keep_only(self.memory.ids)
+        if not self.module.one_norm:
+            self.reward_norm.keep_only(self.memory.ids)
         return loss
 
     def reward_again(self, transitions: Transitions, fragment_ids: IntArray) -> FloatArray:
@@ -192,7 +195,7 @@ class FARCuriosity:
         :param fragment_ids: int64[B], the fragment of each; all of them in the memory
         """
         outputs = self.modules.evaluate(fragment_ids, self.module.prepare(transitions))
-        return self.reward_norm.scaled(_to_numpy(outputs["surprisal"]), fragment_ids)
+        return self.reward_norm.scaled(_to_numpy(outputs["surprisal"]), self._norms(fragment_ids))
 
     def require_replayable_bonus(self) -> None:
         """Check that ``reward_again`` can do what ``step`` did.
@@ -238,15 +241,16 @@ class FARCuriosity:
         prepared = self.module.prepare(seen.transitions)
         outputs = self.modules.evaluate(active, prepared)
         # The rewards are withheld, but their norm already learns how large they are.
-        self.reward_norm(self._bonus(outputs, prepared, seen.starts), active)
-        sight, stay = _sight(outputs, prepared, seen), np.zeros(len(active), bool)
+        self.reward_norm(self._bonus(outputs, prepared, seen.starts), self._norms(active))
+        sight, stay = _sight(outputs, prepared, seen, None), np.zeros(len(active), bool)
         return CuriosityStep(sight.surprisal, np.zeros(len(active)), Events(active, active, stay, stay), sight)
 
     def _advance(self, block: Block, number: int, seen: Seen) -> CuriosityStep:
         """Take in a step of a block."""
         self.samples_seen += self.router.n_envs
         prepared, outputs = block.prepared(number), block.outputs(number, self.router.active)
-        sight, suspicion = _sight(outputs, prepared, seen), self.router.suspicion()
+        sight = _sight(outputs, prepared, seen, self.module.locate(prepared))
+        suspicion = self.router.suspicion()
 
         proposal = self.router.propose(sight)
         judged = self._judge(proposal, prepared)
@@ -259,7 +263,7 @@ class FARCuriosity:
             outputs = self._outputs_after(outputs, prepared, moved, events.active, proposal, judged)
             block.moved(number, moved)
         surprisal = _to_numpy(outputs["surprisal"])
-        reward = self.reward_norm(self._bonus(outputs, prepared, seen.starts), events.active)
+        reward = self.reward_norm(self._bonus(outputs, prepared, seen.starts), self._norms(events.active))
         if sight.keys is not None:
             self.forgetting.observe(sight.keys, surprisal, reward)
         self.trainer.add(prepared, events.active, self.samples_seen)
@@ -275,9 +279,17 @@ class FARCuriosity:
         """Make modules and norms of the fragments that were opened."""
         opened = np.flatnonzero(events.fragmented)
         new, old = events.active[opened].tolist(), events.previous[opened].tolist()
-        self.modules.open(new, old)
-        for fragment_id, parent in zip(new, old, strict=True):
-            self.reward_norm.open(fragment_id, parent)
+        self._make(new, old)
+
+    def _make(self, fragment_ids: list[int], parents: list[int]) -> None:
+        self.modules.open(fragment_ids, parents)
+        for fragment_id, parent in zip(fragment_ids, parents, strict=True):
+            if not self.module.one_norm:
+                self.reward_norm.open(fragment_id, parent)
+
+    def _norms(self, fragment_ids: IntArray) -> IntArray:
+        """Return the norm of each fragment."""
+        return np.zeros_like(fragment_ids) if self.module.one_norm else fragment_ids
 
     def _reassign_suspicious(self, moved: IntArray, active: IntArray, suspicion: IntArray) -> None:
         """Let the samples of an excursion that ended in another fragment belong to that one."""
@@ -310,9 +322,9 @@ class FARCuriosity:
         return _to_numpy(self.module.bonus(outputs, prepared, first))
 
 
-def _sight(outputs: Prepared, prepared: Prepared, seen: Seen) -> Sight:
+def _sight(outputs: Prepared, prepared: Prepared, seen: Seen, places: IntArray | None) -> Sight:
     keys = prepared["features"].flatten(1).cpu().numpy() if "features" in prepared else None
-    return Sight(_to_numpy(outputs["surprisal"]), keys, seen.position, starts=seen.starts)
+    return Sight(_to_numpy(outputs["surprisal"]), keys, seen.position, starts=seen.starts, places=places)
 
 
 def _all_transitions(block: Sequence[Seen]) -> Transitions:

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor, nn
 
 from farl.settings import StrictModel
@@ -66,6 +68,9 @@ class CuriosityModule(nn.Module, ABC):
     """Whether ``evaluate`` and ``loss`` also take many fragments at once, [T, W, ...] instead of [B, ...], because they
     work on the last dimensions only. Then a plain predictor needs no ``vmap`` and is faster."""
 
+    one_norm = False
+    """Whether all fragments share one reward norm, because the bonus means the same in all of them."""
+
     def stay_whole(self) -> None:
         """Called before the first step where there will be one fragment: drop what serves to tell them apart alone."""
 
@@ -112,6 +117,15 @@ class CuriosityModule(nn.Module, ABC):
         :param envs: int64[n], the environments that they belong to
         """
 
+    def locate(self, prepared: Prepared) -> npt.NDArray[np.int64] | None:
+        """Return the place that each environment has come to, int64[E], -1 where it is not known.
+
+        None, unless overridden: nobody recognises places. Asked once a step, before ``bonus``, after the warm-up.
+
+        :param prepared: what ``prepare`` returned for this step
+        """
+        return None
+
     def learn_shared(self, prepared: Prepared) -> None:
         """Train what all fragments share and what goes on learning, on one minibatch: nothing, unless overridden."""
 
@@ -142,6 +156,11 @@ class ModuleConfig(StrictModel):
     def n_advised(self, actions: ActionSpec) -> int:
         """Return the length of the advice that the module gives for each environment, 0 for none."""
         return 0
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether fragments are the regions of a graph of places that the module keeps, if no criterion ends them."""
+        return False
 
     def why_not_fragmentable(self) -> str | None:
         """Say why one module per fragment makes no sense, or None where it does."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
 from farl.curiosity.rnd import RND, RNDConfig
-from farl.recognition import Advice, Calibration, Guide, PlaceGraph, PlaceStore, Visits
+from farl.recognition import Advice, Calibration, Guide, PlaceGraph, PlaceStore, Regions, Visits
 from farl.recognition.places import unit
 from farl.recognition.visits import Scope
 from farl.settings import StrictModel
@@ -33,6 +33,8 @@ class Recognition(RND):
     With a graph, it learns as well which place each action leads to, guides every agent to places with an untried
     action (``advice``), and pays a little for each hop gained on the way.
 
+    With a ``resolution``, fragments are the regions of that graph: rooms, where doorways join them (``RegionRecall``).
+
     Surprisal, loss and recall keys are RND's: fragments are those of its predictors.
 
     :param shape: of one observation; [channels, height, width] for an image
@@ -44,8 +46,11 @@ class Recognition(RND):
     :param capacity: most places; beyond it the likest ones become one
     :param shaping: paid for each hop gained on the way to a target; None leaves the graph out
     :param gamma: by how much a target loses with every hop
+    :param resolution: of the regions of the graph that are fragments; None has none
     :param arguments: of ``RND``
     """
+
+    one_norm = True
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class Recognition(RND):
         capacity: int = 20_000,
         shaping: float | None = None,
         gamma: float = 0.97,
+        resolution: float | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(shape, **arguments)
@@ -69,7 +75,8 @@ class Recognition(RND):
         self.calibration = Calibration(calibration) if threshold is None else None
         self.graph = PlaceGraph(n_directions(actions))
         """Which place each action leads to."""
-        self._warms_up = False
+        self.regions = None if resolution is None else Regions(resolution)
+        """Which fragment each place belongs to; None if fragments are not regions."""
         self.here: npt.NDArray[np.int64]
         """int64[E], the place of each agent, -1 while it is not known."""
         self._visits: Visits
@@ -99,33 +106,34 @@ class Recognition(RND):
     def warm_up(self, transitions: Transitions) -> None:
         """Update the observation norm. Places are not recognised yet: their keys would still move."""
         super().warm_up(transitions)
-        self._warms_up = True
 
     @torch.no_grad()
     def prepare(self, transitions: Transitions) -> Prepared:
         """Return what RND needs, and the actions."""
         return {**super().prepare(transitions), "directions": direction(self.actions, transitions.actions)}
 
-    def bonus(self, outputs: Prepared, prepared: Prepared, starts: Tensor) -> Tensor:
-        """Return what a place is worth, float32[E]; 0 until the threshold is calibrated."""
-        keys, first = unit(prepared["features"].cpu().numpy()), starts.cpu().numpy()
+    def locate(self, prepared: Prepared) -> npt.NDArray[np.int64]:
+        """Return the place of each environment, int64[E]; -1 until the threshold is calibrated."""
+        keys = unit(prepared["features"].cpu().numpy())
         if len(self.here) != len(keys):
             self._start_with(len(keys))
-        if self._warms_up:
-            self._warms_up = False
-            return torch.zeros_like(outputs["surprisal"])
-        if self.calibration is not None:
-            threshold = self.calibration(keys)
-            if threshold is None:
-                return torch.zeros_like(outputs["surprisal"])
+        if self.calibration is not None and (threshold := self.calibration(keys)) is not None:
             self.places.threshold, self.calibration = threshold, None
         known = len(self.places)
-        places = self._recognise(keys)
-        found = places >= known
-        new = self._visits.visit(places, first, len(self.places))
+        self._located = np.full(len(keys), -1) if self.calibration is not None else self._recognise(keys)
+        self._found = self._located >= known
+        return self._located
+
+    def bonus(self, outputs: Prepared, prepared: Prepared, starts: Tensor) -> Tensor:
+        """Return what a place is worth, float32[E]; 0 until the threshold is calibrated."""
+        places, found = self._located, self._found
+        if not len(places) or places[0] < 0:
+            return torch.zeros_like(outputs["surprisal"])
+        new = self._visits.visit(places, starts.cpu().numpy(), len(self.places))
         paid = self._worth(places, new, outputs["surprisal"].cpu().numpy())
-        if self.shaping is not None:
+        if self.shaping is not None or self.regions is not None:
             self.graph.record(self.here, prepared["directions"].cpu().numpy(), places, len(self.places))
+        if self.shaping is not None:
             self._guide.preference.observe(found)
             self._advice = self._guide.advise(self.graph, places, np.zeros(len(places), bool))
             paid = paid + self.shaping * self._advice.gained
@@ -174,6 +182,7 @@ class Recognition(RND):
     def _start_with(self, n_envs: int) -> None:
         """Begin with so many agents, none of which has been anywhere."""
         self.here = np.full(n_envs, -1)
+        self._located, self._found = np.empty(0, np.int64), np.empty(0, bool)
         self._visits = Visits(n_envs, self.scope)
         self._guide = Guide(n_envs, self.graph.n_actions, self.gamma)
         self._advice = Advice(np.full(n_envs, -1), np.zeros(n_envs))
@@ -184,6 +193,8 @@ class Recognition(RND):
             self._visits.merge(merged, len(self.places))
             self.graph.merge(merged, len(self.places))
             self._guide.forget()
+            if self.regions is not None:
+                self.regions.merge(merged, len(self.places))
             self.here = np.where(self.here >= 0, merged[self.here], -1)
         return places
 
@@ -237,6 +248,10 @@ class RecognitionConfig(RNDConfig):
     """Samples by which the threshold is calibrated; nothing is paid before."""
     capacity: int = Field(20_000, ge=2)
     """Most places; beyond it the likest ones become one, and nothing is forgotten."""
+    resolution: float | None = Field(4e-4, gt=0.0)
+    """Fragments are regions of the graph of places, dense within and thinly joined: ways per pair of places above
+    which two parts are one region. Smaller, and fragments are larger. Null has one fragment. Without a criterion
+    only."""
     graph: GraphConfig | None = None
     """Lead the agents along the graph of places; null leaves it out."""
 
@@ -250,6 +265,11 @@ class RecognitionConfig(RNDConfig):
     def n_advised(self, actions: ActionSpec) -> int:
         """Return the number of directions, if there is a graph."""
         return 0 if self.graph is None else n_directions(actions)
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether a resolution is set."""
+        return self.resolution is not None
 
     @property
     def advice_prior(self) -> float:

@@ -23,6 +23,17 @@ class Recognition(NamedTuple):
     similarity: FloatArray | None = None
 
 
+class Reorganisation(NamedTuple):
+    """What became of the fragments between two steps.
+
+    :ivar active: int64[E], the fragment that each environment is in now
+    :ivar opened: fragments that were opened, each with the one that it was part of
+    """
+
+    active: IntArray
+    opened: list[tuple[int, int]]
+
+
 class Recall(ABC):
     """How the router learns that an environment is back in a stored fragment.
 
@@ -48,6 +59,13 @@ class Recall(ABC):
 
     def advance(self, sight: Sight, active: IntArray, recognition: Recognition) -> None:  # noqa: B027
         """Take note of where all are, int64[E], after the step."""
+
+    def reorganise(self, active: IntArray) -> Reorganisation:
+        """Divide and join fragments, if there is reason to; asked between rollouts.
+
+        :param active: int64[E], the fragment of each environment
+        """
+        return Reorganisation(active, [])
 
     def edge(self, sight: Sight, env: int, old: int) -> dict[str, Any]:
         """Describe the point at which an environment leaves ``old``, for the memory's graph: JSON values only."""

@@ -147,6 +147,16 @@ class FragmentationAndRecall(Generic[Payload]):
         self.recalls += int(recalled.sum())
         return Events(self.active.copy(), previous, fragmented, recalled)
 
+    def reorganise(self) -> list[tuple[int, int]]:
+        """Let the recall strategy divide and join fragments between two steps.
+
+        :return: the fragments opened, each with the one that it was part of
+        """
+        self.active, opened = self.recall.reorganise(self.active)
+        self.fractures += len(opened)
+        self._forget_evicted()
+        return opened
+
     def suspicion(self) -> IntArray:
         """Return for how many steps what each environment saw has been under suspicion, int64[E].
 

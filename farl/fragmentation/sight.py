@@ -19,6 +19,8 @@ class Sight(NamedTuple):
         object[E] of arrays and None if only some do
     :ivar extent: int64[E], cells of the active map's bounding box, 0 where the step did not enlarge it; None if no map
     :ivar starts: bool[E], True where an episode began since the last step; None is nowhere
+    :ivar places: int64[E], the place that each environment is at, where places are recognised, -1 where it is not
+        known; None where nobody recognises places
     """
 
     surprisal: FloatArray
@@ -26,6 +28,7 @@ class Sight(NamedTuple):
     position: npt.NDArray[Any] | None = None
     extent: IntArray | None = None
     starts: BoolArray | None = None
+    places: IntArray | None = None
 
     def select(self, envs: IntArray) -> "Sight":
         """Return what some of the environments, int64[n], showed."""

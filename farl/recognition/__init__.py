@@ -5,6 +5,19 @@ from farl.recognition.graph import PlaceGraph
 from farl.recognition.guide import Advice, Guide
 from farl.recognition.places import PlaceStore
 from farl.recognition.preference import Preference
+from farl.recognition.recall import RegionRecall
+from farl.recognition.regions import Regions
 from farl.recognition.visits import Visits
 
-__all__ = ["Advice", "Calibration", "Guide", "PlaceGraph", "PlaceStore", "Preference", "Visits", "otsu"]
+__all__ = [
+    "Advice",
+    "Calibration",
+    "Guide",
+    "PlaceGraph",
+    "PlaceStore",
+    "Preference",
+    "RegionRecall",
+    "Regions",
+    "Visits",
+    "otsu",
+]

@@ -4,10 +4,12 @@ import torch
 
 from farl.curiosity import ActionSpec, FARCuriosity
 from farl.curiosity.bank import ModuleState
+from farl.curiosity.recognition import Recognition
 from farl.curiosity.replay import Reservoir
 from farl.fragmentation import KeyRecall, NoRecall, PlaceRecall, Recall
 from farl.fragmentation.config import QuantileConfig
 from farl.memory import LongTermMemory, Tiers
+from farl.recognition import RegionRecall
 from farl.sb3.config import FARConfig
 
 
@@ -39,13 +41,17 @@ def build_curiosity(
         kind = PlaceRecall if config.recall.keys == "places" else KeyRecall
         threshold = config.recall.threshold
         recall = kind(memory, threshold.build() if isinstance(threshold, QuantileConfig) else threshold)
+    confirm = config.recall is not None and config.recall.confirm
+    if config.criterion is None and isinstance(module, Recognition) and module.regions is not None:
+        confirm = False  # a place is in one region, whatever modules predict
+        recall = RegionRecall(memory, module.places, module.graph, module.regions)
     return FARCuriosity(
         module,
         memory,
         None if config.criterion is None else config.criterion.build(seed),
         recall,
         n_envs,
-        confirm_recall=config.recall is not None and config.recall.confirm,
+        confirm_recall=confirm,
         join_within=config.join_within,
         new_module=config.new_module,
         learning_rate=config.learning_rate,

@@ -57,7 +57,8 @@ def _with_name(value: Any, default: str) -> Any:
 
 def _default_criterion(settings: dict[str, Any]) -> ZScoreConfig | None:
     module = settings.get("module")  # missing if it was refused
-    return ZScoreConfig() if module is None or module.why_not_fragmentable() is None else None
+    ends = module is None or (module.why_not_fragmentable() is None and not module.has_regions)
+    return ZScoreConfig() if ends else None
 
 
 _OF_THE_OWN_CRITIC = ("gamma", "episodic", "critic_hidden", "critic_learning_rate")
@@ -70,7 +71,7 @@ class FARConfig(StrictModel):
     """The kind of curiosity (rnd, if not named otherwise)."""
     criterion: CriterionConfig | None = Field(default_factory=_default_criterion)
     """When a fragment ends (a zscore criterion, if not named otherwise); null never ends one, which is curiosity
-    without fragmentation, and the default of modules that cannot be fragmented."""
+    without fragmentation, and the default of modules that cannot be fragmented or whose fragments are regions."""
     recall: RecallConfig | None = RecallConfig()
     """When a stored fragment is taken up again; null never."""
     join_within: int = Field(default_of(FARCuriosity, "join_within"), ge=0)
