@@ -20,6 +20,7 @@ def step(curiosity: Recognition, before: list[int], actions: list[int], after: l
     transitions = Transitions(VIEWS[before], torch.tensor(actions), VIEWS[after])
     prepared = curiosity.prepare(transitions)
     outputs = curiosity.evaluate(curiosity.predictor, prepared)
+    curiosity.locate(prepared)
     return curiosity.bonus(outputs, prepared, torch.full((len(before),), starts))
 
 
@@ -43,7 +44,9 @@ def test_nothing_is_paid_until_it_is_calibrated_nor_while_the_norm_adapts() -> N
     curiosity = Recognition((12,), TURNS, calibration=20, seed=0)
     transitions = Transitions(VIEWS, torch.zeros(12), VIEWS)
     curiosity.warm_up(transitions)
-    step(curiosity, [0, 1], [0, 0], [1, 2])
+    prepared = curiosity.prepare(transitions)
+    outputs = curiosity.evaluate(curiosity.predictor, prepared)
+    assert not curiosity.bonus(outputs, prepared, torch.zeros(12, dtype=torch.bool)).any()
     assert len(curiosity.places) == 0
     paid = [step(curiosity, [0, 1], [0, 0], [n % 5, 5 + n % 5]).sum().item() for n in range(12)]
     assert paid[:9] == [0.0] * 9
