@@ -126,6 +126,8 @@ class Recognition(RND):
 
     def bonus(self, outputs: Prepared, prepared: Prepared, starts: Tensor) -> Tensor:
         """Return what a place is worth, float32[E]; 0 until the threshold is calibrated."""
+        if len(self.here) != len(starts):
+            self._start_with(len(starts))
         places, found = self._located, self._found
         if not len(places) or places[0] < 0:
             return torch.zeros_like(outputs["surprisal"])
