@@ -81,7 +81,7 @@ class AlgorithmConfig(StrictModel):
     policy: str = "MlpPolicy"
     """MlpPolicy for vectors, CnnPolicy for images, MultiInputPolicy for dictionaries."""
     fast: StrictBool = False
-    """Learn the same in less time (PPO and A2C)."""
+    """Learn the same in less time (PPO, A2C and RecurrentPPO)."""
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the algorithm. Learning rates and clip ranges also take a schedule: linear(2.5e-4)."""
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -152,6 +153,35 @@ def test_a2c_learns_the_same(optimizer):
     assert_same(*models)
 
 
+RECURRENT = {
+    "own LSTMs": {},
+    "continuous": {"action": "continuous", "clip_range_vf": 0.2},
+    "shared LSTM": {"policy_kwargs": {"shared_lstm": True, "enable_critic_lstm": False}},
+    "no LSTM for values": {"policy_kwargs": {"enable_critic_lstm": False, "n_lstm_layers": 2}, "ent_coef": 0.1},
+    "dict": {"observation": "dict", "action": "multi-discrete"},
+    "image": {"observation": "image", "normalize_advantage": False},
+    "gSDE": {"action": "continuous", "use_sde": True},
+    "divergence limit": {"target_kl": 0.0005, "learning_rate": 0.01},
+}
+
+
+@pytest.mark.parametrize("case", RECURRENT)
+def test_recurrent_ppo_learns_the_same(case):
+    settings = dict(RECURRENT[case])
+    observation = settings.get("observation", "vector")
+    policy = {"dict": "MultiInputLstmPolicy", "image": "CnnLstmPolicy"}.get(observation, "MlpLstmPolicy")
+    settings["policy_kwargs"] = {"net_arch": [8], "lstm_hidden_size": 6, **settings.get("policy_kwargs", {})}
+    assert_same(*(learnt(cls, policy=policy, **settings) for cls in (Fast(RecurrentPPO), RecurrentPPO)))
+
+
+def test_far_of_fast_recurrent_ppo_is_far_and_loads(tmp_path):
+    settings = {"policy": "MlpLstmPolicy", "policy_kwargs": {"net_arch": [8], "lstm_hidden_size": 6}, "far": FAR_SMALL}
+    models = [learnt(FAR(cls), "grid", **settings) for cls in (Fast(RecurrentPPO), RecurrentPPO)]
+    assert_same(*models, tolerance=1e-4)
+    models[0].save(tmp_path / "model.zip")
+    FAR(RecurrentPPO).load(tmp_path / "model.zip", env=make("grid"), device="cpu").learn(64)
+
+
 def test_with_normalised_observations_and_rewards():
     models = [learnt(cls, "grid", env=VecNormalize(make("grid"))) for cls in (Fast(PPO), PPO)]
     assert_same(*models)
@@ -252,7 +282,9 @@ def test_diverged_policies_are_told_of():
         model.learn(64)
 
 
-@pytest.mark.parametrize("wrong", [DQN, ParticlePPO, "PPO", type("Mine", (PPO,), {"train": lambda self: None})])
+@pytest.mark.parametrize(
+    "wrong", [DQN, ParticlePPO, FAR(PPO), "PPO", type("Mine", (PPO,), {"train": lambda self: None})]
+)
 def test_what_fast_cannot_do_is_refused(wrong):
     with pytest.raises(TypeError, match="Fast"):
         Fast(wrong)

@@ -1,4 +1,4 @@
-"""``Fast(Algorithm)``: PPO and A2C of Stable-Baselines3, the same to within rounding, in less time."""
+"""``Fast(Algorithm)``: PPO, A2C and RecurrentPPO, the same to within rounding, in less time."""
 
 from farl.sb3.fast.factory import Fast, why_not_fast
 

@@ -1,6 +1,6 @@
 """Rollouts, as SB3 collects them, without what costs time in each step."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,9 +10,63 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
 
 from farl.sb3.fast.policies import Lane
 from farl.sb3.observations import Array
+
+
+class Actor(Protocol):
+    """Acts in one rollout.
+
+    :ivar unscales: whether squashed actions are scaled to the environment's
+    """
+
+    unscales: bool
+
+    def act(self, observations: Any, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return actions, values float32[E], and log-probabilities float32[E]."""
+
+    def advance(self) -> None:
+        """Go on to the next step."""
+
+    def memory_of(self, env: int) -> Any:
+        """Return what valuing the observation after this step of one environment needs besides."""
+
+    def values(self, observations: Any, memories: list[Any]) -> Tensor:
+        """Return the values of N observations, each with such a memory."""
+
+    def last_values(self, observations: Any, dones: Array) -> Tensor:
+        """Return the values of what follows the rollout."""
+
+
+class FeedforwardActor:
+    """Acts by what is seen alone."""
+
+    unscales = True
+
+    def __init__(self, lane: Lane, n_samples: int) -> None:
+        self._act, self._policy = lane.policy.act, lane.of
+        lane.look_for_repeats(n_samples)
+        self._repeats = lane.repeats
+
+    def act(self, observations: Any, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return actions, values float32[E], and log-probabilities float32[E]."""
+        return self._act(observations, self._repeats)
+
+    def advance(self) -> None:
+        """There is nothing to remember."""
+
+    def memory_of(self, env: int) -> None:
+        """There is nothing to remember."""
+
+    def values(self, observations: Any, memories: list[Any]) -> Tensor:
+        """Return the values of N observations."""
+        return self._policy.predict_values(observations)
+
+    def last_values(self, observations: Any, dones: Array) -> Tensor:
+        """Return the values of what follows the rollout."""
+        return self._policy.predict_values(observations)
 
 
 def takes(buffer: RolloutBuffer) -> bool:
@@ -29,7 +83,7 @@ def begin(buffer: RolloutBuffer) -> None:
 
 @torch.no_grad()
 def collect(
-    model: OnPolicyAlgorithm, lane: Lane, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer
+    model: OnPolicyAlgorithm, actor: Actor, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer
 ) -> bool:
     """Do what ``OnPolicyAlgorithm.collect_rollouts`` does, with the same local variables for callbacks.
 
@@ -40,12 +94,10 @@ def collect(
     """
     n_rollout_steps, n_envs = rollout_buffer.buffer_size, env.num_envs
     box = model.action_space if isinstance(model.action_space, spaces.Box) else None
-    act, to_tensor = lane.policy.act, obs_as_tensor
-    lane.look_for_repeats(n_rollout_steps * n_envs)
-    repeats = lane.repeats
+    to_tensor = obs_as_tensor
     kept_values = torch.empty((n_rollout_steps, n_envs), device=model.device)
     kept_log_probs = torch.empty_like(kept_values)
-    cut_off: list[tuple[int, int, Any]] = []
+    cut_off: list[tuple[int, int, Any, Any]] = []
     n_steps = 0
     begin(rollout_buffer)
     if model.use_sde:
@@ -56,12 +108,12 @@ def collect(
             model.policy.reset_noise(n_envs)
         observations: Any = model._last_obs
         obs_tensor = to_tensor(observations, model.device)
-        actions_tensor, flat_values, log_probs = act(obs_tensor, repeats)
+        actions_tensor, flat_values, log_probs = actor.act(obs_tensor, n_steps)
         values = flat_values.unsqueeze(1)
         actions = actions_tensor.cpu().numpy()
         clipped_actions = actions
         if box is not None:
-            if model.policy.squash_output:
+            if actor.unscales and model.policy.squash_output:
                 clipped_actions = model.policy.unscale_action(clipped_actions)
             else:
                 clipped_actions = np.clip(actions, box.low, box.high)
@@ -79,16 +131,17 @@ def collect(
         for index in map(int, np.flatnonzero(dones)):
             info = infos[index]
             if info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False):
-                cut_off.append((n_steps, index, info["terminal_observation"]))
+                cut_off.append((n_steps, index, info["terminal_observation"], actor.memory_of(index)))
         rollout_buffer.rewards[n_steps] = rewards
         n_steps += 1
         rollout_buffer.pos = n_steps
         model._last_obs, model._last_episode_starts = new_obs, dones
+        actor.advance()
     rollout_buffer.full = True
     if not bool(kept_log_probs.isfinite().all()):
         raise RuntimeError("the policy's outputs are not finite: training has diverged; lower its learning rate")
-    _add_values_beyond(model, rollout_buffer, cut_off)
-    values = model.policy.predict_values(to_tensor(new_obs, model.device))
+    _add_values_beyond(model, actor, rollout_buffer, cut_off)
+    values = actor.last_values(to_tensor(new_obs, model.device), dones)
     rollout_buffer.values[:], rollout_buffer.log_probs[:] = kept_values.cpu().numpy(), kept_log_probs.cpu().numpy()
     _estimate_advantages(rollout_buffer, values.cpu().numpy().ravel(), dones)
     callback.update_locals(locals())
@@ -112,17 +165,21 @@ def _note_episodes(model: OnPolicyAlgorithm, infos: list[dict[str, Any]], dones:
 
 
 def _add_values_beyond(
-    model: OnPolicyAlgorithm, buffer: RolloutBuffer, cut_off: list[tuple[int, int, Any]], at_once: int = 256
+    model: OnPolicyAlgorithm,
+    actor: Actor,
+    buffer: RolloutBuffer,
+    cut_off: list[tuple[int, int, Any, Any]],
+    at_once: int = 256,
 ) -> None:
     """Add to the rewards the discounted values of the observations at which time limits ended episodes."""
     for start in range(0, len(cut_off), at_once):
-        steps, envs, observations = zip(*cut_off[start : start + at_once], strict=True)
+        steps, envs, observations, memories = zip(*cut_off[start : start + at_once], strict=True)
         stacked: Any = (
             {name: np.stack([each[name] for each in observations]) for name in observations[0]}
             if isinstance(observations[0], dict)
             else np.stack(observations)
         )
-        values = model.policy.predict_values(model.policy.obs_to_tensor(stacked)[0])
+        values = actor.values(model.policy.obs_to_tensor(stacked)[0], list(memories))
         buffer.rewards[list(steps), list(envs)] += model.gamma * values.cpu().numpy().ravel()
 
 

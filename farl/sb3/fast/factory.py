@@ -1,5 +1,6 @@
 """``Fast(Algorithm)``: a subclass that does the same in less time."""
 
+import sys
 from functools import cache
 from typing import Any, TypeVar
 
@@ -7,6 +8,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from torch import Tensor
 
 from farl.sb3.fast import collecting, updating
 from farl.sb3.fast.policies import Lane
@@ -21,14 +23,14 @@ def Fast(algorithm: type[Algorithm]) -> type[Algorithm]:
     callbacks, what is logged and what is saved are the same, and either loads what the other saved. ``FAR(Fast(PPO))``
     is fast, too. A policy or buffer of your own is called as Stable-Baselines3 calls it.
 
-    :param algorithm: ``PPO`` or ``A2C``, or a subclass that changes neither how these collect rollouts nor how they
-        train
+    :param algorithm: ``PPO``, ``A2C`` or ``RecurrentPPO``, or a subclass that changes neither how they collect rollouts
+        nor how they train
     :raises TypeError: if it is anything else
 
     >>> from stable_baselines3 import A2C, PPO
     >>> model = Fast(PPO)("MlpPolicy", "CartPole-v1")
     """
-    if isinstance(algorithm, type) and issubclass(algorithm, _FastAlgorithm):
+    if isinstance(algorithm, type) and hasattr(algorithm, "plain_class"):
         return algorithm
     if not (isinstance(algorithm, type) and issubclass(algorithm, BaseAlgorithm)):
         raise TypeError(f"Fast takes the class of an algorithm, as in Fast(PPO)(...); got {algorithm!r}")
@@ -39,9 +41,11 @@ def Fast(algorithm: type[Algorithm]) -> type[Algorithm]:
 
 def why_not_fast(algorithm: type[BaseAlgorithm]) -> str | None:
     """Say why there is no ``Fast`` of an algorithm; None if there is."""
+    if hasattr(algorithm, "algorithm_class"):
+        return f"Fast goes inside: write FAR(Fast({algorithm.algorithm_class.__name__}))"
     mixin = _mixin(algorithm)
     if mixin is None:
-        return f"Fast takes PPO and A2C; use {algorithm.__name__} without it"
+        return f"Fast takes PPO, A2C and RecurrentPPO; use {algorithm.__name__} without it"
     name, learns = algorithm.__name__, mixin.learns_as
     if algorithm.train is not learns.train or algorithm.collect_rollouts is not learns.collect_rollouts:  # type: ignore[attr-defined]
         return f"Fast would change how {name} learns, which it does in a way of its own; use {name} without it"
@@ -51,12 +55,16 @@ def why_not_fast(algorithm: type[BaseAlgorithm]) -> str | None:
 @cache  # Fast(PPO) is Fast(PPO)
 def _make_class(algorithm: type[Any]) -> type[Any]:
     members = {"__doc__": algorithm.__doc__, "__module__": __name__, "plain_class": algorithm}
-    mixin: Any = _mixin(algorithm)
+    mixin = _mixin(algorithm)
     return type(f"Fast{algorithm.__name__}", (mixin, algorithm), members)
 
 
-def _mixin(algorithm: type[Any]) -> "type[_FastAlgorithm] | None":
-    mixins = (_FastPPO, _FastA2C)
+def _mixin(algorithm: type[Any]) -> Any:
+    mixins: list[Any] = [_FastPPO, _FastA2C]
+    if "sb3_contrib" in sys.modules:  # nobody has its algorithms who has not imported it
+        from farl.sb3.fast.recurrent import FastRecurrentPPO
+
+        mixins.append(FastRecurrentPPO)
     return next((mixin for mixin in mixins if issubclass(algorithm, mixin.learns_as)), None)
 
 
@@ -83,7 +91,8 @@ class _FastAlgorithm(OnPolicyAlgorithm):
         self.policy.set_training_mode(False)
         lane = self._the_lane()
         lane.begin()
-        return collecting.collect(self, lane, env, callback, rollout_buffer)
+        actor = collecting.FeedforwardActor(lane, n_rollout_steps * env.num_envs)
+        return collecting.collect(self, actor, env, callback, rollout_buffer)
 
 
 class _FastA2C(_FastAlgorithm):
@@ -101,5 +110,12 @@ class _FastPPO(_FastAlgorithm, PPO):
         """Do the gradient steps of a rollout; see SB3."""
         if not collecting.takes(self.rollout_buffer) or self.rollout_buffer.generator_ready:
             return super().train()
-        updating.update(self, self._the_lane())
+        lane, observations = self._the_lane(), updating.on_device(self.rollout_buffer.observations, self.device)
+        repeats = lane.repeats if lane.repeats is not None and lane.repeats.pays else None
+
+        def pick(rows: Tensor) -> tuple[Any, Tensor | None]:
+            return (updating.pick(observations, rows), None) if repeats is None else repeats.within(rows)
+
+        lane.begin()
+        updating.update(self, lane.policy, lane.steps, updating.shuffled, pick)
         return None

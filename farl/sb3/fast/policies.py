@@ -100,7 +100,7 @@ class Lane:
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self.of = policy
-        head = head_of(policy) if _is_called_as_usual(policy) else None
+        head = head_of(policy) if is_called_as(policy, ActorCriticPolicy) else None
         network: ModuleNetwork | TwinMLP = ModuleNetwork(policy)
         if head is not None and FlatAdam.takes(policy.optimizer, policy) and TwinMLP.takes(policy):
             network = TwinMLP(policy)
@@ -134,11 +134,11 @@ class Lane:
             self.repeats = Repeats(self._network.outputs, n_samples, before)
 
 
-def _is_called_as_usual(policy: ActorCriticPolicy) -> bool:
-    """Whether a policy computes as ``ActorCriticPolicy`` does, with no method of its own and no hook between."""
+def is_called_as(policy: ActorCriticPolicy, usual: type[ActorCriticPolicy]) -> bool:
+    """Whether a policy computes as a class of SB3's does, with no method of its own and no hook between."""
     return (
-        isinstance(policy, ActorCriticPolicy)
-        and all(getattr(type(policy), name) is getattr(ActorCriticPolicy, name) for name in _METHODS)
+        isinstance(policy, usual)
+        and all(getattr(type(policy), name) is getattr(usual, name) for name in _METHODS)
         and not any(name in vars(policy) for name in _METHODS)
         and not any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules())
     )

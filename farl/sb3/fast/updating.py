@@ -1,14 +1,29 @@
 """PPO's update: the same minibatches and losses as SB3's, with their gradients by hand."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from stable_baselines3 import PPO
 from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from torch import Tensor
 
-from farl.sb3.fast.policies import Lane
+from farl.sb3.fast.flat_adam import ClippedSteps
+from farl.sb3.fast.policies import Evaluated
+from farl.sb3.observations import Array
+
+Order = Callable[[int], Array]
+Pick = Callable[[Tensor], tuple[Any, Any]]
+
+
+class Evaluating(Protocol):
+    """What says how likely actions are, and goes back from there."""
+
+    def evaluate(self, observations: Any, actions: Tensor, where: Any) -> Evaluated:
+        """Evaluate B actions."""
+
+    def backward(self, log_prob: Tensor, values: Tensor, entropy: float) -> None:
+        """Add the gradient of the parameters, given those of what ``evaluate`` returned."""
 
 
 class Losses(NamedTuple):
@@ -30,21 +45,23 @@ class Minibatch(NamedTuple):
     returns: Tensor
 
 
-def update(model: PPO, lane: Lane) -> None:
-    """Do what ``PPO.train`` does, and log the same."""
-    policy, buffer = model.policy, model.rollout_buffer
-    policy.set_training_mode(True)
-    model._update_learning_rate(policy.optimizer)
+def update(model: Any, policy: Evaluating, steps: ClippedSteps, order: Order, pick: Pick) -> None:
+    """Do what ``PPO.train`` does, and log the same.
+
+    :param order: makes the order of so many samples for an epoch, numbered as SB3 does
+    :param pick: returns the observations of some rows and what ``policy.evaluate`` needs to know of them
+    """
+    buffer = model.rollout_buffer
+    model.policy.set_training_mode(True)
+    model._update_learning_rate(model.policy.optimizer)
     progress: Any = model._current_progress_remaining
-    clip_range: float = model.clip_range(progress)  # type: ignore[operator]
-    clip_range_vf = None if model.clip_range_vf is None else model.clip_range_vf(progress)  # type: ignore[operator]
+    clip_range: float = model.clip_range(progress)
+    clip_range_vf = None if model.clip_range_vf is None else model.clip_range_vf(progress)
     losses = Losses(clip_range, clip_range_vf, model.ent_coef, model.vf_coef)
     stop_at = None if model.target_kl is None else 1.5 * model.target_kl
 
     n_steps, n_envs = buffer.buffer_size, buffer.n_envs
     size = n_steps * n_envs
-    observations = obs_as_tensor(_flat(buffer.observations), model.device)
-    repeats = lane.repeats if lane.repeats is not None and lane.repeats.pays else None
     samples = Minibatch(
         torch.from_numpy(buffer.actions).flatten(0, 1).to(model.device),
         *(
@@ -53,22 +70,20 @@ def update(model: PPO, lane: Lane) -> None:
         ),
     )
     report = Report(losses)
-    lane.begin()
     stopped = False
     for epoch in range(model.n_epochs):
         report.begin_epoch()
         # SB3 numbers the samples environment by environment; they lie step by step.
-        order = np.random.permutation(size)  # noqa: NPY002  (SB3's own stream)
-        rows = torch.from_numpy(order % n_steps * n_envs + order // n_steps).to(model.device)
+        numbers = order(size)
+        rows = torch.from_numpy(numbers % n_steps * n_envs + numbers // n_steps).to(model.device)
         shuffled = Minibatch(*(part.index_select(0, rows) for part in samples))
         for start in range(0, size, model.batch_size):
             batch = Minibatch(*(part[start : start + model.batch_size] for part in shuffled))
-            chosen = rows[start : start + model.batch_size]
-            picked, where = (_pick(observations, chosen), None) if repeats is None else repeats.within(chosen)
+            picked, where = pick(rows[start : start + model.batch_size])
             if model.normalize_advantage and len(batch.returns) > 1:
                 std, mean = torch.std_mean(batch.advantages)
                 batch = batch._replace(advantages=(batch.advantages - mean).div_(std + 1e-8))
-            backward = _losses(lane, picked, where, batch, losses, report)
+            backward = _losses(policy, picked, where, batch, losses, report)
             if stop_at is not None and report.approx_kl() > stop_at:
                 stopped = True
                 if model.verbose >= 1:
@@ -76,25 +91,25 @@ def update(model: PPO, lane: Lane) -> None:
                         f"Early stopping at step {epoch} due to reaching max kl: {report.approx_kl():.2f}"
                     )
                 break
-            lane.steps.zero_gradient()
+            steps.zero_gradient()
             backward()
-            lane.steps.step(model.max_grad_norm)
+            steps.step(model.max_grad_norm)
         model._n_updates += 1
         if stopped:
             break
-    lane.steps.end()
+    steps.end()
     _log(model, report)
 
 
 def _losses(
-    lane: Lane, observations: Any, where: Tensor | None, batch: Minibatch, losses: Losses, report: "Report"
+    policy: Evaluating, observations: Any, where: Any, batch: Minibatch, losses: Losses, report: "Report"
 ) -> Any:
     """Evaluate a minibatch and return what goes back from its loss.
 
     The clipped surrogate has a slope where clipping has not made it smaller; a clipped value has one within its range.
     """
     count = len(batch.returns)
-    said = lane.policy.evaluate(observations, batch.actions, where)
+    said = policy.evaluate(observations, batch.actions, where)
     log_ratio = said.log_prob - batch.old_log_prob
     surrogate = log_ratio.exp()
     clipped = surrogate.clamp(1 - losses.clip_range, 1 + losses.clip_range).mul_(batch.advantages)
@@ -114,7 +129,7 @@ def _losses(
             by_values *= within
         if said.entropy is None:  # SB3 estimates it as -log_prob
             by_log_prob += losses.ent_coef / count
-        lane.policy.backward(by_log_prob, by_values, -losses.ent_coef / count)
+        policy.backward(by_log_prob, by_values, -losses.ent_coef / count)
 
     return backward
 
@@ -162,7 +177,7 @@ class Report:
         }
 
 
-def _log(model: PPO, report: Report) -> None:
+def _log(model: Any, report: Report) -> None:
     buffer, losses = model.rollout_buffer, report._losses
     for name, value in report.summary().items():
         model.logger.record(f"train/{name}", value)
@@ -177,6 +192,21 @@ def _log(model: PPO, report: Report) -> None:
         model.logger.record("train/clip_range_vf", losses.clip_range_vf)
 
 
+def shuffled(size: int) -> Array:
+    """PPO's order, from SB3's own random stream."""
+    return np.random.permutation(size)  # noqa: NPY002
+
+
+def rolled(size: int) -> Array:
+    """RecurrentPPO's order: as it came, from a random sample on."""
+    return np.roll(np.arange(size), -np.random.randint(size))  # noqa: NPY002
+
+
+def on_device(observations: Any, device: torch.device) -> Any:
+    """Return a buffer's observations, [T, E, ...], as tensors [T * E, ...]."""
+    return obs_as_tensor(_flat(observations), device)
+
+
 def _flat(observations: Any) -> Any:
     """[T, E, ...] -> [T * E, ...], without a copy; dicts by entry."""
     if isinstance(observations, dict):
@@ -188,7 +218,8 @@ def _vector(array: Any, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32)).flatten().to(device)
 
 
-def _pick(observations: Any, rows: Tensor) -> Any:
+def pick(observations: Any, rows: Tensor) -> Any:
+    """Return some rows of observations, [N, ...], or of a dict of such."""
     if isinstance(observations, dict):
         return {name: part.index_select(0, rows) for name, part in observations.items()}
     return observations.index_select(0, rows)
