@@ -114,6 +114,7 @@ def test_what_a_reader_must_know_is_said(folder: Path, capsys: pytest.CaptureFix
     told = " ".join(capsys.readouterr().out.split())
     for note in (
         "Too few seeds for a claim",
+        "a is ahead, in too few runs for a claim, of b",
         "1 runs have not finished",
         "1 runs repeat the settings and seed",
         "1 of 4 runs of 'a'",

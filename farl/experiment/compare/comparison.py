@@ -193,6 +193,7 @@ def _versions(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
 def verdicts(comparison: Comparison) -> list[str]:
     """What can be said of each pair in a sentence, and what cannot."""
     sentences = []
+    counts = {(row.group, row.task): row.runs for row in comparison.rows}
     for pair in comparison.pairs:
         above, below = pair.first, pair.second
         difference = pair.difference
@@ -200,7 +201,9 @@ def verdicts(comparison: Comparison) -> list[str]:
         if difference.low > 0 or difference.high < 0:
             if (difference.value < 0) != comparison.lower_is_better:
                 above, below = below, above
-            sentences.append(f"{above} is better than {below}{where}: difference {difference}.")
+            few = min(counts[pair.first, pair.task], counts[pair.second, pair.task]) < FEWEST_SEEDS
+            claim = "is ahead, in too few runs for a claim, of" if few else "is better than"
+            sentences.append(f"{above} {claim} {below}{where}: difference {difference}.")
         else:
             sentences.append(f"{above} and {below} cannot be told apart{where}: difference {difference}.")
     return sentences
