@@ -117,7 +117,7 @@ def _cells(picture: Picture, said: MapFile) -> Cells:
     shade, opacity = picture
     nowhere = np.isnan(shade)
     if said.mode == "trinary" and opacity is not None:
-        shade = (3 * shade + opacity) / 4  # transparency counts as a fourth colour
+        shade = ((3 * shade + opacity) / 4).astype(np.float32)  # transparency counts as a fourth colour
     if said.mode == "raw":
         percent = np.rint(shade * 255.0)
         occupancy = percent / np.float32(100.0)

@@ -172,7 +172,7 @@ def _grey(picture: Image.Image) -> Picture:
         values = np.asarray(picture.convert("RGBA"))
         return Picture(_mean(values[..., :3]), values[..., 3] / np.float32(255.0))
     if mode in ("1", "L"):
-        return Picture(np.asarray(picture.convert("L")) / np.float32(255.0), None)
+        return Picture((np.asarray(picture.convert("L")) / np.float32(255.0)).astype(np.float32), None)
     return Picture(_mean(np.asarray(picture.convert("RGB"))), None)
 
 
