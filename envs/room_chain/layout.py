@@ -2,6 +2,7 @@
 
 from typing import Literal, get_args
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -24,17 +25,19 @@ VIEW_WIDTH = VIEW_SIZE**2 * _PER_CELL
 """Length of an observation: of each cell in view its kind and its colour, one-hot."""
 
 
-_FIRST_ONES = np.arange(VIEW_SIZE**2)[:, None] * _PER_CELL + np.array([0, GOAL + 1])
-
-
 def one_hot(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return views as networks read them: codes uint8[N, VIEW_SIZE ** 2, 2] to zeros and ones, float32[N,
-    VIEW_WIDTH]."""
+    """Return views as networks read them: uint8[N, VIEW_SIZE ** 2, 2] to zeros and ones, float32[N, VIEW_WIDTH]."""
     seen = np.zeros((len(codes), VIEW_WIDTH), np.float32)
-    ones = codes + _FIRST_ONES
-    ones += np.arange(len(codes))[:, None, None] * VIEW_WIDTH
-    seen.ravel()[ones.ravel()] = 1.0
+    _write_ones(codes, seen)
     return seen
+
+
+@numba.njit(cache=True)
+def _write_ones(codes: npt.NDArray[np.uint8], seen: npt.NDArray[np.float32]) -> None:
+    for view in range(codes.shape[0]):
+        for cell in range(codes.shape[1]):
+            seen[view, cell * _PER_CELL + codes[view, cell, 0]] = 1.0
+            seen[view, cell * _PER_CELL + GOAL + 1 + codes[view, cell, 1]] = 1.0
 
 
 class RoomChain:

@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -72,8 +73,7 @@ class ViewNoise:
         :param codes: uint8[E, VIEW_SIZE ** 2, 2], kind and colour of each cell in view
         """
         if self.kind == "color":
-            redrawn = (rng.random(codes.shape[:2], dtype=np.float32) < self.strength) & (codes[..., 0] != UNSEEN)
-            codes[redrawn, 1] = rng.integers(COLORS, size=np.count_nonzero(redrawn))
+            _redraw_colors(codes, self.strength, rng)
         elif self.kind == "distractor":
             cells = state.passing[:, : int(self.strength)]
             rows = np.arange(len(codes))[:, None]
@@ -87,3 +87,11 @@ class ViewNoise:
         elif self.kind == "light":
             seen *= (1.0 - self.strength * state.light[:, None]).astype(np.float32)
         return seen
+
+
+@numba.njit(cache=True)
+def _redraw_colors(codes: Codes, probability: float, rng: np.random.Generator) -> None:
+    for view in range(codes.shape[0]):
+        for cell in range(codes.shape[1]):
+            if codes[view, cell, 0] != UNSEEN and rng.random() < probability:
+                codes[view, cell, 1] = int(rng.random() * COLORS)

@@ -3,6 +3,7 @@
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import torch
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import get_device
@@ -11,6 +12,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from farl.curiosity import FARCuriosity
 from farl.memory import load_state, save_state
+from farl.sb3.advice import advised_space, no_advice, with_advice
 from farl.sb3.config import FARConfig
 from farl.sb3.observations import Array, require_finite
 from farl.sb3.rollout import Rollout
@@ -26,6 +28,10 @@ class FARVecEnv(VecEnvWrapper):
     - ``VecNormalize`` belongs outside, or off-policy algorithms of SB3 would lose the bonus: inside it is refused.
     - Evaluate on an environment without rewards of its own: ``FARVecEnv(eval_env)`` passes everything through, and has
       the depth that ``EvalCallback`` asks for where there is a ``VecNormalize``.
+
+    - Where the module gives advice (``module: {name: recognition, graph: {}}``), observations become dicts: ``advice``,
+      float32[A], one-hot, beside ``observation``, or beside the parts of what was a dict already. It takes
+      ``MultiInputPolicy``.
 
     :param venv: what is wrapped
     :param far: as in ``FAR(Algorithm)(..., far=...)``; None passes everything through. What concerns the intrinsic
@@ -64,6 +70,9 @@ class FARVecEnv(VecEnvWrapper):
             self._rollout = Rollout(
                 config, self.observation_space, self.action_space, self.num_envs, get_device(device), seed
             )
+            self._n_advised: int = self._rollout.curiosity.module.n_advised
+            if self._n_advised:
+                self.observation_space = advised_space(self.observation_space, self._n_advised)
 
     @property
     def curiosity(self) -> FARCuriosity | None:
@@ -77,6 +86,8 @@ class FARVecEnv(VecEnvWrapper):
         observations = self.venv.reset()
         if self._rollout is not None:
             self._rollout.begin(observations, restarts=True)  # type: ignore[arg-type]
+            if self._n_advised:
+                return with_advice(observations, self._rollout.advise(np.ones(self.num_envs, bool)))  # type: ignore[arg-type]
         return observations
 
     def step_async(self, actions: Array) -> None:
@@ -98,7 +109,17 @@ class FARVecEnv(VecEnvWrapper):
         self.metrics["far/intrinsic_reward"] = float(step.intrinsic_reward.mean())
         if rollout.is_due:
             rollout.update(self.metrics.__setitem__)
+        if self._n_advised:
+            infos = [self._advised_last(info) for info in infos]
+            observations = with_advice(observations, rollout.advise(dones))  # type: ignore[arg-type]
         return observations, rollout.mixed(rewards), dones, infos
+
+    def _advised_last(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Give an episode's last observation an advice of zeros, so that it is like all others."""
+        if "terminal_observation" not in info:
+            return info
+        last = no_advice(info["terminal_observation"], self.venv.observation_space, self._n_advised)
+        return {**info, "terminal_observation": last}
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write settings and curiosity to one file (safetensors), whole or not at all.

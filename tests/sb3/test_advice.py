@@ -11,7 +11,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from farl import FAR
+from farl import FAR, FARVecEnv
 from farl.envs.room_chain import RoomChainVecEnv
 from farl.errors import ConfigError
 from farl.sb3.advice import AdvisedFeatures, no_advice, with_advice, without_advice
@@ -190,3 +190,16 @@ def test_advice_beside_normalised_replay_is_refused() -> None:
     model = FAR(DQN)("MlpPolicy", env, far=LED, buffer_size=100, device="cpu")  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="VecNormalize"):
         model.learn(50)
+
+
+def test_any_learner_gets_the_advice_from_outside() -> None:
+    env = FARVecEnv(RoomChainVecEnv(4, cols=3, max_steps=20), far=LED, device="cpu", seed=0)
+    model = PPO("MultiInputPolicy", env, n_steps=16, batch_size=32, n_epochs=1, device="cpu").learn(256)
+    assert env.observation_space["advice"].shape == (3,)  # type: ignore[index]
+    assert model.rollout_buffer.observations["advice"].any()  # type: ignore[call-overload]
+    observations = env.reset()
+    assert observations["advice"].any(axis=1).all()  # type: ignore[call-overload, index, union-attr]
+    for _ in range(20):
+        observations, _, dones, infos = env.step(np.zeros(4, np.int64))
+    assert dones.all()
+    assert infos[0]["terminal_observation"].keys() == observations.keys()  # type: ignore[union-attr]
