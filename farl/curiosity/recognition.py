@@ -63,7 +63,7 @@ class Recognition(RND):
         capacity: int = 20_000,
         shaping: float | None = None,
         gamma: float = 0.97,
-        resolution: float | None = None,
+        resolution: float | None = 4e-4,
         **arguments: Any,
     ) -> None:
         super().__init__(shape, **arguments)
