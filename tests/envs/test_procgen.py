@@ -210,7 +210,7 @@ def test_envpools_last_observation_outlives_the_reset(monkeypatch):
     monkeypatch.setitem(sys.modules, "envpool", module)
     env = ProcgenVecEnv("starpilot", 2, backend="envpool")
     env.reset()
-    observations, _, dones, infos = env.step(np.zeros(2))
+    observations, _, dones, infos = env.step(np.zeros(2, int))
     assert dones.tolist() == [False, True]
     assert (infos[1]["terminal_observation"] == 7).all()
     assert infos[1]["TimeLimit.truncated"]

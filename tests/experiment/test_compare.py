@@ -107,7 +107,7 @@ def test_compare_writes_table_csv_pictures_and_one_page(folder: Path, capsys: py
 def test_what_a_reader_must_know_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study(folder, seeds=3)
     (folder / "runs/a/seed=2/metrics.json").unlink()
-    finished(folder / "runs/a/again", ["seed=0", "name=a", "far={}"], coverage=0.1)
+    finished(folder / "runs/a/again", ["seed=0", "name=a", "far={}"], coverage=0.9)
     finished(folder / "runs/a/none", ["seed=9", "name=a", "far={}"])
     finished(folder / "runs/a/other", ["seed=8", "name=a", "far={}"], coverage=0.9, versions={"farl": "2"})
     assert main(["compare", "runs"]) == 0
