@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from farl.fragmentation.recall import NoRecall, Recall
+from farl.memory import LongTermMemory
 from farl.settings import StrictModel
 
 Predictor = Callable[..., Any]
@@ -70,6 +72,10 @@ class CuriosityModule(nn.Module, ABC):
 
     one_norm = False
     """Whether all fragments share one reward norm, because the bonus means the same in all of them."""
+
+    def recall(self, memory: LongTermMemory[Any]) -> Recall:
+        """Return a strategy of recall by what the module itself recognises: none, unless overridden."""
+        return NoRecall()
 
     def stay_whole(self) -> None:
         """Called before the first step where there will be one fragment: drop what serves to tell them apart alone."""

@@ -1,21 +1,19 @@
 """Recognition: what is not recognised is new, and the places that are recognised make a graph that leads to the new."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
-from farl.curiosity.rnd import RND, RNDConfig
-from farl.recognition import Advice, Calibration, Guide, PlaceGraph, PlaceStore, Regions, Visits
+from farl.curiosity.recognition_settings import Pays, Scope, n_directions
+from farl.curiosity.rnd import RND
+from farl.fragmentation.recall import NoRecall, Recall
+from farl.memory import LongTermMemory
+from farl.recognition import Advice, Calibration, Guide, PlaceGraph, PlaceStore, RegionRecall, Regions, Visits
 from farl.recognition.places import unit
-from farl.recognition.visits import Scope
-from farl.settings import StrictModel
-
-Pays = Literal["first", "count", "error"]
 
 
 class Recognition(RND):
@@ -91,6 +89,12 @@ class Recognition(RND):
         known = np.flatnonzero(self._advice.actions >= 0)
         advised[known, self._advice.actions[known]] = 1.0
         return advised
+
+    def recall(self, memory: LongTermMemory[Any]) -> Recall:
+        """Return the strategy that takes the regions of the graph for fragments; none where there are none."""
+        if self.regions is None:
+            return NoRecall()
+        return RegionRecall(memory, self.places, self.graph, self.regions)
 
     def stay_whole(self) -> None:
         """Drop the predictor, if nothing is paid by its error."""
@@ -209,11 +213,6 @@ class Recognition(RND):
         return worth * np.sqrt(surprisal) if self.pays == "error" else worth
 
 
-def n_directions(actions: ActionSpec) -> int:
-    """Return how many kinds of actions a graph tells apart: each discrete one, or both ways along each axis."""
-    return actions.size if actions.discrete else 2 * actions.size
-
-
 def direction(actions: ActionSpec, taken: Tensor) -> Tensor:
     """Return the kind of B actions, int64[B]: their number, or the axis along which a vector is longest, and which
     way."""
@@ -221,59 +220,3 @@ def direction(actions: ActionSpec, taken: Tensor) -> Tensor:
         return taken.long().flatten()
     vectors = taken.float().flatten(1)
     return torch.cat([vectors, -vectors], dim=1).argmax(dim=1)
-
-
-class GraphConfig(StrictModel):
-    """The memory's graph as the way to what is new."""
-
-    gamma: float = Field(0.97, gt=0.0, lt=1.0)
-    """By how much a target loses with every hop: nearer to 1, and farther targets are picked."""
-    shaping: float = Field(0.1, ge=0.0)
-    """Paid for each hop gained on the way to a target; 1 is what a new place is worth."""
-    prior: float = Field(3.0, ge=0.0)
-    """Start of the weight by which the advised action counts in the policy's logits; it is learnt from there."""
-
-
-class RecognitionConfig(RNDConfig):
-    """First visits to places that are recognised by random features; with a graph of them that leads to new ones."""
-
-    name: Literal["recognition"] = "recognition"  # type: ignore[assignment]
-    pays: Pays = "first"
-    """first: 1 at the first visit to a place. count: 1 / sqrt(visits of all). error: RND's error at the first visit."""
-    scope: Scope = "episode"
-    """What a first visit is: an agent's in its episode (its life where none ends), its life, or all agents'
-    together."""
-    threshold: float | None = Field(None, gt=-1.0, lt=1.0)
-    """Cosine similarity from which on two views are of one place; null calibrates it to the noise of the first
-    views."""
-    calibration: int = Field(2048, ge=2)
-    """Samples by which the threshold is calibrated; nothing is paid before."""
-    capacity: int = Field(20_000, ge=2)
-    """Most places; beyond it the likest ones become one, and nothing is forgotten."""
-    resolution: float | None = Field(4e-4, gt=0.0)
-    """Fragments are regions of the graph of places, dense within and thinly joined: ways per pair of places above
-    which two parts are one region. Smaller, and fragments are larger. Null has one fragment. Without a criterion
-    only."""
-    graph: GraphConfig | None = None
-    """Lead the agents along the graph of places; null leaves it out."""
-
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> Recognition:
-        """Make the module."""
-        settings = self.arguments()
-        graph = settings.pop("graph")
-        led = {} if graph is None else {"shaping": graph.shaping, "gamma": graph.gamma}
-        return Recognition(shape, actions, seed=seed, **settings, **led)
-
-    def n_advised(self, actions: ActionSpec) -> int:
-        """Return the number of directions, if there is a graph."""
-        return 0 if self.graph is None else n_directions(actions)
-
-    @property
-    def has_regions(self) -> bool:
-        """Whether a resolution is set."""
-        return self.resolution is not None
-
-    @property
-    def advice_prior(self) -> float:
-        """That of the graph."""
-        return 0.0 if self.graph is None else self.graph.prior

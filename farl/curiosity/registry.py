@@ -13,7 +13,7 @@ from farl.curiosity.module import ActionSpec, ModuleConfig
 from farl.curiosity.noveld import NovelDConfig
 from farl.curiosity.pseudo_count import PseudoCountConfig
 from farl.curiosity.re3 import RE3Config
-from farl.curiosity.recognition import RecognitionConfig
+from farl.curiosity.recognition_settings import RecognitionConfig
 from farl.curiosity.ride import RIDEConfig
 from farl.curiosity.rnd import RNDConfig
 

@@ -3,7 +3,6 @@
 import random
 from typing import Any, NamedTuple
 
-import igraph
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -110,6 +109,8 @@ def find_regions(graph: PlaceGraph, n_places: int, resolution: float) -> IntArra
     :param resolution: ways per pair of places above which they belong together
     :return: int64[N], the region of each place, numbered from 0
     """
+    import igraph  # here, for it takes long to import, as scipy.optimize does
+
     successor = graph.successor[:n_places]
     before, action = np.nonzero(successor >= 0)
     after = successor[before, action].astype(np.int64)

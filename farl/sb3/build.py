@@ -4,12 +4,10 @@ import torch
 
 from farl.curiosity import ActionSpec, FARCuriosity
 from farl.curiosity.bank import ModuleState
-from farl.curiosity.recognition import Recognition
 from farl.curiosity.replay import Reservoir
 from farl.fragmentation import KeyRecall, NoRecall, PlaceRecall, Recall
 from farl.fragmentation.config import QuantileConfig
 from farl.memory import LongTermMemory, Tiers
-from farl.recognition import RegionRecall
 from farl.sb3.config import FARConfig
 
 
@@ -42,9 +40,9 @@ def build_curiosity(
         threshold = config.recall.threshold
         recall = kind(memory, threshold.build() if isinstance(threshold, QuantileConfig) else threshold)
     confirm = config.recall is not None and config.recall.confirm
-    if config.criterion is None and isinstance(module, Recognition) and module.regions is not None:
+    if config.criterion is None and config.module.has_regions:
         confirm = False  # a place is in one region, whatever modules predict
-        recall = RegionRecall(memory, module.places, module.graph, module.regions)
+        recall = module.recall(memory)
     return FARCuriosity(
         module,
         memory,

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from farl.curiosity import ActionSpec, Transitions
-from farl.curiosity.recognition import Recognition, RecognitionConfig, direction
+from farl.curiosity.recognition import Recognition, direction
+from farl.curiosity.recognition_settings import RecognitionConfig
 
 TURNS = ActionSpec(2, discrete=True)
 VIEWS = torch.eye(12)
