@@ -250,7 +250,8 @@ def test_every_module_takes_images_beside_numbers(name):
         def _see(self):
             return space.sample()
 
-    far = {"module": name, "warmup": 8, "batch_size": 16}
+    module = {"name": name, "calibration": 8} if name == "recognition" else name
+    far = {"module": module, "warmup": 8, "batch_size": 16}
     model = FAR(PPO)("MultiInputPolicy", Sampled(), far=far, n_steps=32, batch_size=16, n_epochs=1, device="cpu")
     model.learn(64)
     assert (np.array([step.intrinsic_reward for step in model.curiosity_steps]) > 0).any()
