@@ -41,6 +41,10 @@ class FlatAdam:
             for vector in vectors
         ]
 
+    def __reduce__(self) -> tuple[type["FlatAdam"], tuple[torch.optim.Adam, list[nn.Parameter]]]:
+        """Copy and pickle without the vectors: pickled views would no longer share their memory with the parameters."""
+        return FlatAdam, (self.optimizer, self.order)
+
     @staticmethod
     def takes(optimizer: torch.optim.Optimizer, policy: nn.Module) -> bool:
         """Whether an optimiser is plain Adam in one group, of all of a policy's parameters, in float32."""
