@@ -98,8 +98,8 @@ class MapExplorer(BaseAlgorithm):
     A subclass says in `_make_explorers` how its explorers are made. The environment is one or many map worlds
     (`farl.envs.map_world`): its observations are dictionaries with `view` and `odometry`.
 
-    What is logged at the end of rollouts: `explore/coverage` and `explore/active_memory` (cells), means over worlds,
-    `explore/fragments`, `explore/recalls`, and the usual `rollout/` and `time/`.
+    What is logged at the end of rollouts: `exploration/coverage` (in the present episodes) and `far/active_memory`
+    (cells), means over worlds, `far/fragments` (in memory), `far/recalls`, and the usual `rollout/` and `time/`.
 
     :param policy: "MapPolicy"; there is no network
     :param env: the worlds to explore
@@ -256,10 +256,10 @@ class MapExplorer(BaseAlgorithm):
             record("rollout/ep_rew_mean", safe_mean([episode["r"] for episode in self.ep_info_buffer]))
             record("rollout/ep_len_mean", safe_mean([episode["l"] for episode in self.ep_info_buffer]))
         if infos and "coverage" in infos[0]:
-            record("explore/coverage", float(np.mean([info["coverage"] for info in infos])))
-        record("explore/active_memory", float(self.explorers.active_memory.mean()))
-        record("explore/fragments", self.explorers.fragments)
-        record("explore/recalls", self.explorers.recalls)
+            record("exploration/coverage", float(np.mean([info["coverage"] for info in infos])))
+        record("far/active_memory", float(self.explorers.active_memory.mean()))
+        record("far/fragments", len(self.explorers.graph))
+        record("far/recalls", self.explorers.recalls)
         self.dump_logs()
 
     def dump_logs(self, iteration: int = 0) -> None:

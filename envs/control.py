@@ -33,6 +33,27 @@ class Dynamics(Protocol):
     def observe(self) -> npt.NDArray[np.float32]:
         """Observations of all, [E, size]."""
 
+    def draw(self, env: int) -> npt.NDArray[np.uint8]:
+        """A picture of one, uint8[H, W, 3]."""
+
+
+class _Drawn:
+    """Draws a state as Gymnasium draws its own task.
+
+    :param task: Gymnasium's id
+    """
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self._env: Any = None
+
+    def __call__(self, state: Floats) -> npt.NDArray[np.uint8]:
+        """Return the picture of a state."""
+        if self._env is None:
+            self._env = gym.make(self._task, render_mode="rgb_array").unwrapped
+        self._env.state = state
+        return np.asarray(self._env.render(), np.uint8)
+
 
 class CartPole:
     """Gymnasium's CartPole-v1 (Barto, Sutton and Anderson 1983): a reward of 1 a step until the pole falls."""
@@ -41,6 +62,11 @@ class CartPole:
 
     def __init__(self, num_envs: int) -> None:
         self.state = np.zeros((num_envs, 4))
+        self._picture = _Drawn("CartPole-v1")
+
+    def draw(self, env: int) -> npt.NDArray[np.uint8]:
+        """Cart and pole."""
+        return self._picture(self.state[env])
 
     def reset(self, envs: Ints, rngs: Sequence[np.random.Generator]) -> None:
         """Begin near the upright position."""
@@ -70,6 +96,11 @@ class Acrobot:
 
     def __init__(self, num_envs: int) -> None:
         self.state = np.zeros((num_envs, 4))
+        self._picture = _Drawn("Acrobot-v1")
+
+    def draw(self, env: int) -> npt.NDArray[np.uint8]:
+        """The two links."""
+        return self._picture(self.state[env])
 
     def reset(self, envs: Ints, rngs: Sequence[np.random.Generator]) -> None:
         """Begin hanging down."""
@@ -121,10 +152,14 @@ class LunarLander:
 
     def __init__(self, num_envs: int) -> None:
         try:
-            self.envs = [gym.make("LunarLander-v3").unwrapped for _ in range(num_envs)]
+            self.envs = [gym.make("LunarLander-v3", render_mode="rgb_array").unwrapped for _ in range(num_envs)]
         except (ImportError, gym.error.DependencyNotInstalled):
             raise ConfigError("LunarLander needs Box2D: pip install 'farl[control]'") from None
         self.seen = np.zeros((num_envs, 8), np.float32)
+
+    def draw(self, env: int) -> npt.NDArray[np.uint8]:
+        """The lander above the moon."""
+        return np.asarray(self.envs[env].render(), np.uint8)
 
     def reset(self, envs: Ints, rngs: Sequence[np.random.Generator]) -> None:
         """Begin above the moon."""
@@ -206,6 +241,7 @@ class ControlVecEnv(BatchedVecEnv):
             spaces.Box(-np.inf, np.inf, (self.dynamics.size,), np.float32),
             spaces.Discrete(self.dynamics.n_actions),
         )
+        self.metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 50}
         self._all = np.arange(num_envs)
         self._rngs = [np.random.default_rng(None if seed is None else [seed, env]) for env in range(num_envs)]
 
@@ -237,5 +273,5 @@ class ControlVecEnv(BatchedVecEnv):
         return observations, rewards.astype(np.float32), dones, infos
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
-        """There are no pictures."""
-        return [None for _ in self._all]
+        """Pictures as Gymnasium draws them, with ``render_mode="rgb_array"``; otherwise none."""
+        return [self.dynamics.draw(env) if self.render_mode == "rgb_array" else None for env in range(self.num_envs)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["FAR", "FARConfig", "FARVecEnv", "Fast", "__version__"]
+__all__ = ["FAR", "ExplorationCallback", "FARConfig", "FARVecEnv", "Fast", "__version__", "load_run"]
 
 # In a source checkout agents/, envs/ and configs/ lie beside this package, not inside it. This lets
 # ``python -m farl`` and the tests find them there even when FARL was installed without --editable.
@@ -25,7 +25,9 @@ with suppress(ImportError):
     notices.notices.clear()
 
 if TYPE_CHECKING:
+    from farl.experiment.finished import load_run
     from farl.sb3 import FAR, FARConfig, FARVecEnv, Fast
+    from farl.sb3.exploration import ExplorationCallback
 
 
 def __getattr__(name: str) -> Any:
@@ -34,4 +36,12 @@ def __getattr__(name: str) -> Any:
         from farl import sb3
 
         return getattr(sb3, name)
+    if name == "ExplorationCallback":
+        from farl.sb3.exploration import ExplorationCallback
+
+        return ExplorationCallback
+    if name == "load_run":
+        from farl.experiment.finished import load_run
+
+        return load_run
     raise AttributeError(f"module 'farl' has no attribute {name!r}")

@@ -29,7 +29,9 @@ examples:
   farl record runs/quickstart --out agent.gif      a video of the agent
   farl sweep quickstart --seeds 0-4                five seeds at once
   farl compare runs/quickstart                     what they came to, with intervals
-  tensorboard --logdir runs                        curves and pictures in the browser
+  farl watch runs/quickstart                       how it goes, in the terminal
+  farl report runs/quickstart*                     one page about several runs
+  tensorboard --logdir runs                        curves and pictures in the browser, while it runs
 """
 
 
@@ -154,6 +156,19 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     hub.epilog = share.PUSH_EXAMPLES
     share.add_push(hub, _count)
 
+    watch = add("watch", _watch, "show in the terminal how a run goes, while it goes or later", "farl watch quickstart")
+    _add_run(watch)
+    watch.add_argument("--once", action="store_true", help="print how things stand now, and end")
+
+    report = add(
+        "report",
+        _report,
+        "write the page about a run anew, or one page about several",
+        "farl report runs/quickstart runs/quickstart-2 --out both.html",
+    )
+    report.add_argument("runs", nargs="+", metavar="RUN", help="run directories, such as runs/quickstart")
+    report.add_argument("--out", type=Path, metavar="FILE", help="the page (default: RUN/report.html, or runs.html)")
+
     listing = add("list", _list, "print what can be named in YAML", "farl list envs | grep MiniGrid")
     listing.add_argument("what", choices=tuple(_LISTS), help="what to list")
 
@@ -176,9 +191,18 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_policy(parser: argparse.ArgumentParser) -> None:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
-        "--deterministic", action="store_true", default=True, help="take the most likely action (default)"
+        "--deterministic",
+        action="store_true",
+        default=None,
+        help="take the most likely action (default where training brought reward)",
     )
-    choice.add_argument("--stochastic", dest="deterministic", action="store_false", help="sample the actions")
+    choice.add_argument(
+        "--stochastic",
+        dest="deterministic",
+        action="store_false",
+        default=None,
+        help="sample the actions as in training (default where it brought none)",
+    )
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of episodes and actions (default: 0)")
 
 
@@ -251,12 +275,14 @@ def _finish(run: "RunDirectory", work: Any) -> int:
 
     console = Console()
     console.print(_table(f"{metrics['name']}, seed {metrics['seed']}", summary_rows(metrics)))
+    from farl.experiment.recording import frame_rate
+
     paths = {
         "report": run.report_file,
         "pictures": run.exploration if any(run.exploration.glob("*.png")) else None,
         "metrics": run.metrics_file,
         "curves": f"tensorboard --logdir {run.tensorboard}" if run.tensorboard.is_dir() else None,
-        "video": f"farl record {run.path}",
+        "video": f"farl record {run.path}" if frame_rate(run.read_config().environment) is not None else None,
     }
     for name, where in paths.items():
         if where is not None:
@@ -284,8 +310,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         "interquartile mean": f"{result.iqm.value:.4g}  (95% interval {result.iqm.low:.4g} to {result.iqm.high:.4g})",
         "mean length": f"{sum(result.lengths) / len(result.lengths):,.1f} steps",
     }
+    if result.coverage is not None:
+        cover = result.coverage
+        rows["mean coverage"] = f"{cover.value:.1%}  (95% interval {cover.low:.1%} to {cover.high:.1%})"
     console = Console()
     console.print(_table(f"evaluation of {run.path}", rows))
+    _say_how_it_acted(options.deterministic, result.deterministic)
     console.print(f"every episode: {out}", highlight=False, soft_wrap=True)
     return 0
 
@@ -298,9 +328,17 @@ def _record(options: argparse.Namespace) -> int:
 
     from farl.experiment.recording import record
 
-    frames = record(run, out, options.episodes, options.deterministic, options.seed)
-    print(f"{out}: {frames:,} frames")
+    recorded = record(run, out, options.episodes, options.deterministic, options.seed)
+    covered = [episode.coverage for episode in recorded.episodes if episode.coverage is not None]
+    about = f", {sum(covered) / len(covered):.0%} covered" if covered else ""
+    print(f"{out}: {recorded.frames:,} frames{about}")
+    _say_how_it_acted(options.deterministic, recorded.deterministic)
     return 0
+
+
+def _say_how_it_acted(asked: bool | None, deterministic: bool) -> None:
+    if asked is None and not deterministic:
+        print("It acted as in training, which brought no reward from outside; --deterministic takes likeliest actions.")
 
 
 def _free_recording(folder: Path) -> Path:
@@ -309,6 +347,35 @@ def _free_recording(folder: Path) -> Path:
         number += 1
         path = folder / f"recording-{number}.mp4"
     return path
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from farl.experiment.run_directory import open_run_directory
+    from farl.experiment.watching import watch
+
+    watch(open_run_directory(options.run), Console(), once=options.once)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from farl.experiment.report import write_comparison, write_report
+    from farl.experiment.run_directory import open_run_directory
+
+    opened = [open_run_directory(name) for name in options.runs]
+    if len(opened) == 1 and options.out is None:
+        from farl.experiment.finished import Run
+
+        write_report(opened[0], Run(opened[0]).metrics)
+        print(opened[0].report_file)
+        return 0
+    out = options.out if options.out is not None else Path("runs.html")
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no directory {out.parent}; make it first")
+    write_comparison({str(run.path): run for run in opened}, out)
+    print(out)
+    return 0
 
 
 def _list(options: argparse.Namespace) -> int:

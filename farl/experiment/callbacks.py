@@ -1,19 +1,15 @@
-"""What happens beside learning: progress, checkpoints, stopping, and the tables in TensorBoard."""
+"""What happens beside learning: progress, checkpoints, stopping."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import HParam
 
-from farl.experiment.algorithms import default_hyperparameters
-from farl.experiment.config import ExperimentConfig
 from farl.experiment.interruption import StopRequest
 from farl.experiment.metrics import curiosity_metrics, episode_metrics
 
-NOT_FOR_TEXT = ("stdout", "log", "json", "csv")
 COVERAGE_GOAL = 0.9
 SECONDS_BETWEEN_REPORTS = 0.25
 
@@ -123,41 +119,3 @@ class PeriodicCheckpoints(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
-
-
-class LogHyperparameters(BaseCallback):
-    """Writes the configuration to TensorBoard once: a text table, and the hyperparameters tab."""
-
-    def __init__(self, config: ExperimentConfig) -> None:
-        super().__init__()
-        self._config = config
-
-    def _on_training_start(self) -> None:
-        settings = flatten(self._config.model_dump(mode="json"))
-        # The tables name the values in force, the algorithm's own defaults included.
-        defaults = default_hyperparameters(type(self.model).__mro__[0])
-        for name, value in defaults.items():
-            settings.setdefault(f"algorithm.hyperparameters.{name}", value)
-        rows = "\n".join(f"|{key}|{_cell(value)}|" for key, value in sorted(settings.items()))
-        self.logger.record("config/table", f"|key|value|\n|-|-|\n{rows}", exclude=NOT_FOR_TEXT)
-        plain = {key: value if isinstance(value, int | float | bool) else str(value) for key, value in settings.items()}
-        self.logger.record("hparams", HParam(plain, {"rollout/ep_rew_mean": 0.0}), exclude=NOT_FOR_TEXT)
-        self.logger.dump(self.model.num_timesteps)
-
-    def _on_step(self) -> bool:
-        return True
-
-
-def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -50,7 +50,9 @@ class Checkpoint:
         return self.path / _MODEL
 
 
-def save_checkpoint(folder: Path, model: BaseAlgorithm, algorithm: str, extra: Mapping[str, Any], keep: int) -> Path:
+def save_checkpoint(
+    folder: Path, model: BaseAlgorithm, algorithm: str, extra: Mapping[str, Any], keep: int, replay: bool = True
+) -> Path:
     """Save a checkpoint below ``folder`` and remove all but the ``keep`` latest.
 
     Args:
@@ -59,6 +61,7 @@ def save_checkpoint(folder: Path, model: BaseAlgorithm, algorithm: str, extra: M
         algorithm: its name in the configuration.
         extra: further state, a tree of dicts, lists, arrays, tensors, numbers and strings.
         keep: how many checkpoints stay.
+        replay: whether to save the replay buffer, which only going on with the training needs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".unfinished-*"):
@@ -67,7 +70,7 @@ def save_checkpoint(folder: Path, model: BaseAlgorithm, algorithm: str, extra: M
     try:
         model.save(unfinished / _MODEL)
         save_state(_as_tensors({"rng": _rng_state(model), "norm": _norm_state(model), **extra}), unfinished / _STATE)
-        if isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
+        if replay and isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
             save_state(_as_tensors(_replay_state(model.replay_buffer)), unfinished / _REPLAY)
         manifest = {
             "format": _FORMAT,

@@ -91,6 +91,10 @@ class LoggingConfig(StrictModel):
 
     tensorboard: StrictBool = True
     """Write TensorBoard events to the run directory."""
+    wandb: StrictBool = False
+    """Send the same to Weights & Biases; needs the extra wandb. WANDB_MODE=offline keeps it in the run directory."""
+    mlflow: StrictBool = False
+    """Send the same to MLflow; needs the extra mlflow. MLFLOW_TRACKING_URI says where to."""
     interval: Annotated[int, Field(ge=1, le=10**6), _Whole] = 1
     """Rollouts (PPO and its like) or episodes (DQN and its like) between two log entries."""
     image_freq: Annotated[int, Field(ge=0, le=MAX_TIMESTEPS), _Whole] = 50_000
@@ -108,8 +112,8 @@ class EvaluationConfig(StrictModel):
     """Timesteps between two evaluations."""
     episodes: Annotated[int, Field(ge=1, le=100_000), _Whole] = 10
     """Episodes of each evaluation."""
-    deterministic: StrictBool = True
-    """Take the most likely action instead of sampling."""
+    deterministic: StrictBool | None = None
+    """Take the most likely action instead of sampling; null does so where training brings reward from outside."""
 
 
 class CheckpointConfig(StrictModel):

@@ -4,20 +4,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecNormalize
 
 from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
 from farl.experiment.environments import make_vec_env
 from farl.experiment.learner import load_learner
+from farl.experiment.playing import play, seen_reward
 from farl.experiment.run_directory import RunDirectory
 from farl.experiment.statistics import Estimate, estimate, interquartile_mean, mean
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Extrinsic returns and lengths of the episodes, and what they say together."""
+    """Extrinsic returns, lengths and coverage of the episodes, and what they say together."""
 
     timesteps: int
     episodes: int
@@ -25,19 +25,22 @@ class Evaluation:
     seed: int
     mean: Estimate
     iqm: Estimate
+    coverage: Estimate | None
     returns: list[float]
     lengths: list[int]
+    coverages: list[float] | None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
-def evaluate(run: RunDirectory, episodes: int, deterministic: bool, seed: int) -> Evaluation:
+def evaluate(run: RunDirectory, episodes: int, deterministic: bool | None, seed: int) -> Evaluation:
     """Play ``episodes`` episodes with the policy of the latest checkpoint; nothing is learned or written.
 
-    Raises:
-        ConfigError: the run has no checkpoint that can be loaded.
+    :param deterministic: whether to take the most likely actions; None: only where training brought reward. What is
+        most likely for a policy that only curiosity moves is often to stand still
+    :raises ConfigError: the run has no checkpoint that can be loaded
     """
     config = run.read_config()
     checkpoint = latest_checkpoint(run.checkpoints)
@@ -50,14 +53,12 @@ def evaluate(run: RunDirectory, episodes: int, deterministic: bool, seed: int) -
         # Without the environment: a model is tied to its number of training environments, a policy is not.
         model = load_learner(config, checkpoint, None)
         set_random_seed(seed)
-        returns, lengths = evaluate_policy(
-            model, venv, n_eval_episodes=episodes, deterministic=deterministic, return_episode_rewards=True
-        )
+        deterministic = seen_reward(model) if deterministic is None else deterministic
+        played = play(model, venv, episodes, deterministic)
     finally:
         venv.close()
-    assert isinstance(returns, list)
-    assert isinstance(lengths, list)
-    sample = np.asarray(returns, dtype=np.float64)
+    sample = np.array([episode.extrinsic_return for episode in played])
+    coverages = [episode.coverage for episode in played if episode.coverage is not None]
     return Evaluation(
         timesteps=checkpoint.timesteps,
         episodes=episodes,
@@ -65,6 +66,8 @@ def evaluate(run: RunDirectory, episodes: int, deterministic: bool, seed: int) -
         seed=seed,
         mean=estimate([sample], mean, seed),
         iqm=estimate([sample], interquartile_mean, seed),
-        returns=[float(value) for value in returns],
-        lengths=[int(value) for value in lengths],
+        coverage=estimate([np.array(coverages)], mean, seed) if coverages else None,
+        returns=sample.tolist(),
+        lengths=[episode.length for episode in played],
+        coverages=coverages or None,
     )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from farl.errors import ConfigError, did_you_mean
+from farl.experiment.algorithms import algorithm_class, default_hyperparameters
 from farl.experiment.checks import (
     algorithm_problems,
     combination_problems,
@@ -131,8 +132,18 @@ def _sequence_problems(config: ExperimentConfig, sound: bool) -> Iterator[Proble
 
 
 def resolved_yaml(config: ExperimentConfig) -> str:
-    """The whole configuration with all defaults written out; it loads to an equal configuration."""
-    return write_yaml(config.model_dump(mode="json"), "# The experiment as it ran, with every default written out.\n")
+    """The whole configuration with all defaults written out; it loads to an equal configuration.
+
+    The algorithm's own defaults stand in comments: they are Stable-Baselines3's, and more than YAML can say.
+    """
+    given = config.algorithm.hyperparameters
+    defaults = default_hyperparameters(algorithm_class(config.algorithm.name)).items()
+    own = "".join(f"#   {name}: {value}\n" for name, value in defaults if name not in given)
+    comment = "# The experiment as it ran, with every default written out.\n"
+    return write_yaml(
+        config.model_dump(mode="json"),
+        comment + (f"# Hyperparameters of {config.algorithm.name} that are its own defaults:\n{own}" if own else ""),
+    )
 
 
 def _with_bases(path: Path, seen: tuple[Path, ...]) -> YamlDocument:

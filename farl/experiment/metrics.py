@@ -36,15 +36,16 @@ def machine_facts() -> dict[str, Any]:
 
 
 def curiosity_metrics(model: BaseAlgorithm) -> dict[str, int | None]:
-    """Fragments and recalls since the start of training and the bytes that the long-term memory takes.
+    """Fragments and recalls since the start of training, fragments held now, and the bytes of the long-term memory.
 
     All None for an algorithm without fragmentation and recall.
     """
     curiosity = getattr(model, "curiosity", None)
     if curiosity is None:
-        return {"fragments": None, "recalls": None, "ltm_bytes": None}
+        return {"fragments": None, "fragments_in_memory": None, "recalls": None, "ltm_bytes": None}
     return {
         "fragments": int(curiosity.fragments),
+        "fragments_in_memory": len(curiosity.memory),
         "recalls": int(curiosity.recalls),
         "ltm_bytes": int(curiosity.memory_bytes),
     }

@@ -1,27 +1,31 @@
 """Trains: a checked configuration becomes metrics and, given a directory, everything worth keeping of the run."""
 
-import math
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
-from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from farl.errors import ConfigError
-from farl.experiment.callbacks import LogHyperparameters, Observer, PeriodicCheckpoints, RunTracker
+from farl.experiment.callbacks import Observer, PeriodicCheckpoints, RunTracker
 from farl.experiment.checkpoint import Checkpoint, latest_checkpoint, restore_checkpoint, save_checkpoint
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.environments import make_vec_env
+from farl.experiment.hyperparameters import LogHyperparameters
 from farl.experiment.interruption import StopRequest, TrainingInterrupted, stop_on_signals
 from farl.experiment.learner import build_learner, learner_name, load_learner
+from farl.experiment.logs import make_logger
 from farl.experiment.metrics import curiosity_metrics, episode_metrics, library_versions, machine_facts
+from farl.experiment.periodic_evaluation import PeriodicEvaluation
+from farl.experiment.recording import RENDER_MODE, frame_rate
 from farl.experiment.report import write_report
 from farl.experiment.run_directory import RunDirectory
 from farl.experiment.sequence import TaskSequence, task_at, task_environments
+from farl.experiment.tables import GrowingTable
+from farl.memory.storage import save_state
 from farl.sb3.exploration import ExplorationCallback
 
 _EVALUATION_SEED_OFFSET = 10_000
@@ -122,7 +126,7 @@ class _Training:
         config, model = self.config, self.model
         if self.run_directory is not None:
             self.run_directory.write_config(config)
-        model.set_logger(self._logger())
+        model.set_logger(make_logger(self.run_directory, config, 0 if fresh else model.num_timesteps))
         evaluation = self._evaluation()
         callbacks: list[BaseCallback] = [self.exploration, self.tracker]
         if evaluation is not None:
@@ -143,39 +147,44 @@ class _Training:
             )
         finally:
             if evaluation is not None:
-                evaluation.eval_env.close()
+                evaluation.close()
+            model.logger.close()
         saved = self._save() if self.run_directory is not None else None
         if stop.requested and model.num_timesteps < config.total_timesteps:
             run = self.run_directory.path if self.run_directory is not None else None
             raise TrainingInterrupted(model.num_timesteps, run, saved)
         metrics = self._metrics(evaluation)
         if self.run_directory is not None:
+            save_state(self.exploration.state_dict(), self.run_directory.record_file)
             self.run_directory.write_metrics(metrics)
             write_report(self.run_directory, metrics)
         return metrics
 
-    def _logger(self) -> Logger:
-        if self.run_directory is None or not self.config.logging.tensorboard:
-            return Logger(folder=None, output_formats=[])
-        return configure(str(self.run_directory.tensorboard), ["tensorboard"])
-
-    def _evaluation(self) -> EvalCallback | None:
-        settings = self.config.evaluation
+    def _evaluation(self) -> PeriodicEvaluation | None:
+        settings, environment, run = self.config.evaluation, self.config.environment, self.run_directory
         if settings is None:
             return None
-        environment = self.config.environment
-        venv = make_vec_env(
-            environment, self.config.seed + _EVALUATION_SEED_OFFSET, min(environment.n_envs, settings.episodes)
+        seed = self.config.seed + _EVALUATION_SEED_OFFSET
+
+        def make(n_envs: int, render_mode: str | None = None) -> VecEnv:
+            venv = make_vec_env(environment, seed, n_envs, render_mode)
+            if isinstance(venv, VecNormalize):
+                venv.training = venv.norm_reward = False
+            return venv
+
+        table = None if run is None else GrowingTable(run.evaluations_file, self.model.num_timesteps)
+        films = run is not None and self.config.logging.tensorboard and frame_rate(environment) is not None
+        return PeriodicEvaluation(
+            settings,
+            make(min(environment.n_envs, settings.episodes)),
+            table,
+            self._save_best,
+            (lambda: make(1, RENDER_MODE)) if films else None,
         )
-        if isinstance(venv, VecNormalize):
-            venv.training = venv.norm_reward = False
-        return EvalCallback(
-            venv,
-            n_eval_episodes=settings.episodes,
-            eval_freq=max(settings.freq // environment.n_envs, 1),
-            deterministic=settings.deterministic,
-            verbose=0,
-        )
+
+    def _save_best(self) -> None:
+        if self.run_directory is not None:
+            save_checkpoint(self.run_directory.best, self.model, self.config.algorithm.name, {}, keep=1, replay=False)
 
     def _save(self) -> Path:
         assert self.run_directory is not None
@@ -192,7 +201,7 @@ class _Training:
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.began
 
-    def _metrics(self, evaluation: EvalCallback | None) -> dict[str, Any]:
+    def _metrics(self, evaluation: PeriodicEvaluation | None) -> dict[str, Any]:
         seconds = self._seconds()
         return {
             "name": self.config.name,
@@ -203,16 +212,14 @@ class _Training:
             "wall_seconds": round(seconds, 3),
             "steps_per_second": round(self.model.num_timesteps / seconds, 1),
             **episode_metrics(self.model),
-            "evaluation_ep_rew_mean": _finite(evaluation.last_mean_reward) if evaluation else None,
+            "evaluation_ep_rew_mean": evaluation.last_mean_reward if evaluation else None,
+            "evaluation_coverage": evaluation.last_coverage if evaluation else None,
             **({"sequence_returns": self.sequence.returns} if self.sequence is not None else {}),
             "coverage": self.exploration.coverage,
+            "episode_coverage": self.exploration.episode_coverage,
+            "worlds_differ": self.exploration.procedural,
             "coverage_90_timesteps": self.tracker.goal_timesteps,
             **curiosity_metrics(self.model),
             "versions": library_versions(),
             "machine": machine_facts(),
         }
-
-
-def _finite(value: float) -> float | None:
-    """EvalCallback starts at minus infinity, which JSON cannot hold."""
-    return float(value) if math.isfinite(value) else None

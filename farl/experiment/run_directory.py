@@ -34,8 +34,29 @@ class RunDirectory:
 
     @property
     def tensorboard(self) -> Path:
-        """Folder of TensorBoard events."""
-        return self.path / "tensorboard"
+        """Folder of TensorBoard events: the run directory itself, so that TensorBoard calls the run by its name."""
+        older = self.path / "tensorboard"
+        return older if older.is_dir() else self.path
+
+    @property
+    def progress_file(self) -> Path:
+        """All that was logged, a row for each time."""
+        return self.path / "progress.csv"
+
+    @property
+    def evaluations_file(self) -> Path:
+        """A row for each episode of each evaluation while training."""
+        return self.path / "evaluations.csv"
+
+    @property
+    def best(self) -> Path:
+        """Folder of the checkpoint that was best in evaluation."""
+        return self.path / "best"
+
+    @property
+    def record_file(self) -> Path:
+        """What was recorded of the exploration, for the report."""
+        return self.exploration / "record.safetensors"
 
     @property
     def exploration(self) -> Path:

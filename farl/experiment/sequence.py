@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import Image
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from farl.errors import ConfigError
@@ -67,6 +68,7 @@ class TaskSequence(BaseCallback):
     def _on_training_end(self) -> None:
         if self.model.num_timesteps >= self.sequence.steps * len(self.tasks) and len(self.returns) < len(self.tasks):
             self._judge(len(self.tasks))
+            self.logger.dump(self.model.num_timesteps)  # nobody else will, after the last rollout
 
     def _judge(self, count: int) -> None:
         """Evaluate on the first ``count`` tasks."""
@@ -93,6 +95,15 @@ class TaskSequence(BaseCallback):
             self.logger.record(f"sequence/return_on_task_{number}", found[-1])
         self.logger.record("sequence/mean_return_so_far", float(np.mean(found)))
         self.returns.append(found)
+        if len(self.returns) > 1:
+            self._log_matrix()
+
+    def _log_matrix(self) -> None:
+        """Put the returns on all tasks after each into TensorBoard as a picture."""
+        from farl.figures import figure_array, task_matrix
+
+        picture = Image(figure_array(task_matrix(self.returns)), "HWC")
+        self.logger.record("sequence/task_matrix", picture, exclude=("stdout", "log", "json", "csv"))
 
     def _switch(self) -> None:
         """Put the environments of the present task under the model."""

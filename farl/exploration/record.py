@@ -135,7 +135,7 @@ class ExplorationRecord:
         """Draw map, memory graph and surprisal in one picture; None where there is none of them."""
         visits = None if self.visits is None else self.visits.snapshot()
         trace = None if self.trace is None else self.trace.snapshot()
-        graph = self.graph if self.graph is not None and len(self.graph) > 1 else None
+        graph = self._drawn_graph
         if visits is None and trace is None and graph is None:
             return None
         from farl import figures
@@ -223,6 +223,22 @@ class ExplorationRecord:
         for row in zip(*(column.tolist() for column in columns), strict=True):
             self.trace.add(*row)
 
+    @property
+    def _worlds_differ(self) -> bool:
+        return self.visits is None and self.episodes is not None
+
+    @property
+    def _drawn_graph(self) -> "nx.MultiGraph[int] | None":
+        """The graph of the memory; where worlds differ its largest connected part, which is of one world or of all."""
+        if self.graph is None or len(self.graph) < 2:
+            return None
+        if not self._worlds_differ:
+            return self.graph
+        import networkx as nx
+
+        part: nx.MultiGraph[int] = self.graph.subgraph(max(nx.connected_components(self.graph), key=len))
+        return part if len(part) > 1 else None
+
     def _assign_colors(self) -> None:
         self.colors = self.colors.updated(self.sizes)
 
@@ -260,15 +276,16 @@ class ExplorationRecord:
 
         if self.trace is not None:
             trace = self.trace.snapshot()
-            yield "surprisal", figures.surprisal_trace(trace, self.colors)
+            # Where worlds differ a fragment is of one of them: the ten used most are then those of the first world.
+            colors = FragmentColors().updated(trace.usage()) if self._worlds_differ else self.colors
+            yield "surprisal", figures.surprisal_trace(trace, colors)
             if n_fragments > 1:
-                yield "timeline", figures.fragment_timeline(trace, self.colors)
-        if self.graph is not None and len(self.graph) > 1:
+                yield "timeline", figures.fragment_timeline(trace, colors)
+        if (graph := self._drawn_graph) is not None:
             places, ground = (None, None) if visits is None else (visits.centers(), visits.reachable)
-            yield (
-                "memory_graph",
-                figures.memory_graph(self.graph, self.colors, self.sizes, places, ground, self.opened),
-            )
+            use = {i: n for i, n in self.sizes.items() if i in graph}
+            colors = FragmentColors().updated(use) if self._worlds_differ else self.colors
+            yield "memory_graph", figures.memory_graph(graph, colors, use, places, ground, self.opened)
         if self.use is not None:
             frames = self.use.snapshot()
             if any(each.frame is not None for each in frames):

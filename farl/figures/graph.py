@@ -16,7 +16,7 @@ from farl.figures.canvas import HEAD, WIDTH, Box, add_axes, ground, label, legen
 from farl.figures.layout import curve, spread, spring_layout
 from farl.figures.palette import INK
 
-__all__ = ["Ways", "memory_graph", "thinned"]
+__all__ = ["Ways", "memory_graph", "placed", "thinned"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -99,7 +99,7 @@ def draw_graph(
 ) -> None:
     """Draw a memory graph with its title into a box of a figure."""
     ways = thinned(graph, sizes or {}, positions)
-    place = _places(ways, graph, positions, None if reachable is None else reachable.shape)
+    place = placed(ways, positions, None if reachable is None else reachable.shape)
     if positions is not None and reachable is not None:
         ground(axes, np.where(reachable[..., None], 0.985, 0.87) * np.ones(3))
     else:
@@ -122,12 +122,16 @@ def _busiest(
     return {way: n for way, n in links.items() if way[:2] in kept}
 
 
-def _places(
+def placed(
     ways: Ways,
-    graph: "nx.Graph[int]",
     positions: Mapping[int, tuple[float, float]] | None,
     ground_shape: tuple[int, ...] | None,
 ) -> dict[int, FloatArray]:
+    """Return where each fragment lies, (x, y), float64[2].
+
+    :param positions: of the fragments; None places them by their links
+    :param ground_shape: H and W, that they must not leave
+    """
     if positions is None:
         drawn: nx.Graph[int] = nx.Graph()
         drawn.add_nodes_from(ways.nodes)
@@ -158,6 +162,7 @@ def _draw_nodes(
         return
     weight = np.array([(sizes or {}).get(node, 0.0 if sizes else 1.0) for node in ways.nodes])
     area = 110 + 460 * weight / max(weight.max(initial=0.0), 1e-12)
+    area += np.array([130.0 if node in colors else 0.0 for node in ways.nodes])  # room around the number
     at = np.array([place[node] for node in ways.nodes])
     axes.scatter(at[:, 0], at[:, 1], area, color=colors.rgb(ways.nodes), edgecolor="white", linewidth=1.2, zorder=3)
     for node in ways.nodes:
@@ -167,11 +172,8 @@ def _draw_nodes(
 
 def _summary(graph: "nx.Graph[int]", ways: Ways, weighed: bool, opened: int | None) -> str:
     held = graph.number_of_nodes()
-    text = plural(held, "fragment") + (
-        f" in memory of {opened:,} opened" if opened is not None and opened != held else ""
-    )
-    links = len({(a, b) for a, b, _ in ways.links})
-    text += f", {plural(links, 'link')}"
+    text = plural(held, "fragment") + (f" of {opened:,} opened" if opened is not None and opened != held else "")
+    text += f", {plural(len({(a, b) for a, b, _ in ways.links}), 'link')}"
     if ways.left_out[0] or ways.left_out[1]:
-        text += " of those used most"
-    return text + ("; larger: more visits" if weighed else "")
+        text += "; those used most"
+    return text + ("; size: visits" if weighed else "")

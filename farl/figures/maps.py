@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import Colormap, LogNorm, Normalize, to_rgb
+from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
@@ -90,7 +90,7 @@ def episode_way(episode: Episode) -> Figure:
     what = "The last complete episode" if episode.complete else "The episode so far"
     title(figure, box, what, f"{plural(max(len(episode.way) - 1, 0), 'step')}, {episode.coverage:.0%} of the cells")
     ground(axes, world_pixels(episode.reachable))
-    _draw_way(axes, episode.way, 1.6)
+    _draw_way(axes, episode.way)
     legend_below(axes, [marker("s", "white", "start"), marker("o", "#d1491b", "agent at the end")])
     return figure
 
@@ -117,16 +117,17 @@ def world_maps(episodes: Sequence[Episode]) -> Figure:
         ids, sizes = np.unique(episode.fragments[episode.fragments >= 0], return_counts=True)
         colors = FragmentColors().updated(dict(zip(ids.tolist(), sizes.tolist(), strict=True)))
         seen = episode.fragments >= 0
-        pixels[seen] = 0.25 + 0.75 * colors.rgb(episode.fragments[seen])
+        pixels[seen] = colors.rgb(episode.fragments[seen])
         ground(axes, pixels)
-        _draw_way(axes, episode.way, 0.7, faint=True)
+        _draw_ends(axes, episode.way, 5)
         text = f"{episode.coverage:.0%}, {plural(len(ids), 'fragment')}"
         axes.text(0, 1.02, text, transform=axes.transAxes, fontsize=8.5, color=INK, va="bottom")
     bottom_axes = add_axes(figure, (0.1, 0.38, wide - 0.2, 0.01))
     bottom_axes.axis("off")
     handles = [
-        Patch(color=COLORS[0], label="fragments: ten colours a world"),
+        Patch(color=COLORS[0], label="its fragments, ten in colour"),
         Patch(color=OTHERS, label="others"),
+        marker("s", "white", "start"),
         marker("o", "#d1491b", "agent"),
     ]
     legend_below(bottom_axes, handles)
@@ -153,8 +154,9 @@ def draw_fragments(figure: Figure, box: Box, axes: Axes, visits: Visits, colors:
         axes.scatter(x, y, size * (0.3 + 0.7 * share), marker=shape, color=face, edgecolor=INK, linewidth=0.8, zorder=3)
         handles.append(marker(shape, face, f"{name}: {int(counts.sum()):,}"))
     sizes, total = visits.sizes(), max(float(visits.total.sum()), 1.0)
+    owners = set(visits.fragment_ids[np.unique(owner[owner >= 0])].tolist())
     for fragment, (x_center, y_center) in visits.centers().items():
-        if fragment in colors and fragment in sizes:
+        if fragment in colors and fragment in owners:
             label(axes, x_center, y_center, fragment)
     shown = [i for i in colors.slots if i in sizes]
     others = 1.0 - sum(sizes[i] for i in shown) / total
@@ -199,20 +201,23 @@ def _draw_values(
     bar.spines[:].set_visible(False)
 
 
-def _draw_way(axes: Axes, way: npt.NDArray[np.integer[Any]], line: float, faint: bool = False) -> None:
+def _draw_way(axes: Axes, way: npt.NDArray[np.integer[Any]]) -> None:
     if not len(way):
         return
     # An agent goes over the same cells again and again: beside each other its ways show more.
     jitter = np.random.default_rng(0).uniform(-0.22, 0.22, way.shape)
-    points = way + (0.0 if faint else jitter)
+    points = way + jitter
     points[0] = way[0]
     parts = np.stack([points[:-1], points[1:]], axis=1)
     near = np.abs(np.diff(way, axis=0)).max(axis=1, initial=0) <= 1
-    if faint:
-        lines = LineCollection(list(parts[near]), colors="white", linewidths=line, alpha=0.85)
-    else:
-        lines = LineCollection(list(parts[near]), cmap=SEQUENTIAL, linewidths=line)
-        lines.set_array(np.arange(len(parts))[near])
+    lines = LineCollection(list(parts[near]), cmap=SEQUENTIAL, linewidths=1.6)
+    lines.set_array(np.arange(len(parts))[near])
     axes.add_collection(lines)
-    axes.plot(*way[0], marker="s", color="white", markeredgecolor=INK, markersize=5 if faint else 7)
-    axes.plot(*way[-1], marker="o", color=to_rgb("#d1491b"), markeredgecolor="white", markersize=5 if faint else 8)
+    _draw_ends(axes, way, 7)
+
+
+def _draw_ends(axes: Axes, way: npt.NDArray[np.integer[Any]], size: float) -> None:
+    """Mark where a way began, and where the agent is at its end."""
+    if len(way):
+        axes.plot(*way[0], marker="s", color="white", markeredgecolor=INK, markersize=size)
+        axes.plot(*way[-1], marker="o", color="#d1491b", markeredgecolor="white", markersize=size + 1)

@@ -41,8 +41,10 @@ def plane_fragments(plane: Plane, colors: FragmentColors) -> Figure:
     axes.imshow(pixels, **_placed(extent))
     for layer, fragment in enumerate(ids.tolist()):
         if fragment in colors and (owner == layer).any():
-            x, y = np.median(plane.places[plane.fragments == fragment], axis=0).tolist()
-            label(axes, x, y, fragment)
+            row, column = np.unravel_index(np.where(owner == layer, counts[layer], -1.0).argmax(), owner.shape)
+            x = extent[0] + (column + 0.5) / _BINS * (extent[1] - extent[0])
+            y = extent[2] + (row + 0.5) / _BINS * (extent[3] - extent[2])
+            label(axes, float(x), float(y), fragment)
     return figure
 
 

@@ -24,7 +24,7 @@ from farl.exploration import (
     VisitCounts,
 )  # fmt: skip
 from farl.sb3.seen import frames_of, numbers_of, observation_names, resolve_axes
-from farl.sb3.unnormalised import original_observations
+from farl.sb3.unnormalised import original_observations, unnormalised_space
 
 if TYPE_CHECKING:  # drawing imports matplotlib, and a run starts without it
     from matplotlib.figure import Figure
@@ -33,9 +33,10 @@ __all__ = ["ExplorationCallback"]
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Pixels = npt.NDArray[np.uint8]
 
 _NOT_TEXT = ("stdout", "log", "json", "csv")  # logger formats that cannot hold an image
-_FILE_DPI = 160
+_DPI = 130  # of files and in TensorBoard, where it shows them at about half of their size
 _MOST_TIME = 0.02
 """Share of the wall-clock time that pictures may take while the run goes on."""
 
@@ -115,6 +116,13 @@ class ExplorationCallback(BaseCallback):
         return None if self._record.visits is None else self._record.visits.coverage
 
     @property
+    def episode_coverage(self) -> float | None:
+        """Mean coverage of the last complete episode of each world, in [0, 1]; None if there is none yet."""
+        episodes = [] if self._record.episodes is None else self._record.episodes.snapshot()
+        complete = [episode.coverage for episode in episodes if episode.complete]
+        return float(np.mean(complete)) if complete else None
+
+    @property
     def procedural(self) -> bool:
         """Whether worlds have differed between environments or episodes: then `coverage` is that of all together."""
         return self._record.episodes is not None and self._record.episodes.procedural
@@ -126,23 +134,17 @@ class ExplorationCallback(BaseCallback):
             drawn["map"] = world
         return drawn
 
-    def write(self, out_dir: str | os.PathLike[str], drawn: "dict[str, Figure] | None" = None) -> list[Path]:
-        """Write the pictures and their overview to a folder, each whole or not at all; return the paths."""
-        drawn = self.draw() if drawn is None else dict(drawn)
+    def write(self, out_dir: str | os.PathLike[str], pixels: "dict[str, Pixels] | None" = None) -> list[Path]:
+        """Write the pictures and their overview to a folder, each whole or not at all; return the paths.
+
+        :param pixels: the pictures, if they have been rendered already, uint8[H, W, 3] each
+        """
+        pixels = _rendered(self.draw()) if pixels is None else dict(pixels)
         if (overview := self.record.overview()) is not None:
-            drawn["overview"] = overview
+            pixels |= _rendered({"overview": overview})
         folder = Path(out_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for name, figure in drawn.items():
-            path, unfinished = folder / f"{name}.png", folder / f".{name}.{os.getpid()}.png"
-            try:
-                figure.savefig(unfinished, dpi=_FILE_DPI)
-                os.replace(unfinished, path)
-            finally:
-                unfinished.unlink(missing_ok=True)
-            paths.append(path)
-        return paths
+        return [_write_png(folder / f"{name}.png", picture) for name, picture in pixels.items()]
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that was recorded, as tensors, numbers and text."""
@@ -158,7 +160,8 @@ class ExplorationCallback(BaseCallback):
         self._began = time.monotonic()
         self.seconds_drawing = 0.0
         env, record = self.training_env, self._record
-        self._observation_space = env.observation_space
+        self._env = env
+        self._observation_space = unnormalised_space(env)
         if env.has_attr("reachable"):
             self._begin_worlds(env)
         else:
@@ -197,6 +200,15 @@ class ExplorationCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._settled = 0
+        if self.training_env is not self._env:  # a sequence of tasks has put others in their place
+            self._settle()
+            self._env = self.training_env
+            if self._positions_told:
+                envs = np.ones(self._env.num_envs, bool)
+                for new in self._new_episodes(envs):
+                    assert self._record.episodes is not None
+                    self._record.episodes.begin(new.env, new.reachable, new.start)
+                self._cover_starts(envs)
 
     def _on_step(self) -> bool:
         record, dones, infos = self._record, np.array(self.locals["dones"], bool), self.locals["infos"]
@@ -308,35 +320,30 @@ class ExplorationCallback(BaseCallback):
         due = self.image_freq and self.num_timesteps - self._last_image >= self.image_freq
         if due and self.seconds_drawing <= _MOST_TIME * (time.monotonic() - self._began):
             self._last_image = self.num_timesteps
-            self._log_images(self._takes_images)
+            if self._takes_images:
+                began = time.monotonic()
+                self._log_images(_rendered(self.draw()))
+                self.seconds_drawing += time.monotonic() - began
 
     def _on_training_end(self) -> None:
-        last_pictures_wanted = self.image_freq and self._last_image != self.num_timesteps and self._takes_images
-        if self.out_dir is None and not last_pictures_wanted:
+        last_wanted = self.image_freq and self._last_image != self.num_timesteps and self._takes_images
+        if self.out_dir is None and not last_wanted:
             return
-        drawn = self.draw()
-        if last_pictures_wanted:
+        pixels = _rendered(self.draw())
+        if last_wanted:
             self._last_image = self.num_timesteps
-            self._log_images(drawn=drawn)
+            self._log_images(pixels)
             self.logger.dump(self.num_timesteps)  # nobody else will, after the last rollout
         if self.out_dir is not None:
-            self.write(self.out_dir, drawn)
+            self.write(self.out_dir, pixels)
 
     @property
     def _takes_images(self) -> bool:
         return any(getattr(output, "takes_images", hasattr(output, "writer")) for output in self.logger.output_formats)
 
-    def _log_images(self, wanted: bool = True, drawn: "dict[str, Figure] | None" = None) -> None:
-        if not wanted:
-            return
-        from farl.figures import figure_array
-
-        began = time.monotonic()
-        for name, figure in (self.draw() if drawn is None else drawn).items():
-            figure.set_dpi(100)
-            image = Image(figure_array(figure), "HWC")
-            self.logger.record(f"exploration/{name}", image, exclude=_NOT_TEXT)
-        self.seconds_drawing += time.monotonic() - began
+    def _log_images(self, pixels: "dict[str, Pixels]") -> None:
+        for name, picture in pixels.items():
+            self.logger.record(f"exploration/{name}", Image(picture, "HWC"), exclude=_NOT_TEXT)
 
     def _cover_starts(self, at: BoolArray) -> None:
         """Count the cells where episodes have just begun as covered: no step leads to them."""
@@ -349,6 +356,26 @@ class ExplorationCallback(BaseCallback):
 
 
 _EVENTS = ("active", "fragmented", "recalled")
+
+
+def _rendered(drawn: "dict[str, Figure]") -> dict[str, Pixels]:
+    from farl.figures import figure_array
+
+    for figure in drawn.values():
+        figure.set_dpi(_DPI)
+    return {name: figure_array(figure) for name, figure in drawn.items()}
+
+
+def _write_png(path: Path, picture: Pixels) -> Path:
+    from PIL import Image as Picture
+
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.png")
+    try:
+        Picture.fromarray(picture).save(unfinished, optimize=False, compress_level=4)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
 
 
 def _position(info: dict[str, Any]) -> IntArray | None:

@@ -254,5 +254,5 @@ def test_the_shipped_ppo_configs_run_from_yaml_and_differ_by_the_memory_alone(tm
     assert train(with_memory, tmp_path)["total_timesteps"] == 64
     run = RunDirectory(tmp_path)
     assert evaluate(run, episodes=2, deterministic=False, seed=0).lengths == [20, 20]
-    assert record(run, tmp_path / "agent.gif", 1, deterministic=False, seed=0) == 21
+    assert record(run, tmp_path / "agent.gif", 1, deterministic=False, seed=0).frames == 21
     assert resume(tmp_path, total_timesteps=128)["total_timesteps"] == 128

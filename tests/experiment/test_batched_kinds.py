@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from farl.errors import ConfigError
+from farl.experiment.config import EnvironmentConfig
 from farl.experiment.environments import make_vec_env
 from farl.experiment.loading import parse_config
 from farl.experiment.recording import record
@@ -32,6 +33,20 @@ def test_control_trains_from_yaml_and_its_level_moves_the_observations():
     assert np.abs(shifted).max() > 1
 
 
+@pytest.mark.parametrize("task", ["CartPole", "Acrobot", "LunarLander"])
+def test_control_is_drawn_as_gymnasium_draws_it(task: str):
+    if task == "LunarLander":
+        pytest.importorskip("Box2D")
+    venv = make_vec_env(EnvironmentConfig(id=task, kind="control"), 0, n_envs=2, render_mode="rgb_array")
+    venv.reset()
+    first = venv.get_images()
+    for _ in range(5):
+        venv.step(np.zeros(2, np.int64))
+    later = venv.get_images()
+    assert all(picture is not None and picture.shape[2] == 3 and picture.std() > 0 for picture in first)
+    assert all(np.any(before != after) for before, after in zip(first, later, strict=True))
+
+
 def test_procgen_trains_from_yaml_is_evaluated_and_recorded(tmp_path: Path):
     pytest.importorskip("procgen")
     environment = {"id": "starpilot", "kind": "procgen", "n_envs": 4, "kwargs": {"distribution_mode": "easy"}}
@@ -39,7 +54,7 @@ def test_procgen_trains_from_yaml_is_evaluated_and_recorded(tmp_path: Path):
     run = create_run_directory("small", tmp_path / "run")
     metrics = train(config, run.path)
     assert metrics["evaluation_ep_rew_mean"] is not None
-    assert record(run, tmp_path / "agent.gif", 1, deterministic=False, seed=0) > 1
+    assert record(run, tmp_path / "agent.gif", 1, deterministic=False, seed=0).frames > 1
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from farl.errors import ConfigError, did_you_mean
-from farl.experiment.callbacks import flatten
 from farl.experiment.config import ExperimentConfig
+from farl.experiment.hyperparameters import flatten
 from farl.experiment.run_directory import RUNS, RunDirectory
 
 _DEEPEST = 4

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from farl.errors import ConfigError
-from farl.experiment.callbacks import flatten
 from farl.experiment.config import ExperimentConfig
+from farl.experiment.hyperparameters import flatten
 from farl.experiment.interruption import stop_on_signals
 from farl.experiment.run_directory import RunDirectory
 from farl.experiment.sweep.backends import BACKENDS, Resources

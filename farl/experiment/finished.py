@@ -1,0 +1,125 @@
+"""``farl.load_run``: a run as an object, for notebooks and scripts."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from farl.errors import ConfigError
+from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
+from farl.experiment.config import ExperimentConfig
+from farl.experiment.environments import make_vec_env
+from farl.experiment.learner import load_learner
+from farl.experiment.report.data import read_record
+from farl.experiment.run_directory import RunDirectory, open_run_directory
+from farl.experiment.tables import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["Run", "load_run"]
+
+
+def load_run(path: str | Path) -> "Run":
+    """Return a run by its directory, or by its name under ``runs/``; one that still goes on, as far as it is.
+
+    Models are read from checkpoints, which hold pickled objects: load only runs that you trust.
+
+    :raises ConfigError: there is no such run
+    """
+    return Run(open_run_directory(path))
+
+
+class Run:
+    """What a run directory holds, read when it is asked for.
+
+    :param directory: of the run
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+        self.path = directory.path
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @cached_property
+    def config(self) -> ExperimentConfig:
+        """The settings, every default written out."""
+        return self.directory.read_config()
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds.
+
+        :raises ConfigError: the run has not ended yet
+        """
+        try:
+            found: dict[str, Any] = json.loads(self.directory.metrics_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{self.path}: has no metrics.json yet; it is written when the run ends") from None
+        return found
+
+    @property
+    def scalars(self) -> "pd.DataFrame":
+        """All that was logged, a column for each tag, NaN where a row has none, indexed by ``timesteps``.
+
+        :raises ConfigError: pandas is missing
+        """
+        return self._frame(self.directory.progress_file).set_index("timesteps")
+
+    @property
+    def evaluations(self) -> "pd.DataFrame":
+        """The episodes of the evaluations while training: timesteps, episode, return, length and coverage.
+
+        :raises ConfigError: pandas is missing
+        """
+        frame = self._frame(self.directory.evaluations_file)
+        columns = ["timesteps", "episode", "return", "length", "coverage"]
+        return frame.reindex(columns=[*columns, *(name for name in frame if name not in columns)])
+
+    @cached_property
+    def env(self) -> VecEnv:
+        """The environments, new, as many as in training; with the run's ``VecNormalize``, which stands still."""
+        venv = make_vec_env(self.config.environment, self.config.seed)
+        if isinstance(venv, VecNormalize):
+            venv.training = venv.norm_reward = False
+            restore_normalisation(latest_checkpoint(self.directory.checkpoints), venv)
+        return venv
+
+    @cached_property
+    def model(self) -> BaseAlgorithm:
+        """The model of the latest checkpoint, with `env`.
+
+        :raises ConfigError: there is no checkpoint that can be loaded
+        """
+        return load_learner(self.config, latest_checkpoint(self.directory.checkpoints), self.env)
+
+    @cached_property
+    def best_model(self) -> BaseAlgorithm:
+        """The model that was best in an evaluation while training, without an environment.
+
+        :raises ConfigError: the run was never evaluated
+        """
+        if not self.directory.best.is_dir():
+            raise ConfigError(f"{self.path}: was not evaluated while training; train with evaluation.freq=50000")
+        return load_learner(self.config, latest_checkpoint(self.directory.best), None)
+
+    @cached_property
+    def figures(self) -> "dict[str, Figure]":
+        """The pictures of the exploration, drawn anew, by name; empty where nothing was recorded."""
+        record = read_record(self.directory)
+        return {} if record is None else record.draw()
+
+    @staticmethod
+    def _frame(path: Path) -> "pd.DataFrame":
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ConfigError("tables need pandas: pip install pandas") from None
+        return pd.DataFrame(read_table(path) or {"timesteps": np.zeros(0)})
