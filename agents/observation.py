@@ -102,7 +102,7 @@ class EgocentricObservation(VecEnvWrapper):
         return self._begin(*unpack(observation), dones), rewards, dones, infos
 
     def _begin(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> Observations:
-        """The first view of the episodes that begin is nobody's merit: it is noted without reward."""
+        """The first view of an episode was not earned: it is noted without reward."""
         self._seen.clear(np.flatnonzero(starts))
         self._seen.see(codes, odometry)
         return self._observe(codes, odometry, starts)
