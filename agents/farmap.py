@@ -229,8 +229,13 @@ class FARMap(MapExplorer):
             self.recall,
             self.capacity,
             self.patience,
-            Rule(float(self.epsilon), float(self.leave_below), self.min_cluster, self.size_weight, self.heading_bias),
+            self.rule,
         )
+
+    @property
+    def rule(self) -> Rule:
+        """The settings of its choice of subgoals, for the kernels."""
+        return Rule(float(self.epsilon), float(self.leave_below), self.min_cluster, self.size_weight, self.heading_bias)
 
 
 def make_criterion(

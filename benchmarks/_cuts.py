@@ -112,11 +112,8 @@ class CutFARMap(FARMap):
             surprisal=self.surprisal,
             recall=self.recall,
             capacity=self.capacity,
-            epsilon=self.epsilon,
-            leave_below=self.leave_below,
-            min_cluster=self.min_cluster,
-            size_weight=self.size_weight,
-            heading_bias=self.heading_bias,
+            patience=self.patience,
+            rule=self.rule,
         )
 
 
