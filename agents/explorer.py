@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import networkx as nx
@@ -17,16 +18,22 @@ from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
 from farl.agents.trail import Trail
+from farl.envs.map_world.map_server import save_occupancy_map
+from farl.envs.map_world.occupancy import OPEN, UNMAPPED, WALL, OccupancyGrid
 from farl.errors import ConfigError
-from farl.maps.geometry import FREE, Int32Array, IntArray, WordArray, encode
+from farl.maps.geometry import FREE, UNKNOWN, Int32Array, IntArray, WordArray, encode
 from farl.maps.local_map import LocalMap
 from farl.maps.pictures import fragment_map
+from farl.maps.unseen import joined
 
 Observation = Mapping[str, npt.NDArray[Any]]
 Self = TypeVar("Self", bound="MapExplorer")
 
 ROLLOUT = 1_000
 """Steps of all environments that callbacks and the log count as one rollout."""
+
+RESOLUTION = 0.05
+"""Metres a cell of saved maps whose world does not tell."""
 
 
 class Explorers(ABC):
@@ -135,6 +142,8 @@ class MapExplorer(BaseAlgorithm):
             seed=seed,
             supported_action_spaces=(spaces.Discrete,),
         )
+        self.resolution: float | None = None
+        """Metres a cell of the first world; None where it does not tell."""
         self._predicting: Explorers | None = None
         self._trail = Trail()
         if _init_setup_model:
@@ -180,6 +189,8 @@ class MapExplorer(BaseAlgorithm):
         assert isinstance(self.env, VecEnv)
         if self._last_episode_starts is None:
             self._last_episode_starts = np.ones(self.n_envs, bool)
+        if self.env.has_attr("plan"):
+            self.resolution = self.env.get_attr("plan", 0)[0].resolution
         callback.on_training_start(locals(), globals())
         iteration = 0
         while self.num_timesteps < total:
@@ -233,6 +244,35 @@ class MapExplorer(BaseAlgorithm):
         self._predicting = explorers
         actions = explorers.act(codes, odometry, starts)
         return (actions[0] if single else actions), (explorers,)
+
+    def whole_map(self, env: int = 0, resolution: float | None = None) -> OccupancyGrid:
+        """Lay all that is remembered of a world side by side.
+
+        :param env: number of the world
+        :param resolution: metres a cell; None is that of the world, or `RESOLUTION` where it does not tell
+        :return: the map, with the odometry's zero as the origin of its coordinates
+        :raises ConfigError: if there is no such world, or nothing was explored in it
+        """
+        if not 0 <= env < self.explorers.n_envs:
+            raise ConfigError(f"no world {env}: this agent explores {self.explorers.n_envs}, counted from 0")
+        label, corner = joined(self.explorers.known_maps(env).values(), margin=0)
+        if not (label == FREE).any():
+            raise ConfigError(f"nothing of world {env} is known yet: explore first")
+        size = resolution or self.resolution or RESOLUTION
+        cells = np.where(label == FREE, OPEN, np.where(label == UNKNOWN, UNMAPPED, WALL)).astype(np.int8)
+        # The odometry's zero is the middle of the cell where the episode began.
+        left, bottom = corner[1] - 0.5, -(corner[0] + len(label) - 0.5)
+        return OccupancyGrid(cells, size, (float(left * size), float(bottom * size), 0.0))
+
+    def save_map(self, path: str | Path, env: int = 0, resolution: float | None = None) -> Path:
+        """Write the map of a world as ROS's map_server reads it: a YAML file and a picture. Return the former's path.
+
+        :param path: of the YAML file or of the picture (.pgm, .png, .bmp)
+        :param env: number of the world
+        :param resolution: metres a cell; None is that of the world, or `RESOLUTION` where it does not tell
+        :raises ConfigError: if nothing was explored, or the files cannot be written
+        """
+        return save_occupancy_map(path, self.whole_map(env, resolution))
 
     def draw_map(self) -> Figure | None:
         """Draw the first world: fragments in colour, fracture points, the memory graph, and the way in this episode.

@@ -150,6 +150,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     out.epilog = share.EXPORT_EXAMPLES
     share.add_export(out, _count)
 
+    plan = add("export-map", share.export_map, "write the map that an agent built, as ROS reads it", "")
+    plan.epilog = share.MAP_EXAMPLES
+    share.add_export_map(plan, _count)
+
     hub = add(
         "push", share.push, "upload a trained agent to the Hugging Face Hub", "farl push runs/quickstart me/agent"
     )

@@ -1,4 +1,4 @@
-"""``farl export`` and ``farl push``: a trained agent for others."""
+"""``farl export``, ``farl push`` and ``farl export-map``: a trained agent, or its map, for others."""
 
 import argparse
 import tempfile
@@ -15,6 +15,12 @@ examples:
   farl push runs/quickstart me/explorer          exports and uploads; log in first with: hf auth login
   HF_ENDPOINT=https://hub.my.lab farl push runs/quickstart me/explorer --private
 """
+MAP_EXAMPLES = """\
+examples:
+  farl export-map runs/farmap_plus                 the map of its first world: map.yaml and map.pgm in the run's folder
+  farl export-map runs/farmap_plus --world 2 --out office.yaml --resolution 0.1
+  ros2 run nav2_map_server map_server --ros-args -p yaml_filename:=office.yaml
+"""
 
 
 def add_export(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
@@ -30,6 +36,29 @@ def add_push(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> No
     parser.add_argument("repository", metavar="REPO", help="user/name on the Hugging Face Hub")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     _add_episodes(parser, count)
+
+
+def add_export_map(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
+    """Declare the arguments of ``farl export-map``."""
+    parser.add_argument("run", metavar="RUN", help="a run directory of an agent that builds maps, such as runs/robot")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="x.yaml, with x.pgm beside it, or x.png (default: RUN/map.yaml)"
+    )
+    parser.add_argument("--world", type=count, default=1, metavar="N", help="which of its worlds (default: 1)")
+    parser.add_argument(
+        "--resolution", type=float, metavar="M", help="metres a cell (default: the world's, or 0.05 if it has none)"
+    )
+
+
+def export_map(options: argparse.Namespace) -> int:
+    """Do ``farl export-map``; returns its exit code."""
+    from farl.experiment.export import export_map as write
+    from farl.experiment.run_directory import open_run_directory
+
+    run = open_run_directory(options.run)
+    out = options.out if options.out is not None else run.path / "map.yaml"
+    print(write(run, out, options.world - 1, options.resolution))
+    return 0
 
 
 def export(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """A trained run as a folder that others can use, with FARL or without it, and its way to the Hugging Face Hub."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -174,3 +175,25 @@ def _without_moments(state: Any, inside: bool = False) -> Any:
 def _brief(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def export_map(run: RunDirectory, out: Path, world: int, resolution: float | None) -> Path:
+    """Write the map that the agent of a run built, in the format of ROS's map_server.
+
+    :param out: the YAML file, or its picture
+    :param world: number of the world, counted from 0
+    :param resolution: metres a cell; None is that of the world
+    :return: path of the YAML file
+    :raises ConfigError: if the agent builds no map or knows nothing yet, or the file exists or cannot be written
+    """
+    if resolution is not None and not (math.isfinite(resolution) and resolution > 0.0):
+        raise ConfigError(f"--resolution {resolution}: metres a cell, above 0")
+    for path in {out, out.with_suffix(".yaml")}:
+        if path.exists():
+            raise ConfigError(f"--out {path}: exists already; choose another name or remove it")
+    config = run.read_config()
+    model: Any = load_learner(config, latest_checkpoint(run.checkpoints), None)
+    if not hasattr(model, "save_map"):
+        raise ConfigError(f"{run.path}: {learner_name(config)} builds no map; FARMap, FARMapPlus and others do")
+    written: Path = model.save_map(out, world, resolution)
+    return written
