@@ -12,7 +12,7 @@ import random
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,13 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, model: BaseAlgorithm, algorithm: str, extra: Mapping[str, Any], keep: int, replay: bool = True
+    folder: Path,
+    model: BaseAlgorithm,
+    algorithm: str,
+    extra: Mapping[str, Any],
+    keep: int,
+    replay: bool = True,
+    copies: Sequence[Path] = (),
 ) -> Path:
     """Save a checkpoint below ``folder`` and remove all but the ``keep`` latest.
 
@@ -62,6 +68,7 @@ def save_checkpoint(
         extra: further state, a tree of dicts, lists, arrays, tensors, numbers and strings.
         keep: how many checkpoints stay.
         replay: whether to save the replay buffer, which only going on with the training needs.
+        copies: files that are kept with it, such as the run's ``config.yaml``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".unfinished-*"):
@@ -72,6 +79,8 @@ def save_checkpoint(
         save_state(_as_tensors({"rng": _rng_state(model), "norm": _norm_state(model), **extra}), unfinished / _STATE)
         if replay and isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
             save_state(_as_tensors(_replay_state(model.replay_buffer)), unfinished / _REPLAY)
+        for file in copies:
+            shutil.copyfile(file, unfinished / file.name)
         manifest = {
             "format": _FORMAT,
             "timesteps": int(model.num_timesteps),

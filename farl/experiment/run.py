@@ -195,7 +195,12 @@ class _Training:
             "sequence": self.sequence.returns if self.sequence is not None else [],
         }
         return save_checkpoint(
-            self.run_directory.checkpoints, self.model, self.config.algorithm.name, extra, self.config.checkpoints.keep
+            self.run_directory.checkpoints,
+            self.model,
+            self.config.algorithm.name,
+            extra,
+            self.config.checkpoints.keep,
+            copies=[self.run_directory.config_file],
         )
 
     def _seconds(self) -> float:

@@ -1,6 +1,8 @@
 """The folder that an experiment writes: never over another run, and readable again by ``evaluate`` and ``resume``."""
 
+import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +16,9 @@ from farl.experiment.files import write_atomically
 from farl.experiment.loading import load_config, resolved_yaml
 
 RUNS = Path("runs")
+_SEAL = "# sha256 of all lines above: "
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,16 +79,25 @@ class RunDirectory:
         return self.path / "report.html"
 
     def write_config(self, config: ExperimentConfig) -> None:
-        """Write the resolved configuration."""
-        write_atomically(self.config_file, resolved_yaml(config))
+        """Write the resolved configuration; its last line is a checksum of the rest."""
+        text = resolved_yaml(config)
+        write_atomically(self.config_file, f"{text}{_SEAL}{_sha256(text)}\n")
 
     def read_config(self) -> ExperimentConfig:
-        """Read the resolved configuration back.
+        """Read the resolved configuration back; where it is damaged, that of the latest checkpoint.
 
-        Raises:
-            ConfigError: it is missing or no longer valid.
+        :raises ConfigError: there is none that is whole and valid
         """
-        return load_config(self.config_file)
+        copies = sorted(self.checkpoints.glob("step_*/config.yaml"), reverse=True)
+        for file in (self.config_file, *copies):
+            if _is_whole(file):
+                if file != self.config_file:
+                    _log.warning("%s: was edited or damaged; going by the copy in %s", self.config_file, file.parent)
+                return load_config(file)
+        raise ConfigError(
+            f"{self.config_file}: was edited, or is damaged: its last line, a checksum, is missing or wrong. A run "
+            f"goes on as it began; with other settings, train anew: farl train {self.config_file} --out DIR"
+        )
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write ``metrics.json``."""
@@ -154,3 +168,16 @@ def _make(path: Path, exist_ok: bool) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"cannot write to {path}: {reason}; choose another place with --out DIR") from None
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a configuration ends in the checksum of all that comes before it."""
+    try:
+        text, _, seal = file.read_bytes().decode("utf-8").rpartition(_SEAL)
+    except (OSError, UnicodeDecodeError):
+        return False
+    return seal == f"{_sha256(text)}\n"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -9,6 +9,7 @@ from farl.experiment.checkpoint import latest_checkpoint, save_checkpoint
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.environments import make_vec_env
 from farl.experiment.learner import build_learner
+from farl.experiment.run_directory import RunDirectory
 
 
 @pytest.fixture
@@ -80,6 +81,26 @@ def test_damage_is_found_and_the_fix_is_named(
     with pytest.raises(ConfigError, match=message) as caught:
         latest_checkpoint(tmp_path)
     assert "to use the checkpoint before it" in str(caught.value)
+
+
+def test_damaged_config_is_never_taken_for_another(
+    tmp_path: Path, make_config: Callable[..., ExperimentConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    run, config = RunDirectory(tmp_path), make_config()
+    run.write_config(config)
+    whole = run.config_file.read_bytes()
+    for size in range(0, len(whole), 7):
+        run.config_file.write_bytes(whole[:size])
+        with pytest.raises(ConfigError, match=r"config\.yaml: was edited, or is damaged"):
+            run.read_config()
+    run.config_file.write_bytes(whole.replace(b"seed: 0", b"seed: 1"))
+    with pytest.raises(ConfigError, match="train anew"):
+        run.read_config()
+    copy = run.checkpoints / "step_000000064" / "config.yaml"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(whole)
+    assert run.read_config() == config
+    assert "was edited or damaged" in caplog.text
 
 
 def test_run_without_checkpoint_is_refused(tmp_path: Path) -> None:
