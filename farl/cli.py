@@ -14,6 +14,7 @@ from farl.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from farl.experiment.run_directory import RunDirectory
 
+FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -36,7 +37,7 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run one command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parse(given)
@@ -265,10 +266,15 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _finish(run: "RunDirectory", work: Any) -> int:
     """Run the training and end with the summary, or with how to go on."""
+    from farl.experiment.failure import TrainingFailed
     from farl.experiment.interruption import TrainingInterrupted
 
     try:
         metrics = work()
+    except TrainingFailed as failure:
+        for line in failure.lines:
+            print("error:" if line is failure.lines[0] else "", line, file=sys.stderr)
+        return FAILED
     except TrainingInterrupted as stop:
         print(f"interrupted after {stop.timesteps:,} timesteps; saved {stop.checkpoint}", file=sys.stderr)
         print(f"go on with: farl resume {run.path}", file=sys.stderr)

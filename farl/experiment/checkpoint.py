@@ -102,6 +102,12 @@ def save_checkpoint(
     return target
 
 
+def latest_path(folder: Path) -> Path | None:
+    """Return the folder of the latest checkpoint, intact or not; None if there is none."""
+    found = _sorted(folder)
+    return found[-1] if found else None
+
+
 def latest_checkpoint(folder: Path) -> Checkpoint:
     """The latest checkpoint below ``folder``, every byte of it checked.
 

@@ -61,6 +61,9 @@ class EnvironmentConfig(StrictModel):
     vector_backend: Literal["dummy", "subproc", "ale"] = "dummy"
     """dummy: one after another in this process, fastest for cheap environments. subproc: one process each. ale: for
     kind atari, ale-py's own threads."""
+    timeout: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    """Seconds that a step or a reset may take before the run stops, or goes on as on_error says. null: 600 with
+    vector_backend subproc, no limit in this process, where compiled code cannot be interrupted."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Arguments of gymnasium.make; of AtariSettings, ProcgenVecEnv or ControlVecEnv for the kinds of those names."""
     wrappers: list[Annotated[WrapperConfig, BeforeValidator(_wrapper)]] = Field(default_factory=list)
@@ -154,6 +157,9 @@ class ExperimentConfig(StrictModel):
     torch_threads: Annotated[int, Field(ge=1, le=1024), _Whole] | None = 1
     """CPU threads of torch. More than one pays only for large networks on idle cores. null leaves torch's own choice,
     which on a busy machine can be twenty times slower."""
+    on_error: Literal["stop", "restart_env"] = "stop"
+    """What happens when an environment raises, hangs, or returns what it must not. stop: save and end. restart_env:
+    make that environment anew, cut its episode off, and go on; three in a row without a good step end the run."""
     environment: EnvironmentConfig
     algorithm: AlgorithmConfig = AlgorithmConfig()
     far: FARConfig | None = None

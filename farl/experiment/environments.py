@@ -6,7 +6,7 @@ import inspect
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import gymnasium as gym
@@ -27,6 +27,7 @@ from farl.envs.atari import STACK, AtariSettings, AtariVecEnv, make_atari_env
 from farl.envs.control import TASKS, ControlVecEnv
 from farl.envs.procgen import GAMES, ProcgenVecEnv
 from farl.errors import ConfigError, did_you_mean
+from farl.experiment.checked_env import CheckedEnv
 from farl.experiment.config import EnvironmentConfig, WrapperConfig
 from farl.experiment.own_code import find_environment, find_named
 
@@ -115,8 +116,10 @@ def _find(wrapper: WrapperConfig, known: Mapping[str, Any], folder: str | None) 
     return found  # type: ignore[no-any-return]
 
 
-def make_one(environment: EnvironmentConfig, render_mode: str | None = None) -> AnyEnv:
+def make_one(environment: EnvironmentConfig, render_mode: str | None = None, passive_checker: bool = True) -> AnyEnv:
     """One environment with its wrappers. Its returns are measured below the user's wrappers.
+
+    :param passive_checker: whether Gymnasium warns about what the environment returns first
 
     Raises:
         ConfigError: the environment or a wrapper refuses its arguments, or a package is missing.
@@ -129,7 +132,9 @@ def make_one(environment: EnvironmentConfig, render_mode: str | None = None) -> 
             kwargs = environment.kwargs if render_mode is None else {**environment.kwargs, "render_mode": render_mode}
             own = ":" in environment.id
             made: AnyEnv = gym.make(
-                find_environment(environment.id, environment.folder) if own else environment.id, **kwargs
+                find_environment(environment.id, environment.folder) if own else environment.id,
+                disable_env_checker=not passive_checker,
+                **kwargs,
             )
             env = Monitor(_prepare_minigrid(made, environment) if environment.kind == "minigrid" else made)
         for wrapper in environment.wrappers:
@@ -159,22 +164,30 @@ def make_probe(environment: EnvironmentConfig) -> AnyEnv | VecEnv:
 
 
 def make_vec_env(
-    environment: EnvironmentConfig, seed: int, n_envs: int | None = None, render_mode: str | None = None
+    environment: EnvironmentConfig,
+    seed: int,
+    n_envs: int | None = None,
+    render_mode: str | None = None,
+    restart: bool = False,
 ) -> VecEnv:
     """All copies of the environment at once, seeded; with VecNormalize outermost where the configuration asks.
+
+    :param restart: whether an environment that fails is made anew; else an ``EnvironmentFault`` says what is wrong
 
     Raises:
         ConfigError: the environment or a wrapper refuses its arguments, or a package is missing.
     """
     count = environment.n_envs if n_envs is None else n_envs
 
-    def make_here() -> AnyEnv:
-        return make_one(environment, render_mode)
+    def make_numbered(number: int) -> AnyEnv:
+        # What Gymnasium's own checker only warns of, and only at the first step, is an error here, at all steps.
+        make = partial(make_one, environment, render_mode, passive_checker=False)
+        return CheckedEnv(make, environment.id, number, restart, environment.timeout)
 
-    def make_in_worker() -> AnyEnv:
+    def make_in_worker(number: int) -> AnyEnv:
         # Ctrl-C reaches the whole process group: only the parent may react, or it has no environments left to stop.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return make_one(environment, render_mode)
+        return make_numbered(number)
 
     venv: VecEnv
     if environment.kind in BATCHED_KINDS:
@@ -182,9 +195,9 @@ def make_vec_env(
     elif environment.vector_backend == "ale" and render_mode is None:  # pictures in colour come from the wrappers
         venv = _make_ale(environment, count)
     elif environment.vector_backend == "subproc" and count > 1:
-        venv = SubprocVecEnv([make_in_worker] * count)
+        venv = SubprocVecEnv([partial(make_in_worker, number) for number in range(count)])
     else:
-        venv = DummyVecEnv([make_here] * count)
+        venv = DummyVecEnv([partial(make_numbered, number) for number in range(count)])
     if environment.kind == "atari" and not isinstance(venv, AtariVecEnv):
         venv = VecTransposeImage(VecFrameStack(venv, STACK))
     venv = _wrap_together(venv, environment)

@@ -11,9 +11,15 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from farl.errors import ConfigError
 from farl.experiment.callbacks import Observer, PeriodicCheckpoints, RunTracker
-from farl.experiment.checkpoint import Checkpoint, latest_checkpoint, restore_checkpoint, save_checkpoint
+from farl.experiment.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.environments import make_vec_env
+from farl.experiment.failure import Soundness, TrainingFailed, failed
 from farl.experiment.hyperparameters import LogHyperparameters
 from farl.experiment.interruption import StopRequest, TrainingInterrupted, stop_on_signals
 from farl.experiment.learner import build_learner, learner_name, load_learner
@@ -44,6 +50,7 @@ def train(config: ExperimentConfig, run_dir: Path | None = None, observer: Obser
     Raises:
         ConfigError: the environment or the algorithm refuses the configuration.
         TrainingInterrupted: a signal came; a checkpoint was saved first.
+        TrainingFailed: the environment, the algorithm or a callback raised; a checkpoint was saved first.
     """
     run = RunDirectory(run_dir) if run_dir is not None else None
     return _Training(config, run, observer).run(None)
@@ -60,6 +67,7 @@ def resume(run_dir: Path, total_timesteps: int | None = None, observer: Observer
     Raises:
         ConfigError: there is nothing to resume, or the checkpoint is damaged or foreign.
         TrainingInterrupted: a signal came; a checkpoint was saved first.
+        TrainingFailed: the environment, the algorithm or a callback raised; a checkpoint was saved first.
     """
     run = RunDirectory(run_dir)
     config = run.read_config()
@@ -86,6 +94,8 @@ class _Training:
             image_freq=config.logging.image_freq,
             axes=config.logging.axes,
         )
+        self.restart = config.on_error == "restart_env"
+        self.soundness = Soundness(run.path if run is not None else None, counting=self.restart)
         self.sequence = TaskSequence(config) if config.sequence is not None else None
         self.seconds_before = 0.0
         self.began = time.monotonic()
@@ -98,7 +108,7 @@ class _Training:
             # A resumed run meets new episodes, not the first ones again.
             seed = (config.seed + (checkpoint.timesteps if checkpoint else 0)) % 2**32
             timesteps = checkpoint.timesteps if checkpoint else 0
-            venv = make_vec_env(task_environments(config)[task_at(config, timesteps)], seed)
+            venv = make_vec_env(task_environments(config)[task_at(config, timesteps)], seed, restart=self.restart)
             try:
                 self.tracker = RunTracker(config.total_timesteps, self.exploration, self.observer, stop)
                 self.model = self._build(venv, checkpoint)
@@ -126,9 +136,11 @@ class _Training:
         config, model = self.config, self.model
         if self.run_directory is not None:
             self.run_directory.write_config(config)
+            self.run_directory.error_file.unlink(missing_ok=True)
         model.set_logger(make_logger(self.run_directory, config, 0 if fresh else model.num_timesteps))
         evaluation = self._evaluation()
-        callbacks: list[BaseCallback] = [self.exploration, self.tracker]
+        path = self.run_directory.path if self.run_directory is not None else None
+        callbacks: list[BaseCallback] = [self.soundness, self.exploration, self.tracker]
         if evaluation is not None:
             callbacks.append(evaluation)
         if self.sequence is not None:
@@ -145,20 +157,34 @@ class _Training:
                 log_interval=config.logging.interval,
                 reset_num_timesteps=fresh,
             )
+        except Exception as error:  # whatever fails, what was learnt until then is kept
+            raise self._failed(error) from error
         finally:
             if evaluation is not None:
                 evaluation.close()
             model.logger.close()
         saved = self._save() if self.run_directory is not None else None
         if stop.requested and model.num_timesteps < config.total_timesteps:
-            run = self.run_directory.path if self.run_directory is not None else None
-            raise TrainingInterrupted(model.num_timesteps, run, saved)
+            raise TrainingInterrupted(model.num_timesteps, path, saved)
         metrics = self._metrics(evaluation)
         if self.run_directory is not None:
             save_state(self.exploration.state_dict(), self.run_directory.record_file)
             self.run_directory.write_metrics(metrics)
             write_report(self.run_directory, metrics)
         return metrics
+
+    def _failed(self, error: Exception) -> TrainingFailed:
+        run = self.run_directory
+        if run is None:
+            return failed(error, self.model, None, self._save)
+
+        def save() -> Path:
+            if not run.config_file.is_file():  # somebody deleted it
+                run.path.mkdir(parents=True, exist_ok=True)
+                run.write_config(self.config)
+            return self._save()
+
+        return failed(error, self.model, run, save)
 
     def _evaluation(self) -> PeriodicEvaluation | None:
         settings, environment, run = self.config.evaluation, self.config.environment, self.run_directory
@@ -223,6 +249,7 @@ class _Training:
             "coverage": self.exploration.coverage,
             "episode_coverage": self.exploration.episode_coverage,
             "worlds_differ": self.exploration.procedural,
+            **({"environment_restarts": self.soundness.restarts} if self.restart else {}),
             "coverage_90_timesteps": self.tracker.goal_timesteps,
             **curiosity_metrics(self.model),
             "versions": library_versions(),

@@ -78,6 +78,11 @@ class RunDirectory:
         """The outcome as one self-contained page."""
         return self.path / "report.html"
 
+    @property
+    def error_file(self) -> Path:
+        """Why the latest attempt failed: the whole traceback."""
+        return self.path / "error.txt"
+
     def write_config(self, config: ExperimentConfig) -> None:
         """Write the resolved configuration; its last line is a checksum of the rest."""
         text = resolved_yaml(config)

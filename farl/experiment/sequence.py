@@ -109,7 +109,8 @@ class TaskSequence(BaseCallback):
         """Put the environments of the present task under the model."""
         model: Any = self.model
         before, old = model.get_vec_normalize_env(), model.get_env()
-        venv = make_vec_env(self.tasks[self._task], (self.config.seed + self.model.num_timesteps) % 2**32)
+        seed = (self.config.seed + self.model.num_timesteps) % 2**32
+        venv = make_vec_env(self.tasks[self._task], seed, restart=self.config.on_error == "restart_env")
         if isinstance(venv, VecNormalize) and before is not None and "normalization" not in self.sequence.reset:
             venv.ret_rms = before.ret_rms
             if venv.norm_obs:

@@ -55,18 +55,21 @@ def execute(task: Task) -> Outcome:
     if (metrics := finished_metrics(run)) is not None:
         return Outcome("finished", metrics)
     set_threads(task.threads)
+    from farl.experiment.failure import TrainingFailed
     from farl.experiment.interruption import TrainingInterrupted
 
     observer = _StateOnDisk(task)
     try:
         metrics = _train_or_resume(task, run, observer)
-        error_file(run).unlink(missing_ok=True)
+        run.error_file.unlink(missing_ok=True)
         return Outcome("finished", metrics)
     except TrainingInterrupted:
         return Outcome("interrupted")
+    except TrainingFailed as failure:
+        return Outcome("failed", error=failure.reason)
     except Exception as error:  # one run must not take the others along
         task.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(error_file(run), traceback.format_exc())
+        write_atomically(run.error_file, traceback.format_exc())
         told = error.problems[0] if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
         return Outcome("failed", error=" ".join(told.split()))
     finally:
@@ -86,11 +89,6 @@ def _train_or_resume(task: Task, run: RunDirectory, observer: "_StateOnDisk") ->
     task.path.mkdir(parents=True)
     run.write_config(task.config)
     return train(task.config, task.path, observer)
-
-
-def error_file(run: RunDirectory) -> Path:
-    """Why a run of a sweep failed."""
-    return run.path / "error.txt"
 
 
 def progress_file(run: RunDirectory) -> Path:

@@ -13,7 +13,7 @@ from farl.experiment.hyperparameters import flatten
 from farl.experiment.interruption import stop_on_signals
 from farl.experiment.run_directory import RunDirectory
 from farl.experiment.sweep.backends import BACKENDS, Resources
-from farl.experiment.sweep.execution import Outcome, Task, error_file, finished_metrics
+from farl.experiment.sweep.execution import Outcome, Task, finished_metrics
 from farl.experiment.sweep.plan import PlannedRun
 from farl.experiment.sweep.table import SweepTable
 
@@ -77,8 +77,8 @@ def known_outcome(run: PlannedRun) -> Outcome:
     metrics = finished_metrics(directory)
     if metrics is not None:
         return Outcome("finished", metrics)
-    if error_file(directory).is_file():
-        lines = error_file(directory).read_text(encoding="utf-8").strip().splitlines()
+    if directory.error_file.is_file():
+        lines = directory.error_file.read_text(encoding="utf-8").strip().splitlines()
         return Outcome("failed", error=f"failed before: {lines[-1] if lines else 'unknown'}")
     return Outcome("interrupted") if directory.config_file.is_file() else Outcome("waiting")
 

@@ -1,0 +1,80 @@
+"""An environment that goes wrong in any way that is asked for."""
+
+import os
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+BAD_OBSERVATIONS: dict[str, Any] = {
+    "observation-nan": np.array([0.0, np.nan, 0.0], np.float32),
+    "observation-inf": np.array([0.0, np.inf, 0.0], np.float32),
+    "observation-shape": np.zeros(1, np.float32),
+    "observation-dtype": np.array(["a", "b", "c"]),
+    "observation-outside": np.array([0.0, 1e38, 0.0], np.float32),
+    "observation-none": None,
+    "observation-ragged": [[0.0], [0.0, 1.0]],
+    "observation-dict": {"x": 1},
+}
+BAD_REWARDS: dict[str, Any] = {
+    "reward-nan": float("nan"),
+    "reward-inf": np.float32(np.inf),
+    "reward-none": None,
+    "reward-text": "1",
+    "reward-huge": 1e300,
+}
+
+
+class Faulty(gym.Env[Any, Any]):
+    """Three numbers and two actions; an episode has ten steps, unless something goes wrong.
+
+    :param fault: what goes wrong; "" for nothing
+    :param at: the step of its life at which it does
+    :param times: how many of its lives it goes wrong in, counted in the process
+    """
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    faults = 0
+
+    def __init__(self, fault: str = "", at: int = 20, times: int = 1_000_000) -> None:
+        self.fault, self.at, self.times = fault, at, times
+        self.steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        if self.fault == "reset-raises" and self._now():
+            raise LookupError("no such level")
+        if self.fault == "reset-none" and self._now():
+            return None
+        return self._observation(), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        done = self.steps % 10 == 0
+        if self.fault and "reset" not in self.fault and self._now():
+            if self.fault == "raises":
+                raise ValueError("the robot fell over")
+            if self.fault == "hangs":
+                time.sleep(60)
+            if self.fault == "dies":
+                os._exit(7)
+            if self.fault == "tuple":
+                return self._observation(), 0.0, False, {}
+            if self.fault == "flag":
+                return self._observation(), 0.0, None, False, {}
+            if self.fault in BAD_OBSERVATIONS:
+                return BAD_OBSERVATIONS[self.fault], 0.0, done, False, {}
+            if self.fault in BAD_REWARDS:
+                return self._observation(), BAD_REWARDS[self.fault], done, False, {}
+        return self._observation(), float(action), done, False, {}
+
+    def _now(self) -> bool:
+        if self.steps < self.at or Faulty.faults >= self.times:
+            return False
+        Faulty.faults += 1
+        return True
+
+    def _observation(self) -> Any:
+        return self.np_random.uniform(-1, 1, 3).astype(np.float32)

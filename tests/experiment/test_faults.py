@@ -1,0 +1,161 @@
+"""Whatever an environment does, the run ends with one line and everything that was learnt is kept."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from farl.experiment.checked_env import CheckedEnv, EnvironmentFault
+from farl.experiment.checkpoint import latest_checkpoint
+from farl.experiment.config import ExperimentConfig
+from farl.experiment.failure import TrainingFailed
+from farl.experiment.run import resume, train
+from tests.experiment.faulty import BAD_OBSERVATIONS, BAD_REWARDS, Faulty
+
+MakeConfig = Callable[..., ExperimentConfig]
+WORDS = {
+    "raises": "raised in step 20 of its episode 2: ValueError: the robot fell over (faulty.py:",
+    "observation-nan": "returned NaN (1 of 3 numbers) in the observation",
+    "observation-inf": "returned infinity (1 of 3 numbers) in the observation",
+    "observation-shape": "an array of shape (1,) as the observation, whose space has the shape (3,)",
+    "observation-dtype": "type <U1 as the observation, which must be numbers of shape (3,)",
+    "observation-outside": "1e+38 in the observation[1], outside of its space [-1, 1]",
+    "observation-none": "returned None as the observation",
+    "observation-ragged": "as the observation, which must be numbers",
+    "observation-dict": "dict {'x': 1} as the observation",
+    "reward-nan": "returned NaN as the reward",
+    "reward-inf": "returned infinity as the reward",
+    "reward-none": "returned None as the reward",
+    "reward-text": "returned str '1' as the reward",
+    "reward-huge": "too large for a float32",
+    "tuple": "a tuple of 4 instead of (observation, reward, terminated, truncated, info)",
+    "flag": "None for terminated",
+}
+
+
+@pytest.fixture(autouse=True)
+def no_faults_yet() -> Iterator[None]:
+    Faulty.faults = 0
+    yield
+    Faulty.faults = 0
+
+
+def _environment(fault: str, **settings: Any) -> dict[str, Any]:
+    kwargs = {"fault": fault, **settings.pop("kwargs", {})}
+    return {"id": "tests.experiment.faulty:Faulty", "n_envs": 2, "kwargs": kwargs, **settings}
+
+
+def _play(env: CheckedEnv, steps: int) -> None:
+    for _ in range(steps):
+        if env.step(0)[2]:
+            env.reset()
+
+
+@pytest.mark.parametrize("fault", [*WORDS])
+def test_each_fault_of_an_environment_is_named(fault: str) -> None:
+    env = CheckedEnv(lambda: Faulty(fault), "Faulty", 3)
+    env.reset(seed=0)
+    with pytest.raises(EnvironmentFault) as raised:
+        _play(env, 30)
+    told = str(raised.value)
+    assert told.startswith("environment 3 (Faulty) ")
+    assert WORDS[fault].replace("step 20", "step 10") in told
+    assert "\n" not in told
+    assert len(told) < 300
+
+
+def test_every_bad_value_has_words_of_its_own() -> None:
+    assert {*BAD_OBSERVATIONS, *BAD_REWARDS} <= WORDS.keys()
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
+def test_a_run_whose_environment_raises_keeps_what_was_learnt_and_goes_on(
+    tmp_path: Path, make_config: MakeConfig, algorithm: str
+) -> None:
+    far = {"warmup": 10} if algorithm == "PPO" else None
+    hyperparameters = {
+        "PPO": {"n_steps": 32, "batch_size": 32, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}},
+        "DQN": {"buffer_size": 1000, "learning_starts": 20, "policy_kwargs": {"net_arch": [8]}},
+    }[algorithm]
+    config = make_config(
+        environment=_environment("raises", kwargs={"at": 50, "times": 1}),
+        algorithm={"name": algorithm, "hyperparameters": hyperparameters},
+        far=far,
+    )
+    with pytest.raises(TrainingFailed) as raised:
+        train(config, tmp_path)
+    failure = raised.value
+    assert failure.timesteps == 98, "both environments had taken 49 steps"
+    assert "environment 0" in failure.reason
+    assert WORDS["raises"].split(": ")[1] in failure.reason
+    assert len(failure.lines) == 3
+    assert all("\n" not in line for line in failure.lines)
+    assert "Traceback" in (tmp_path / "error.txt").read_text()
+    assert "faulty.py" in (tmp_path / "error.txt").read_text()
+    assert latest_checkpoint(tmp_path / "checkpoints").timesteps == 98
+    assert resume(tmp_path)["total_timesteps"] >= 256
+    assert not (tmp_path / "error.txt").exists(), "it belongs to the attempt that failed"
+
+
+@pytest.mark.parametrize("fault", ["raises", "reset-raises", "observation-nan", "reward-none", "hangs"])
+def test_an_environment_is_made_anew_where_that_is_asked_for(
+    tmp_path: Path, make_config: MakeConfig, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment = _environment(fault, kwargs={"at": 30, "times": 2}, timeout=0.2 if fault == "hangs" else None)
+    metrics = train(make_config(environment=environment, on_error="restart_env"), tmp_path)
+    assert metrics["total_timesteps"] == 256
+    assert metrics["environment_restarts"] == 2
+    assert len([record for record in caplog.records if "made anew" in record.message]) == 2
+
+
+def test_an_environment_that_never_works_ends_the_run_after_three_tries(make_config: MakeConfig) -> None:
+    environment = _environment("reset-raises", kwargs={"at": 0})
+    with pytest.raises(TrainingFailed, match=r"raised in reset\(\): LookupError: no such level"):
+        train(make_config(environment=environment, on_error="restart_env"))
+    assert Faulty.faults == 4
+
+
+def test_weights_that_became_nan_are_not_saved_and_are_named(tmp_path: Path, make_config: MakeConfig) -> None:
+    config = make_config(
+        environment=_environment(""),
+        checkpoints={"freq": 64},
+        algorithm={"name": "A2C", "hyperparameters": {"learning_rate": 1e30, "policy_kwargs": {"net_arch": [8]}}},
+    )
+    with pytest.raises(TrainingFailed) as raised:
+        train(config, tmp_path)
+    assert "became" in raised.value.reason
+    assert "lower learning_rate" in raised.value.reason
+    assert "nothing was saved" in raised.value.lost
+    assert len(raised.value.reason) < 300
+
+
+def test_a_callback_that_raises_costs_nothing(
+    tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Any) -> bool:
+        if self.num_timesteps > 100:
+            raise KeyError("somebody's own mistake")
+        return True
+
+    monkeypatch.setattr("farl.experiment.callbacks.RunTracker._on_step", broken)
+    with pytest.raises(TrainingFailed, match=r"KeyError: \"somebody's own mistake\" \(test_faults.py:\d+\)"):
+        train(make_config(), tmp_path)
+    assert latest_checkpoint(tmp_path / "checkpoints").timesteps == 102
+
+
+def test_values_a_little_outside_are_said_once_and_whole_numbers_must_be_inside(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Wide(Faulty):
+        def step(self, action: Any) -> Any:
+            return np.full(3, 1.5, np.float32), 0.0, False, False, {}
+
+    env = CheckedEnv(Wide, "Wide", 0)
+    env.reset(seed=0)
+    for _ in range(5):
+        env.step(0)
+    assert [record.message for record in caplog.records] == [
+        "environment 0 (Wide) returned 1.5 in the observation[0], outside of its space [-1, 1]; said once"
+    ]
