@@ -198,7 +198,7 @@ def _box_check(space: spaces.Box, what: str, mention: Callable[[str], None]) -> 
     floating = np.issubdtype(dtype, np.floating)
     bounded = bool(np.isfinite(space.low).any() or np.isfinite(space.high).any())
     if not floating:
-        limits = np.iinfo(dtype) if np.issubdtype(dtype, np.integer) else None
+        limits: Any = np.iinfo(dtype.type) if dtype.kind in "iu" else None
         bounded = limits is None or bool((space.low > limits.min).any() or (space.high < limits.max).any())
     flat = bounded and bool((space.low == space.low.flat[0]).all() and (space.high == space.high.flat[0]).all())
     low, high = (space.low.flat[0], space.high.flat[0]) if flat else (space.low, space.high)
