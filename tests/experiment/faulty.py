@@ -64,6 +64,8 @@ class Faulty(gym.Env[Any, Any]):
                 return self._observation(), 0.0, False, {}
             if self.fault == "flag":
                 return self._observation(), 0.0, None, False, {}
+            if self.fault == "large-reward":
+                return self._observation(), 1e30, done, False, {}
             if self.fault in BAD_OBSERVATIONS:
                 return BAD_OBSERVATIONS[self.fault], 0.0, done, False, {}
             if self.fault in BAD_REWARDS:
