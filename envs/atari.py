@@ -17,6 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from farl.envs.batched import BatchedVecEnv
+from farl.envs.state import CannotRestoreError
 from farl.errors import ConfigError
 
 SIDE = 84
@@ -151,6 +152,13 @@ class AtariVecEnv(BatchedVecEnv):
                 else:  # a life was lost: nothing was reset, and final_obs is not set
                     infos[env] = {"terminal_observation": self._last[env], "TimeLimit.truncated": False}
         return self._last, np.sign(rewards) if self._clip else rewards, dones, infos
+
+    def get_state(self) -> dict[str, Any]:
+        """Refuse.
+
+        :raises CannotRestoreError: always
+        """
+        raise CannotRestoreError("ale-py's threads do not tell their state; vector_backend: dummy and subproc do")
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         """The newest frame of each environment, gray, uint8[84, 84, 3]."""

@@ -1,5 +1,6 @@
 """What VecEnvs share whose environments are stepped by one call, and not one by one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,15 @@ class BatchedVecEnv(VecEnv):
         }
         self.lengths[env], self.returns[env] = 0, 0.0
         return info
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides what happens next, as `farl.envs.state` has it."""
+        return {"lengths": self.lengths.copy(), "returns": self.returns.copy(), "reset_infos": list(self.reset_infos)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        self.lengths, self.returns = state["lengths"].copy(), state["returns"].copy()
+        self.reset_infos = list(state["reset_infos"])
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -1,7 +1,8 @@
 """Classic control in batches, with an offset of the observation for each level: TRAC's control experiments."""
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from farl.envs.batched import BatchedVecEnv
+from farl.envs.state import CannotRestoreError
 from farl.errors import ConfigError, did_you_mean
 
 Floats = npt.NDArray[np.float64]
@@ -36,6 +38,30 @@ class Dynamics(Protocol):
     def draw(self, env: int) -> npt.NDArray[np.uint8]:
         """A picture of one, uint8[H, W, 3]."""
 
+    def get_state(self) -> Any:
+        """All that decides what happens next, but for the generators."""
+
+    def set_state(self, state: Any) -> None:
+        """Go on from what ``get_state`` returned."""
+
+
+class _Integrated:
+    """A task whose state is numbers that a formula moves.
+
+    :param num_envs: number of copies E
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        self.state = np.zeros((num_envs, 4))
+
+    def get_state(self) -> Floats:
+        """Return float64[E, 4]."""
+        return self.state.copy()
+
+    def set_state(self, state: Floats) -> None:
+        """Go on from what ``get_state`` returned."""
+        self.state = state.copy()
+
 
 class _Drawn:
     """Draws a state as Gymnasium draws its own task.
@@ -55,13 +81,13 @@ class _Drawn:
         return np.asarray(self._env.render(), np.uint8)
 
 
-class CartPole:
+class CartPole(_Integrated):
     """Gymnasium's CartPole-v1 (Barto, Sutton and Anderson 1983): a reward of 1 a step until the pole falls."""
 
     size, n_actions = 4, 2
 
     def __init__(self, num_envs: int) -> None:
-        self.state = np.zeros((num_envs, 4))
+        super().__init__(num_envs)
         self._picture = _Drawn("CartPole-v1")
 
     def draw(self, env: int) -> npt.NDArray[np.uint8]:
@@ -89,13 +115,13 @@ class CartPole:
         return self.state.astype(np.float32)
 
 
-class Acrobot:
+class Acrobot(_Integrated):
     """Gymnasium's Acrobot-v1 (Sutton 1996): a reward of -1 a step until the tip swings above the bar."""
 
     size, n_actions = 6, 3
 
     def __init__(self, num_envs: int) -> None:
-        self.state = np.zeros((num_envs, 4))
+        super().__init__(num_envs)
         self._picture = _Drawn("Acrobot-v1")
 
     def draw(self, env: int) -> npt.NDArray[np.uint8]:
@@ -145,6 +171,8 @@ class Acrobot:
 class LunarLander:
     """Gymnasium's LunarLander-v3, one after another: Box2D has no batches.
 
+    Nor does it tell all of its state: an episode is restored by playing it again from its beginning.
+
     :raises ConfigError: if Box2D is not installed
     """
 
@@ -156,6 +184,8 @@ class LunarLander:
         except (ImportError, gym.error.DependencyNotInstalled):
             raise ConfigError("LunarLander needs Box2D: pip install 'farl[control]'") from None
         self.seen = np.zeros((num_envs, 8), np.float32)
+        self._seeds: list[int | None] = [None] * num_envs
+        self._actions: list[list[int]] = [[] for _ in range(num_envs)]
 
     def draw(self, env: int) -> npt.NDArray[np.uint8]:
         """The lander above the moon."""
@@ -164,14 +194,40 @@ class LunarLander:
     def reset(self, envs: Ints, rngs: Sequence[np.random.Generator]) -> None:
         """Begin above the moon."""
         for env in envs:
-            self.seen[env] = self.envs[env].reset(seed=int(rngs[env].integers(2**31)))[0]
+            self._begin(env, int(rngs[env].integers(2**31)))
 
     def step(self, actions: Ints, envs: Ints) -> tuple[Floats, Bools]:
         """Fire no engine, the left, the main or the right one."""
         rewards, landed = np.zeros(len(envs)), np.zeros(len(envs), bool)
         for row, env in enumerate(envs):
-            self.seen[env], rewards[row], landed[row], _, _ = self.envs[env].step(int(actions[row]))
+            rewards[row], landed[row] = self._step(env, int(actions[row]))
         return rewards, landed
+
+    def get_state(self) -> dict[str, Any]:
+        """Return how each episode began, what was done in it, and what is seen."""
+        actions = [np.array(each, np.int8) for each in self._actions]
+        return {"seeds": list(self._seeds), "actions": actions, "seen": self.seen.copy()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Play the episodes again.
+
+        :raises CannotRestoreError: if they come to something else
+        """
+        for env, (seed, actions) in enumerate(zip(state["seeds"], state["actions"], strict=True)):
+            self._begin(env, seed)
+            for action in actions.tolist():
+                self._step(env, action)
+        if not np.array_equal(self.seen, state["seen"]):
+            raise CannotRestoreError("LunarLander played again shows something else")
+
+    def _begin(self, env: int, seed: int) -> None:
+        self._seeds[env], self._actions[env] = seed, []
+        self.seen[env] = self.envs[env].reset(seed=seed)[0]
+
+    def _step(self, env: int, action: int) -> tuple[float, bool]:
+        self._actions[env].append(action)
+        self.seen[env], reward, landed, _, _ = self.envs[env].step(action)
+        return float(reward), landed
 
     def observe(self) -> npt.NDArray[np.float32]:
         """Position, velocity, angle, its velocity, and whether each leg touches the ground."""
@@ -271,6 +327,16 @@ class ControlVecEnv(BatchedVecEnv):
             self.dynamics.reset(ended, self._rngs)
             observations = self.dynamics.observe() + self.offset
         return observations, rewards.astype(np.float32), dones, infos
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides what happens next."""
+        return super().get_state() | {"dynamics": self.dynamics.get_state(), "rngs": copy.deepcopy(self._rngs)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``get_state`` returned."""
+        super().set_state(state)
+        self.dynamics.set_state(state["dynamics"])
+        self._rngs = copy.deepcopy(state["rngs"])
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         """Pictures as Gymnasium draws them, with ``render_mode="rgb_array"``; otherwise none."""

@@ -1,5 +1,7 @@
 """A MiniGrid world of heterogeneous rooms, and the wrappers that go with MiniGrid environments."""
 
+import copy
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -182,6 +184,17 @@ class HeteroRoomsEnv(MiniGridEnv):
             self.render()  # type: ignore[no-untyped-call]
         reward = float(self._reward()) if terminated else 0.0
         return self.gen_obs(), reward, terminated, truncated, {"position": self.agent_pos}
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides what happens next: the grid itself never changes."""
+        place = {"position": tuple(self.agent_pos), "direction": int(self.agent_dir), "steps": int(self.step_count)}
+        return place | {"mission": self.mission, "rng": copy.deepcopy(self.np_random)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned, after a reset."""
+        self.agent_pos, self.agent_dir = state["position"], state["direction"]
+        self.step_count, self.mission = state["steps"], state["mission"]
+        self.np_random = copy.deepcopy(state["rng"])
 
     def gen_obs(self) -> dict[str, Any]:
         """Return the agent's partial view, from the table."""

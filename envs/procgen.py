@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from farl.envs.batched import BatchedVecEnv
+from farl.envs.state import CannotRestoreError
 from farl.errors import ConfigError, did_you_mean
 
 Backend = Literal["procgen", "envpool"]
@@ -67,6 +68,12 @@ class _Games(Protocol):
     def images(self) -> list[Pixels]:
         """A picture of each environment."""
 
+    def get_state(self) -> list[bytes]:
+        """What decides what happens next in each environment."""
+
+    def set_state(self, state: list[bytes]) -> None:
+        """Go on from what ``get_state`` returned."""
+
     def close(self) -> None:
         """Free what is held."""
 
@@ -120,6 +127,14 @@ class _Gym3Games:
         arrays: dict[str, npt.NDArray[Any]] = self.env._info
         return arrays
 
+    def get_state(self) -> list[bytes]:
+        states: list[bytes] = self.env.get_state()
+        return states
+
+    def set_state(self, state: list[bytes]) -> None:
+        self.env.set_state(state)
+        self._fresh, self._last = False, self._observe()[1]
+
     def images(self) -> list[Pixels]:
         if self.picture:
             return [info["rgb"] for info in self.env.get_info()]
@@ -164,6 +179,12 @@ class _EnvPoolGames:
 
     def level_seeds(self) -> npt.NDArray[np.int64]:
         return self._levels
+
+    def get_state(self) -> list[bytes]:
+        raise CannotRestoreError("ProcGen in EnvPool does not tell its state; backend: procgen does")
+
+    def set_state(self, state: list[bytes]) -> None:
+        raise CannotRestoreError("ProcGen in EnvPool takes no state")
 
     def images(self) -> list[Pixels]:
         return list(self._last.transpose(0, 2, 3, 1))
@@ -267,6 +288,19 @@ class ProcgenVecEnv(BatchedVecEnv):
                 infos[env]["level_seed"] = int(self._levels[env])
             self._levels = self._games.level_seeds().copy()
         return result.observations, result.rewards, result.dones, infos
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides what happens next.
+
+        :raises CannotRestoreError: with EnvPool
+        """
+        return super().get_state() | {"games": self._games.get_state(), "levels": self._levels.copy()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``get_state`` returned."""
+        super().set_state(state)
+        self._games.set_state(state["games"])
+        self._levels = state["levels"].copy()
 
     def get_images(self) -> Sequence[Pixels | None]:
         """Pictures, uint8[512, 512, 3] each with ``render_mode="rgb_array"``, otherwise the observations."""

@@ -1,5 +1,6 @@
 """The Gymnasium environment of one world."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,15 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
     def render(self) -> ByteArray | None:
         """Return the world as a picture, uint8[4 H, 4 W, 3]; see `draw_world`."""
         return draw_world(self.worlds, 0) if self.render_mode == "rgb_array" else None
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides what happens next."""
+        return {"worlds": self.worlds.get_state(), "elapsed": self._elapsed, "rng": copy.deepcopy(self.np_random)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        self.worlds.set_state(state["worlds"])
+        self._elapsed, self.np_random = state["elapsed"], copy.deepcopy(state["rng"])
 
     def close(self) -> None:
         """Close the window."""

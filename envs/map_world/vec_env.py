@@ -1,6 +1,7 @@
 """Many worlds at once as a Stable-Baselines3 VecEnv, without a loop over environments in any step."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,16 @@ class MapWorldVecEnv(BatchedVecEnv):
         if dones.any():
             observation = self._observation()
         return observation, rewards.astype(np.float32), dones, infos
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides what happens next."""
+        return super().get_state() | {"worlds": self.worlds.get_state(), "rngs": copy.deepcopy(self._rngs)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        super().set_state(state)
+        self.worlds.set_state(state["worlds"])
+        self._rngs = copy.deepcopy(state["rngs"])
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         """Draw every world."""

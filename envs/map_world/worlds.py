@@ -1,6 +1,6 @@
 """The worlds themselves: E of them, stepped, seen and counted by compiled kernels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,12 @@ OBSTACLE = 0xFFFFFE
 
 _OUTSIDE, _OPEN, _OBSTACLE = -1, 0, 1 << 30  # kinds of cells; a positive number is a wall's
 _UNCOUNTED, _UNSEEN, _SEEN = 0, 1, 2
+
+
+_STATE = (
+    "shapes", "pose", "start", "views", "n_countable", "n_seen",
+    "_cells", "_status", "_colours", "_obstacles", "_random",
+)  # fmt: skip
 
 
 class MapWorlds:
@@ -151,6 +157,23 @@ class MapWorlds:
             _recolour(self._colours, self._random)
         self._look(np.arange(self.n_envs))
         return self.n_seen - before
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides what happens next, and what is drawn."""
+        return {
+            "arrays": {name: getattr(self, name).copy() for name in _STATE},
+            "plans": [tuple(plan) for plan in self._plans],
+            "next": [getattr(source, "next", None) for source in self.sources],
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        for name in _STATE:
+            setattr(self, name, state["arrays"][name].copy())
+        self._plans = [OccupancyGrid(*plan) for plan in state["plans"]]
+        for source, following in zip(self.sources, state["next"], strict=True):
+            if following is not None:
+                vars(source)["next"] = following
 
     def free(self, env: int) -> BoolArray:
         """bool[H, W], the cells of one world that are no wall."""

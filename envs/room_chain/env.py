@@ -1,5 +1,7 @@
 """The Gymnasium environment of one agent in a chain of rooms."""
 
+import copy
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import gymnasium as gym
@@ -9,7 +11,7 @@ from gymnasium import spaces
 
 from farl.envs.actions import check_actions
 from farl.envs.room_chain.layout import VIEW_WIDTH, Look, RoomChain
-from farl.envs.room_chain.noise import ViewNoise
+from farl.envs.room_chain.noise import NoiseState, ViewNoise
 from farl.envs.room_chain.render import draw_rooms
 
 Start = Literal["fixed", "random", "anywhere"]
@@ -141,6 +143,16 @@ class RoomChainEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
         reward = float(goal_reward(self._elapsed, self.max_steps)) if reached else 0.0
         too_long = self.max_steps is not None and self._elapsed >= self.max_steps
         return self._observation(), reward, reached, too_long, self._info()
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides what happens next."""
+        noise, rng = tuple(self._noise_state), copy.deepcopy(self.np_random)
+        return {"pose": self._pose, "elapsed": self._elapsed, "noise": noise, "rng": rng}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        self._pose, self._elapsed = state["pose"], state["elapsed"]
+        self._noise_state, self.np_random = NoiseState(*state["noise"]), copy.deepcopy(state["rng"])
 
     def render(self) -> npt.NDArray[np.uint8] | None:
         """Return the world as a picture, uint8[8 H, 8 W, 3]."""

@@ -1,6 +1,7 @@
 """Many agents in one chain of rooms as a Stable-Baselines3 VecEnv, without a loop over environments in any step."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,20 @@ class RoomChainVecEnv(BatchedVecEnv):
             for env in ended:
                 self.reset_infos[env] = starts[env]
         return observations, rewards, dones, infos
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides what happens next."""
+        return super().get_state() | {
+            "poses": self._poses.copy(),
+            "noise": tuple(self._noise_state),
+            "rng": copy.deepcopy(self._rng),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        super().set_state(state)
+        self._poses, self._rng = state["poses"].copy(), copy.deepcopy(state["rng"])
+        self._noise_state = NoiseState(*state["noise"])
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         """Draw the world once for every agent."""

@@ -26,6 +26,7 @@ import farl.envs
 from farl.envs.atari import STACK, AtariSettings, AtariVecEnv, make_atari_env
 from farl.envs.control import TASKS, ControlVecEnv
 from farl.envs.procgen import GAMES, ProcgenVecEnv
+from farl.envs.state import Restorable
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.checked_env import CheckedEnv
 from farl.experiment.config import EnvironmentConfig, WrapperConfig
@@ -139,6 +140,7 @@ def make_one(environment: EnvironmentConfig, render_mode: str | None = None, pas
             env = Monitor(_prepare_minigrid(made, environment) if environment.kind == "minigrid" else made)
         for wrapper in environment.wrappers:
             env = find_wrapper(wrapper, environment.folder)(env, **wrapper.kwargs)
+        env = Restorable(env)
     except ConfigError:
         raise
     except ImportError as error:

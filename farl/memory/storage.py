@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -60,12 +61,13 @@ def load_state(path: str | os.PathLike[str], device: str | torch.device = "cpu")
 
 
 def _pack(node: Any, tensors: dict[str, torch.Tensor], names: dict[tuple[Any, ...], str]) -> Any:
-    if isinstance(node, torch.Tensor):
-        identity = (node.data_ptr(), node.dtype, tuple(node.shape), node.stride()) if node.numel() else (id(node),)
-        if identity not in names:
-            names[identity] = str(len(names))
-            tensors[names[identity]] = node.detach().cpu().clone().contiguous()
-        return {"tensor": names[identity]}
+    if isinstance(node, torch.Tensor | np.ndarray):
+        tensor = torch.as_tensor(node)
+        key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()) if tensor.numel() else (id(node),)
+        if key not in names:
+            names[key] = str(len(names))
+            tensors[names[key]] = tensor.detach().cpu().clone().contiguous()
+        return {"tensor": names[key]}
     if isinstance(node, Mapping):
         return {"dict": [[key, _pack(value, tensors, names)] for key, value in node.items()]}
     if isinstance(node, list | tuple):
