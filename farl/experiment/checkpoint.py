@@ -5,8 +5,7 @@ of all random number generators and of the exploration pictures. The environment
 run starts new episodes.
 """
 
-import hashlib
-import json
+import logging
 import os
 import random
 import re
@@ -25,13 +24,14 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
 from farl.errors import ConfigError
+from farl.experiment.manifest import read_manifest, write_manifest
 from farl.memory.storage import load_state, save_state
 
-_MANIFEST = "manifest.json"
+_log = logging.getLogger(__name__)
+
 _MODEL = "model.zip"
 _STATE = "state.safetensors"
 _REPLAY = "replay_buffer.safetensors"
-_FORMAT = "farl-checkpoint-2"
 _NAME = re.compile(r"^step_(\d+)(?:\.(\d+))?$")
 
 
@@ -81,14 +81,7 @@ def save_checkpoint(
             save_state(_as_tensors(_replay_state(model.replay_buffer)), unfinished / _REPLAY)
         for file in copies:
             shutil.copyfile(file, unfinished / file.name)
-        manifest = {
-            "format": _FORMAT,
-            "timesteps": int(model.num_timesteps),
-            "algorithm": algorithm,
-            "far": getattr(model, "far", None) is not None,
-            "files": {file.name: _fingerprint(file) for file in sorted(unfinished.iterdir())},
-        }
-        (unfinished / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        write_manifest(unfinished, int(model.num_timesteps), algorithm, getattr(model, "far", None) is not None)
         for file in unfinished.iterdir():
             _flush_to_disk(file)
         unfinished.chmod(0o755)
@@ -109,45 +102,28 @@ def latest_path(folder: Path) -> Path | None:
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint:
-    """The latest checkpoint below ``folder``, every byte of it checked.
+    """The latest intact checkpoint below ``folder``, every byte of it checked; damaged ones are told and passed over.
 
-    Raises:
-        ConfigError: there is none, or it is damaged or not FARL's.
+    :raises ConfigError: there is none
     """
+    again = f"train again with: farl train {folder.parent}/config.yaml"
     found = _sorted(folder)
     if not found:
-        raise ConfigError(
-            f"{folder.parent}: has no checkpoint yet; train it again with: farl train {folder.parent}/config.yaml"
-        )
-    path = found[-1]
-    fix = (
-        f"remove the folder {path} to use the checkpoint before it"
-        if len(found) > 1
-        else (f"train again with: farl train {folder.parent}/config.yaml")
-    )
-    try:
-        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] != _FORMAT:
-            raise ConfigError(f"{path}: checkpoint of another version of FARL ({manifest['format']}); {fix}")
-        checkpoint = Checkpoint(path, int(manifest["timesteps"]), str(manifest["algorithm"]), bool(manifest["far"]))
-        files = dict(manifest["files"])
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: not a FARL checkpoint (it holds no {_MANIFEST}); {fix}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{path / _MANIFEST}: damaged; {fix}") from None
-    for name in {_MODEL, _STATE, *files}:
-        file = path / name
-        if not file.is_file():
-            raise ConfigError(f"{file}: missing from the checkpoint; {fix}")
-        expected = files.get(name, {})
-        size = file.stat().st_size
-        if size != expected.get("bytes"):
-            raise ConfigError(f"{file}: damaged ({size:,} bytes instead of {expected.get('bytes', 0):,}); {fix}")
-        if _fingerprint(file) != expected:
-            raise ConfigError(f"{file}: damaged (its checksum is wrong); {fix}")
-    return checkpoint
+        raise ConfigError(f"{folder.parent}: has no checkpoint yet; {again}")
+    damage: list[str] = []
+    for path in reversed(found):
+        try:
+            manifest = read_manifest(path)
+            missing = {_MODEL, _STATE} - manifest.files.keys()
+            if missing:
+                raise ConfigError(f"{path / min(missing)}: missing from the checkpoint")
+        except ConfigError as error:
+            damage.append(str(error))
+            continue
+        if damage:
+            _log.warning("%s; going by the checkpoint before: %s", damage[0], path)
+        return Checkpoint(path, manifest.timesteps, manifest.algorithm, manifest.far)
+    raise ConfigError(f"{damage[0]}; there is no other that is whole; {again}")
 
 
 def restore_checkpoint(checkpoint: Checkpoint, model: BaseAlgorithm) -> dict[str, Any]:
@@ -257,11 +233,6 @@ def _as_arrays(tree: Any) -> Any:
     if isinstance(tree, list):
         return [_as_arrays(value) for value in tree]
     return tree
-
-
-def _fingerprint(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
 def _flush_to_disk(file: Path) -> None:

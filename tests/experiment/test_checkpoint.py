@@ -1,3 +1,5 @@
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,14 +75,38 @@ def garble_the_manifest(folder: Path) -> None:
         (lambda folder: (folder / "model.zip").unlink(), "model.zip: missing"),
     ],
 )
-def test_damage_is_found_and_the_fix_is_named(
-    tmp_path: Path, model: Any, damage: Callable[[Path], None], message: str
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
+    tmp_path: Path, model: Any, damage: Callable[[Path], None], message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    save(tmp_path, model, 5)
+    first = save(tmp_path, model, 5)
     damage(save(tmp_path, model, 10))
-    with pytest.raises(ConfigError, match=message) as caught:
+    assert latest_checkpoint(tmp_path).timesteps == 5
+    (told,) = caplog.records
+    assert re.search(message, told.message)
+    assert told.message.endswith(f"going by the checkpoint before: {first}")
+    damage(first)
+    with pytest.raises(ConfigError, match=f"{message}.*no other that is whole; train again with: farl train"):
         latest_checkpoint(tmp_path)
-    assert "to use the checkpoint before it" in str(caught.value)
+
+
+def test_no_change_of_a_manifest_goes_unseen(tmp_path: Path, model: Any) -> None:
+    manifest = save(tmp_path, model, 5) / "manifest.json"
+    whole = manifest.read_bytes()
+    content = json.loads(whole)
+    changed = [
+        json.dumps(content | {"timesteps": 6}).encode(),
+        json.dumps(content | {"files": {"../other": content["files"]["model.zip"]}}).encode(),
+        json.dumps(content | {"files": {**content["files"], "model.zip": 3}}).encode(),
+        b"[" * 100_000,
+        *(whole[:end] for end in range(0, len(whole) - 2, 23)),
+        *(whole[:at] + b"7" + whole[at + 1 :] for at in range(0, len(whole), 31) if whole[at : at + 1] not in b"7 "),
+    ]
+    for bad in changed:
+        manifest.write_bytes(bad)
+        with pytest.raises(ConfigError):
+            latest_checkpoint(tmp_path)
+    manifest.write_bytes(whole)
+    assert latest_checkpoint(tmp_path).timesteps == 5
 
 
 def test_damaged_config_is_never_taken_for_another(
