@@ -37,7 +37,8 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run one command and return its exit code: 0 done, 1 failed, 2 bad input, 128 + n ended by the
+    signal n (130 is Ctrl-C)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parse(given)
@@ -278,6 +279,9 @@ def _finish(run: "RunDirectory", work: Any) -> int:
     except TrainingInterrupted as stop:
         print(f"interrupted after {stop.timesteps:,} timesteps; saved {stop.checkpoint}", file=sys.stderr)
         print(f"go on with: farl resume {run.path}", file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        print(f"ended at once; go on from the latest checkpoint with: farl resume {run.path}", file=sys.stderr)
         return INTERRUPTED
     from rich.console import Console
 

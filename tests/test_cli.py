@@ -188,7 +188,7 @@ def test_validating_and_building_import_nothing_that_only_later_steps_need() -> 
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_signal_saves_and_says_how_to_resume(folder: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "farl", "train", "small.yaml", "total_timesteps=1e7", "checkpoints.freq=1e4"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -200,6 +200,7 @@ def test_signal_saves_and_says_how_to_resume(folder: Path, number: signal.Signal
             time.sleep(0.1)
         process.send_signal(number)
         _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
+    assert process.returncode == 128 + number, errors
+    assert "stopping at the next step, to save first" in errors
     assert "go on with: farl resume runs/small" in errors
     assert "Traceback" not in errors

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from farl.experiment.checkpoint import latest_path
 from farl.experiment.files import write_atomically
 from farl.experiment.run_directory import RunDirectory
 
-__all__ = ["Soundness", "TrainingFailed", "failed", "unsound_weights"]
+__all__ = ["Soundness", "TrainingFailed", "close_quietly", "failed", "unsound_weights"]
 
 _LOG = logging.getLogger(__name__)
 _CHECKING_TIME = 0.02
@@ -109,6 +109,18 @@ def failed(
         log = None
         _LOG.error("%s", told.rstrip())  # what cannot be written goes to the terminal
     return TrainingFailed(reason, model.num_timesteps, run.path, saved or latest_path(run.checkpoints), lost, log)
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def close_quietly(thing: _Closable, name: str) -> None:
+    """Close something; what then goes wrong is told in one line and hides nothing that went wrong before."""
+    try:
+        thing.close()
+    except Exception as error:
+        _LOG.warning("%s could not be closed: %s", name, plain_reason(error))
 
 
 def plain_reason(error: BaseException) -> str:

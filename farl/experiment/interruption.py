@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM while training: stop at the next step, so that what is saved is consistent."""
+"""Signals while training: stop at the next step, so that what is saved is consistent."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -7,14 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LOG = logging.getLogger(__name__)
+# Batch systems announce the end of a job by SIGUSR1 or SIGTERM, a terminal that is closed says SIGHUP.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
 
 
 class TrainingInterrupted(Exception):
     """Training was stopped from outside; ``checkpoint`` holds everything up to there (None without a run directory)."""
 
-    def __init__(self, timesteps: int, run: Path | None, checkpoint: Path | None) -> None:
+    def __init__(self, timesteps: int, run: Path | None, checkpoint: Path | None, number: int = signal.SIGINT) -> None:
         super().__init__(f"interrupted after {timesteps:,} timesteps")
+        self.exit_code = 128 + number
+        """What a process that a signal ended returns to the shell."""
         self.timesteps = timesteps
         self.run = run
         self.checkpoint = checkpoint
@@ -25,12 +30,16 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested = False
+        self.number: int = signal.SIGINT
+        """The signal."""
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, self.number = True, number
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        _LOG.warning("%s: stopping at the next step, to save first; a second one ends it at once, unsaved", name)
 
 
 @contextmanager
@@ -40,7 +49,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, request) for number in _SIGNALS}
+    # nohup ignores SIGHUP, and means it.
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT]
+    before = {number: signal.signal(number, request) for number in heard}
     try:
         yield request
     finally:

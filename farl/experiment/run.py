@@ -1,6 +1,7 @@
 """Trains: a checked configuration becomes metrics and, given a directory, everything worth keeping of the run."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from farl.experiment.checkpoint import (
 )
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.environments import make_vec_env
-from farl.experiment.failure import Soundness, TrainingFailed, failed
+from farl.experiment.failure import Soundness, TrainingFailed, close_quietly, failed
 from farl.experiment.hyperparameters import LogHyperparameters
 from farl.experiment.interruption import StopRequest, TrainingInterrupted, stop_on_signals
 from farl.experiment.learner import build_learner, learner_name, load_learner
+from farl.experiment.lock import hold
 from farl.experiment.logs import make_logger
 from farl.experiment.metrics import curiosity_metrics, episode_metrics, library_versions, machine_facts
 from farl.experiment.periodic_evaluation import PeriodicEvaluation
@@ -104,7 +106,8 @@ class _Training:
         config = self.config
         if config.torch_threads is not None:
             torch.set_num_threads(config.torch_threads)
-        with stop_on_signals() as stop:
+        run = self.run_directory
+        with stop_on_signals() as stop, hold(run.path) if run is not None else nullcontext():
             # A resumed run meets new episodes, not the first ones again.
             seed = (config.seed + (checkpoint.timesteps if checkpoint else 0)) % 2**32
             timesteps = checkpoint.timesteps if checkpoint else 0
@@ -118,7 +121,7 @@ class _Training:
                     self.observer.finished()
                 # A sequence of tasks has put others in their place.
                 live = self.model.get_env() if hasattr(self, "model") else None
-                (live if live is not None else venv).close()
+                close_quietly(live if live is not None else venv, "an environment")
 
     def _build(self, venv: VecEnv, checkpoint: Checkpoint | None) -> BaseAlgorithm:
         if checkpoint is None:
@@ -157,20 +160,23 @@ class _Training:
                 log_interval=config.logging.interval,
                 reset_num_timesteps=fresh,
             )
+            saved = self._save() if self.run_directory is not None else None
         except Exception as error:  # whatever fails, what was learnt until then is kept
             raise self._failed(error) from error
         finally:
             if evaluation is not None:
-                evaluation.close()
-            model.logger.close()
-        saved = self._save() if self.run_directory is not None else None
+                close_quietly(evaluation, "an environment of the evaluation")
+            close_quietly(model.logger, "the log")
         if stop.requested and model.num_timesteps < config.total_timesteps:
-            raise TrainingInterrupted(model.num_timesteps, path, saved)
+            raise TrainingInterrupted(model.num_timesteps, path, saved, stop.number)
         metrics = self._metrics(evaluation)
         if self.run_directory is not None:
-            save_state(self.exploration.state_dict(), self.run_directory.record_file)
-            self.run_directory.write_metrics(metrics)
-            write_report(self.run_directory, metrics)
+            try:
+                save_state(self.exploration.state_dict(), self.run_directory.record_file)
+                self.run_directory.write_metrics(metrics)
+                write_report(self.run_directory, metrics)
+            except Exception as error:
+                raise self._failed(error) from error
         return metrics
 
     def _failed(self, error: Exception) -> TrainingFailed:

@@ -14,6 +14,7 @@ from farl.errors import ConfigError, did_you_mean
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.files import write_atomically
 from farl.experiment.loading import load_config, resolved_yaml
+from farl.experiment.lock import LOCK_FILE
 
 RUNS = Path("runs")
 _SEAL = "# sha256 of all lines above: "
@@ -116,7 +117,7 @@ def create_run_directory(name: str, out: Path | None) -> RunDirectory:
         ConfigError: ``out`` is taken, or the folder cannot be made.
     """
     if out is not None:
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and not _is_empty(out):
             raise ConfigError(
                 f"--out {out}: the directory is not empty; choose another, or continue that run with: farl resume {out}"
             )
@@ -157,8 +158,13 @@ def open_run_directory(reference: str | Path) -> RunDirectory:
 
 def discard_if_empty(run: RunDirectory) -> None:
     """Remove the folder of a run that wrote nothing."""
-    if run.path.is_dir() and not any(run.path.iterdir()):
+    if run.path.is_dir() and _is_empty(run.path):
         shutil.rmtree(run.path, ignore_errors=True)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but the lock of a run that ended before it wrote anything."""
+    return all(entry.name == LOCK_FILE for entry in folder.iterdir())
 
 
 def _make(path: Path, exist_ok: bool) -> None:

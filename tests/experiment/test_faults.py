@@ -1,5 +1,10 @@
 """Whatever an environment does, the run ends with one line and everything that was learnt is kept."""
 
+import errno
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from farl.errors import ConfigError
+from farl.experiment import checkpoint
 from farl.experiment.checked_env import CheckedEnv, EnvironmentFault
-from farl.experiment.checkpoint import latest_checkpoint
+from farl.experiment.checkpoint import latest_checkpoint, latest_path
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.failure import TrainingFailed
+from farl.experiment.lock import hold
 from farl.experiment.run import resume, train
 from tests.experiment.faulty import BAD_OBSERVATIONS, BAD_REWARDS, Faulty
 
@@ -171,3 +179,67 @@ def test_values_a_little_outside_are_said_once_and_whole_numbers_must_be_inside(
     assert [record.message for record in caplog.records] == [
         "environment 0 (Wide) returned 1.5 in the observation[0], outside of its space [-1, 1]; said once"
     ]
+
+
+def test_a_second_process_on_a_run_is_refused_and_a_killed_one_is_no_hindrance(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom farl.experiment.lock import hold\n"
+        "with hold(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(ConfigError, match=rf"process {other.pid} on \S+, since .*, is writing to it"),
+            hold(tmp_path),
+        ):
+            pass
+        other.kill()
+    with hold(tmp_path), pytest.raises(ConfigError, match=f"process {os.getpid()} on"), hold(tmp_path):
+        pass
+    with hold(tmp_path):
+        pass
+
+
+def test_a_full_disk_costs_what_came_after_the_latest_checkpoint(
+    tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = checkpoint.save_state
+
+    def full(*arguments: Any, **options: Any) -> None:
+        if latest_path(tmp_path / "checkpoints") is not None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        saved(*arguments, **options)
+
+    def no_room(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "save_state", full)
+    monkeypatch.setattr("farl.experiment.failure.write_atomically", no_room)
+    with pytest.raises(TrainingFailed, match=r"^the disk is full$") as raised:
+        train(make_config(checkpoints={"freq": 64}), tmp_path)
+    failure = raised.value
+    assert failure.lost == "what came after the latest checkpoint could not be saved: the disk is full"
+    assert failure.log is None
+    assert failure.checkpoint == latest_checkpoint(tmp_path / "checkpoints").path
+    assert latest_checkpoint(tmp_path / "checkpoints").timesteps == 64
+
+
+def test_a_directory_that_is_deleted_meanwhile_is_made_again_with_all_that_was_learnt(
+    tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+
+    def delete(self: Any) -> bool:
+        if self.num_timesteps == 150:
+            shutil.rmtree(run)
+        return True
+
+    monkeypatch.setattr("farl.experiment.callbacks.RunTracker._on_step", delete)
+    monkeypatch.setattr("farl.experiment.failure._SECONDS_BETWEEN_LOOKS", -1.0)
+    with pytest.raises(TrainingFailed, match="deleted or moved while it was written to") as raised:
+        train(make_config(), run)
+    assert latest_checkpoint(run / "checkpoints").timesteps == raised.value.timesteps == 152
+    monkeypatch.undo()
+    assert resume(run)["total_timesteps"] >= 256
