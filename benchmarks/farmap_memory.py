@@ -2,16 +2,15 @@
 
 The long-term memory holds 32 fragments at most (``limit``), far fewer than the world needs: the least recently used are
 evicted all along, and what they held is unknown again. ``no-limit`` is the same without a capacity. RSS is the resident
-set of the process that does nothing else, read from ``/proc``: this benchmark needs Linux.
+set of the process that does nothing else.
 """
 
-import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from matplotlib.figure import Figure
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -52,8 +51,7 @@ class Recorder(BaseCallback):
 
 def resident_mib() -> float:
     """RSS of this process in MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return psutil.Process().memory_info().rss / 2**20
 
 
 def run(job: Job) -> dict[str, Any]:

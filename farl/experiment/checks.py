@@ -5,11 +5,11 @@ Each check yields ``(key path, problem)`` pairs, so that all problems are report
 
 import importlib
 import math
-import os
 from collections.abc import Iterator
 
 import gymnasium as gym
 import numpy as np
+import psutil
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -196,7 +196,7 @@ def _memory_problems(
     rows = int(settings[name]) * (1 if off_policy else environment.n_envs)
     copies = 2 if off_policy and not settings.get("optimize_memory_usage") else 1
     needed = rows * copies * _bytes(observation)
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = psutil.virtual_memory().total
     if needed > available:
         yield (
             ("algorithm", "hyperparameters", name),

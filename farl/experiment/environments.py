@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import inspect
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache, partial
@@ -14,7 +13,6 @@ from gymnasium.error import Error as GymnasiumError
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
-    SubprocVecEnv,
     VecEnv,
     VecEnvWrapper,
     VecFrameStack,
@@ -31,6 +29,7 @@ from farl.errors import ConfigError, did_you_mean
 from farl.experiment.checked_env import CheckedEnv
 from farl.experiment.config import EnvironmentConfig, WrapperConfig
 from farl.experiment.own_code import find_environment, find_named
+from farl.experiment.workers import WorkerVecEnv
 
 AnyEnv = gym.Env[Any, Any]
 
@@ -186,18 +185,13 @@ def make_vec_env(
         make = partial(make_one, environment, render_mode, passive_checker=False)
         return CheckedEnv(make, environment.id, number, restart, environment.timeout)
 
-    def make_in_worker(number: int) -> AnyEnv:
-        # Ctrl-C reaches the whole process group: only the parent may react, or it has no environments left to stop.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return make_numbered(number)
-
     venv: VecEnv
     if environment.kind in BATCHED_KINDS:
         venv = _make_batched(environment, count, render_mode)
     elif environment.vector_backend == "ale" and render_mode is None:  # pictures in colour come from the wrappers
         venv = _make_ale(environment, count)
     elif environment.vector_backend == "subproc" and count > 1:
-        venv = SubprocVecEnv([partial(make_in_worker, number) for number in range(count)])
+        venv = WorkerVecEnv([partial(make_numbered, number) for number in range(count)])
     else:
         venv = DummyVecEnv([partial(make_numbered, number) for number in range(count)])
     if environment.kind == "atari" and not isinstance(venv, AtariVecEnv):
