@@ -33,7 +33,7 @@ def available_memory(device: torch.device) -> int:
     """Return the free memory of a device in bytes (for the CPU: what the kernel says is available)."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return psutil.virtual_memory().available
+    return int(psutil.virtual_memory().available)
 
 
 class ParticleEnsemble:
