@@ -107,6 +107,7 @@ def run(job: Job) -> dict[str, Any]:
     from stable_baselines3 import PPO
 
     from farl import FAR as far_of
+    from farl import Fast
 
     venv = _make_env(job)
     method, _, weight = job.method.partition(":")
@@ -122,7 +123,7 @@ def run(job: Job) -> dict[str, Any]:
         mixed = {"intrinsic_coef": float(weight) if weight else CHOSEN[method], "episodic": False}
     if job.condition in MINIGRID:
         steps *= MINIGRID_TIMES
-    model: Any = far_of(PPO)(
+    model: Any = far_of(Fast(PPO))(
         "MlpPolicy",
         venv,
         n_steps=N_STEPS,

@@ -44,7 +44,7 @@ class FragmentModules:
         return held * self.bank.module_bytes + self.memory.keys.nbytes
 
     def open(self, fragment_ids: Sequence[int], parents: Sequence[int | None]) -> None:
-        """Make the modules of new fragments, each following a loaded one, or none."""
+        """Make the modules of new fragments, each following another, or none."""
         states = [self._first_state(parent) for parent in parents]
         self._drop_evicted()  # which may include a parent
         for fragment_id, state in zip(fragment_ids, states, strict=True):
@@ -91,7 +91,8 @@ class FragmentModules:
         fresh = self.bank.initial_state()
         if parent is None or self.new_module == "fresh":
             return fresh
-        return fresh | {"parameters": self.bank.state(parent)["parameters"]}
+        known = self.bank.state(parent) if parent in self.bank else self.memory[parent]
+        return fresh | {"parameters": known["parameters"]}
 
     def _load(self, fragment_ids: IntArray) -> None:
         for fragment_id in self.bank.missing(fragment_ids):

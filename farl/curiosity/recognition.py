@@ -16,6 +16,11 @@ from farl.recognition import Advice, Calibration, Guide, PlaceGraph, PlaceStore,
 from farl.recognition.places import unit
 
 
+_MISSED, _MISSED_BY_THE_GRAPH = 0.05, 0.5
+"""Shares of the views of known places that may be taken for new ones. A graph needs places that are told apart for
+certain: one place with two keys is a detour, two places with one key are a way that leads elsewhere."""
+
+
 class Recognition(RND):
     """Pays for coming to a place for the first time, as far as it can be told by its looks.
 
@@ -58,7 +63,7 @@ class Recognition(RND):
         scope: Scope = "episode",
         threshold: float | None = None,
         calibration: int = 2048,
-        capacity: int = 20_000,
+        capacity: int = 50_000,
         shaping: float | None = None,
         gamma: float = 0.97,
         resolution: float | None = 4e-4,
@@ -70,7 +75,8 @@ class Recognition(RND):
         self.n_advised = 0 if shaping is None else n_directions(actions)
         self.places = PlaceStore(1.0 if threshold is None else threshold, capacity)
         """What has been seen so far."""
-        self.calibration = Calibration(calibration) if threshold is None else None
+        missed = _MISSED if shaping is None else _MISSED_BY_THE_GRAPH
+        self.calibration = Calibration(calibration, missed) if threshold is None else None
         self.graph = PlaceGraph(n_directions(actions))
         """Which place each action leads to."""
         self.regions = None if resolution is None else Regions(resolution)

@@ -45,7 +45,7 @@ class RecognitionConfig(RNDConfig):
     views."""
     calibration: int = Field(2048, ge=2)
     """Samples by which the threshold is calibrated; nothing is paid before."""
-    capacity: int = Field(20_000, ge=2)
+    capacity: int = Field(50_000, ge=2)
     """Most places; beyond it the likest ones become one, and nothing is forgotten."""
     resolution: float | None = Field(4e-4, gt=0.0)
     """Fragments are regions of the graph of places, dense within and thinly joined: ways per pair of places above

@@ -9,8 +9,6 @@ import torch
 Keys = npt.NDArray[np.float32]
 
 _BINS = 256
-_MISSED = 0.05
-"""Share of the views of known places that may be taken for new ones."""
 _HIGHEST = 0.999
 """Highest threshold: what is computed twice differs by rounding."""
 
@@ -51,13 +49,15 @@ class Calibration:
 
     A view of a place that was seen before resembles one of the earlier views as far as noise lets it; a view of a new
     place less so. The similarities have two modes, which Otsu's threshold divides, whatever the noise. What is found is
-    the similarity that all but a twentieth of those above it exceed: without noise only equal views are of one place.
+    a quantile of those above it: without noise only equal views are of one place.
 
     :param samples: views to look at
+    :param missed: share of the views of known places that may be taken for new ones; the more, the fewer new places are
+        taken for known ones
     """
 
-    def __init__(self, samples: int) -> None:
-        self.samples = samples
+    def __init__(self, samples: int, missed: float) -> None:
+        self.samples, self.missed = samples, missed
         self._seen: list[Keys] = []
 
     def __call__(self, keys: Keys) -> float | None:
@@ -68,7 +68,7 @@ class Calibration:
         similarity = similarity_to_earlier(np.concatenate(self._seen))
         self._seen = []
         known = similarity[similarity >= otsu(similarity)]
-        return min(float(np.quantile(known, _MISSED)), _HIGHEST)
+        return min(float(np.quantile(known, self.missed)), _HIGHEST)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the views seen so far."""

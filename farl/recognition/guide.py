@@ -107,6 +107,8 @@ class Guide:
         if target < 0:
             return -1
         graph.picked[target] += 1
+        if target == place:
+            return 0  # the next step picks anew: no way is needed
         if self._reversed is None or self._reversed[0] != graph.changes:
             self._reversed = (graph.changes, *reversed_edges(graph.successor))
         ways_to(target, graph.n_actions, *self._reversed[1:], self._hops[env], self._ways[env])

@@ -73,7 +73,7 @@ def test_similarity_is_that_to_earlier_keys_alone() -> None:
 @pytest.mark.parametrize("spread", [0.0, 0.05, 0.1])
 def test_calibrated_threshold_tells_places_apart_whatever_the_noise(spread: float) -> None:
     rng = np.random.default_rng(3)
-    calibration = Calibration(800)
+    calibration = Calibration(800, missed=0.05)
     threshold = None
     for _ in range(100):
         assert threshold is None
