@@ -15,7 +15,6 @@ from farl.memory import LongTermMemory
 from farl.recognition import Advice, Calibration, Guide, PlaceGraph, PlaceStore, RegionRecall, Regions, Visits
 from farl.recognition.places import unit
 
-
 _MISSED, _MISSED_BY_THE_GRAPH = 0.05, 0.5
 """Shares of the views of known places that may be taken for new ones. A graph needs places that are told apart for
 certain: one place with two keys is a detour, two places with one key are a way that leads elsewhere."""
