@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import farl
+from farl.commands import add_trust
 from farl.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "farl resume runs/quickstart",
     )
     _add_run(resume)
+    add_trust(resume)
     resume.add_argument(
         "--timesteps",
         type=_count,
@@ -195,6 +197,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_policy(parser: argparse.ArgumentParser) -> None:
+    add_trust(parser)
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
         "--deterministic",
@@ -262,7 +265,8 @@ def _resume(options: argparse.Namespace) -> int:
     from farl.experiment.run_directory import open_run_directory
 
     run = open_run_directory(options.run)
-    return _finish(run, lambda: resume(run.path, options.timesteps, make_observer(Console(stderr=True))))
+    observer = make_observer(Console(stderr=True))
+    return _finish(run, lambda: resume(run.path, options.timesteps, observer, options.trust))
 
 
 def _finish(run: "RunDirectory", work: Any) -> int:
@@ -308,7 +312,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from farl.experiment.files import write_atomically
     from farl.experiment.run_directory import open_run_directory
 
-    run = open_run_directory(options.run)
+    run = open_run_directory(options.run, options.trust)
 
     from rich.console import Console
 
@@ -337,7 +341,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _record(options: argparse.Namespace) -> int:
     from farl.experiment.run_directory import open_run_directory
 
-    run = open_run_directory(options.run)
+    run = open_run_directory(options.run, options.trust)
     out = options.out if options.out is not None else _free_recording(run.path)
 
     from farl.experiment.recording import record

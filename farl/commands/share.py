@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from farl.commands import add_trust
+
 EXPORT_EXAMPLES = """\
 examples:
   farl export runs/quickstart --out agent        an ordinary SB3 zip, results, a video and a model card
@@ -27,6 +29,7 @@ def add_export(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> 
     """Declare the arguments of ``farl export``."""
     parser.add_argument("run", metavar="RUN", help="a run directory, such as runs/quickstart")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    add_trust(parser)
     _add_episodes(parser, count)
 
 
@@ -35,6 +38,7 @@ def add_push(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> No
     parser.add_argument("run", metavar="RUN", help="a run directory, such as runs/quickstart")
     parser.add_argument("repository", metavar="REPO", help="user/name on the Hugging Face Hub")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
+    add_trust(parser)
     _add_episodes(parser, count)
 
 
@@ -48,6 +52,7 @@ def add_export_map(parser: argparse.ArgumentParser, count: Callable[[str], int])
     parser.add_argument(
         "--resolution", type=float, metavar="M", help="metres a cell (default: the world's, or 0.05 if it has none)"
     )
+    add_trust(parser)
 
 
 def export_map(options: argparse.Namespace) -> int:
@@ -55,7 +60,7 @@ def export_map(options: argparse.Namespace) -> int:
     from farl.experiment.export import export_map as write
     from farl.experiment.run_directory import open_run_directory
 
-    run = open_run_directory(options.run)
+    run = open_run_directory(options.run, options.trust)
     out = options.out if options.out is not None else run.path / "map.yaml"
     print(write(run, out, options.world - 1, options.resolution))
     return 0
@@ -93,7 +98,9 @@ def _export(options: argparse.Namespace, out: Path) -> None:
 
     console = Console(stderr=True)
     with console.status("exporting") as status:
-        done = write(open_run_directory(options.run), out, options.episodes, lambda line: status.update(line))
+        done = write(
+            open_run_directory(options.run, options.trust), out, options.episodes, lambda line: status.update(line)
+        )
     for name, size in done.sizes.items():
         console.print(f"{size / 2**20:9.2f} MiB  {done.folder / name}", highlight=False, soft_wrap=True)
     for note in done.notes:

@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from farl.errors import ConfigError
 from farl.experiment.manifest import read_manifest, write_manifest
 from farl.memory.storage import load_state, save_state
+from farl.sb3.archives import save_without_pickles
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def save_checkpoint(
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
     try:
-        model.save(unfinished / _MODEL)
+        save_without_pickles(model, unfinished / _MODEL)
         save_state(_as_tensors({"rng": _rng_state(model), "norm": _norm_state(model), **extra}), unfinished / _STATE)
         if replay and isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
             save_state(_as_tensors(_replay_state(model.replay_buffer)), unfinished / _REPLAY)

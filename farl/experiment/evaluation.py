@@ -51,7 +51,7 @@ def evaluate(run: RunDirectory, episodes: int, deterministic: bool | None, seed:
             venv.training = venv.norm_reward = False
             restore_normalisation(checkpoint, venv)
         # Without the environment: a model is tied to its number of training environments, a policy is not.
-        model = load_learner(config, checkpoint, None)
+        model = load_learner(config, checkpoint, None, run.trusted)
         set_random_seed(seed)
         deterministic = seen_reward(model) if deterministic is None else deterministic
         played = play(model, venv, episodes, deterministic)

@@ -57,7 +57,7 @@ def export(run: RunDirectory, out: Path, episodes: int, tell: Callable[[str], No
     config = run.read_config()
     checkpoint = latest_checkpoint(run.checkpoints)
     tell("loading the checkpoint")
-    model = load_learner(config, checkpoint, None)
+    model = load_learner(config, checkpoint, None, run.trusted)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     notes: list[str] = []
@@ -192,7 +192,7 @@ def export_map(run: RunDirectory, out: Path, world: int, resolution: float | Non
         if path.exists():
             raise ConfigError(f"--out {path}: exists already; choose another name or remove it")
     config = run.read_config()
-    model: Any = load_learner(config, latest_checkpoint(run.checkpoints), None)
+    model: Any = load_learner(config, latest_checkpoint(run.checkpoints), None, run.trusted)
     if not hasattr(model, "save_map"):
         raise ConfigError(f"{run.path}: {learner_name(config)} builds no map; FARMap, FARMapPlus and others do")
     written: Path = model.save_map(out, world, resolution)

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["Run", "load_run"]
 
 
-def load_run(path: str | Path) -> "Run":
+def load_run(path: str | Path, trust: bool = False) -> "Run":
     """Return a run by its directory, or by its name under ``runs/``; one that still goes on, as far as it is.
 
-    Models are read from checkpoints, which hold pickled objects: load only runs that you trust.
-
+    :param trust: whether to read pickled objects in its checkpoints, which can run code; FARL writes none unless you
+        gave an algorithm objects of a kind of your own
     :raises ConfigError: there is no such run
     """
-    return Run(open_run_directory(path))
+    return Run(open_run_directory(path, trust))
 
 
 class Run:
@@ -98,7 +98,9 @@ class Run:
 
         :raises ConfigError: there is no checkpoint that can be loaded
         """
-        return load_learner(self.config, latest_checkpoint(self.directory.checkpoints), self.env)
+        return load_learner(
+            self.config, latest_checkpoint(self.directory.checkpoints), self.env, self.directory.trusted
+        )
 
     @cached_property
     def best_model(self) -> BaseAlgorithm:
@@ -108,7 +110,7 @@ class Run:
         """
         if not self.directory.best.is_dir():
             raise ConfigError(f"{self.path}: was not evaluated while training; train with evaluation.freq=50000")
-        return load_learner(self.config, latest_checkpoint(self.directory.best), None)
+        return load_learner(self.config, latest_checkpoint(self.directory.best), None, self.directory.trusted)
 
     @cached_property
     def figures(self) -> "dict[str, Figure]":

@@ -1,5 +1,6 @@
 """Builds or loads the algorithm that a configuration names, with or without fragmentation and recall."""
 
+import warnings
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -11,6 +12,7 @@ from farl.experiment.checkpoint import Checkpoint
 from farl.experiment.compiler import import_compiler_on_demand
 from farl.experiment.config import ExperimentConfig
 from farl.sb3 import FAR, Fast
+from farl.sb3.archives import look_at, refusal
 
 _REFUSALS = (ValueError, TypeError, AssertionError, RuntimeError, KeyError, NotImplementedError, MemoryError)
 
@@ -49,8 +51,13 @@ def build_learner(config: ExperimentConfig, venv: VecEnv) -> BaseAlgorithm:
         ) from error
 
 
-def load_learner(config: ExperimentConfig, checkpoint: Checkpoint, venv: VecEnv | None) -> BaseAlgorithm:
-    """The model of a checkpoint. Read it only from a checkpoint that you trust: SB3's zip holds pickled objects.
+def load_learner(
+    config: ExperimentConfig, checkpoint: Checkpoint, venv: VecEnv | None, trust: bool = False
+) -> BaseAlgorithm:
+    """The model of a checkpoint.
+
+    :param trust: whether to read pickled objects, which can run code; FARL's own checkpoints hold none, unless you
+        gave the algorithm objects of a kind of your own
 
     Raises:
         ConfigError: the checkpoint belongs to another algorithm or another environment.
@@ -61,12 +68,24 @@ def load_learner(config: ExperimentConfig, checkpoint: Checkpoint, venv: VecEnv 
             f"{checkpoint.path}: holds {_describe(checkpoint.algorithm, checkpoint.far)}, but config.yaml says "
             f"{_describe(*wanted)}; put the run's own checkpoints and config.yaml back together"
         )
-    try:
-        return learner_class(config).load(checkpoint.model_file, env=venv, device=config.device)
-    except Exception as error:  # any reader in the zip may fail on a foreign file
+    archive = look_at(checkpoint.model_file)
+    if archive.pickled and not trust:
+        names = ", ".join(sorted(archive.pickled)[:5])
         raise ConfigError(
-            f"{checkpoint.model_file}: cannot be loaded for {config.environment.id}: {_brief(error)}; "
-            "it was made by another experiment or another version"
+            f"{checkpoint.model_file}: holds pickled objects ({names}), which can run code when they are read; where "
+            "you trust the file, say --trust (trust=True in Python)"
+        )
+    try:
+        with warnings.catch_warnings():  # of what was looked at already
+            warnings.simplefilter("ignore", UserWarning)
+            return learner_class(config).load(
+                checkpoint.model_file, env=venv, device=config.device, custom_objects=archive.plain
+            )
+    except Exception as error:  # any reader in the zip may fail on a foreign file
+        reason = refusal(error) or _brief(error)
+        raise ConfigError(
+            f"{checkpoint.model_file}: cannot be loaded for {config.environment.id}: {reason}; it was made "
+            "by another experiment or another version"
         ) from error
 
 

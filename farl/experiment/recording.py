@@ -65,7 +65,7 @@ def record(run: RunDirectory, out: Path, episodes: int, deterministic: bool | No
         if isinstance(venv, VecNormalize):
             venv.training = venv.norm_reward = False
             restore_normalisation(checkpoint, venv)
-        model = load_learner(config, checkpoint, None)
+        model = load_learner(config, checkpoint, None, run.trusted)
         set_random_seed(seed)
         deterministic = seen_reward(model) if deterministic is None else deterministic
         with _video(out, rate) as append:

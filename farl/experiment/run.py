@@ -58,20 +58,23 @@ def train(config: ExperimentConfig, run_dir: Path | None = None, observer: Obser
     return _Training(config, run, observer).run(None)
 
 
-def resume(run_dir: Path, total_timesteps: int | None = None, observer: Observer | None = None) -> dict[str, Any]:
+def resume(
+    run_dir: Path, total_timesteps: int | None = None, observer: Observer | None = None, trust: bool = False
+) -> dict[str, Any]:
     """Go on from the latest checkpoint of a run, in the same directory, to the end of its budget.
 
     Args:
         run_dir: the directory of the run.
         total_timesteps: a new budget for the whole run. Schedules are stretched to it.
         observer: told about the progress.
+        trust: whether to read pickled objects in the model's file, which can run code.
 
     Raises:
         ConfigError: there is nothing to resume, or the checkpoint is damaged or foreign.
         TrainingInterrupted: a signal came; a checkpoint was saved first.
         TrainingFailed: the environment, the algorithm or a callback raised; a checkpoint was saved first.
     """
-    run = RunDirectory(run_dir)
+    run = RunDirectory(run_dir, trust)
     config = run.read_config()
     checkpoint = latest_checkpoint(run.checkpoints)
     if total_timesteps is not None:
@@ -126,7 +129,8 @@ class _Training:
     def _build(self, venv: VecEnv, checkpoint: Checkpoint | None) -> BaseAlgorithm:
         if checkpoint is None:
             return build_learner(self.config, venv)
-        model = load_learner(self.config, checkpoint, venv)
+        trust = self.run_directory is not None and self.run_directory.trusted
+        model = load_learner(self.config, checkpoint, venv, trust)
         state = restore_checkpoint(checkpoint, model)
         self.exploration.load_state_dict(state["exploration"])
         self.tracker.goal_timesteps = state["goal_timesteps"]

@@ -24,9 +24,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where each thing of a run lies."""
+    """Where each thing of a run lies.
+
+    :param path: the folder
+    :param trusted: whether pickled objects in its checkpoints are read, which can run code
+    """
 
     path: Path
+    trusted: bool = False
 
     @property
     def config_file(self) -> Path:
@@ -135,7 +140,7 @@ def create_run_directory(name: str, out: Path | None) -> RunDirectory:
         number += 1
 
 
-def open_run_directory(reference: str | Path) -> RunDirectory:
+def open_run_directory(reference: str | Path, trust: bool = False) -> RunDirectory:
     """The run that the user means: its folder, or its name under ``runs/``.
 
     Raises:
@@ -150,7 +155,7 @@ def open_run_directory(reference: str | Path) -> RunDirectory:
         raise ConfigError(f"{reference}: no such run{hint}")
     if not path.is_dir():
         raise ConfigError(f"{reference}: is a file; give the run's directory, such as runs/quickstart")
-    run = RunDirectory(path)
+    run = RunDirectory(path, trust)
     if not run.config_file.is_file():
         raise ConfigError(f"{reference}: is not a run directory (it holds no config.yaml)")
     return run

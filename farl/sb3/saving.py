@@ -1,13 +1,18 @@
 """Files and pickles of FAR's models: loading changes settings, takes plain files, and says what a file is."""
 
+import warnings
 from abc import ABCMeta
 from copyreg import pickle as register_for_pickle
+from functools import cache
+from importlib import import_module
+from pickle import UnpicklingError
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from farl.errors import ConfigError
+from farl.sb3.archives import look_at, refusal
 from farl.sb3.config import changed
 
 
@@ -31,12 +36,23 @@ class Saving(BaseAlgorithm, metaclass=FARClass):
         With ``far``, the settings that it names take the place of the saved ones, and all others stay; ``far=None``
         goes on without curiosity. A file of the plain algorithm loads too: its curiosity begins anew.
 
-        :raises ConfigError: naming what is wrong in ``far``, or does not go with what was saved
+        Files of Stable-Baselines3 hold pickled objects, which can run code when they are read: load what you trust. A
+        warning names what is not usual in them. Checkpoints of ``farl train`` hold none.
+
+        :raises ConfigError: naming what is wrong in ``far``, or does not go with what was saved, or in the file
         """
         if "far" in kwargs:
             kwargs["_given_far"] = kwargs.pop("far")
+        archive = look_at(path)
+        if archive.unfamiliar:
+            names = ", ".join(archive.unfamiliar[:3])
+            warnings.warn(f"{path}: reading it calls {names}: load only files that you trust", stacklevel=2)
+        if archive.plain:
+            kwargs["custom_objects"] = {**archive.plain, **(kwargs.get("custom_objects") or {})}
         try:
             return super().load(path, *args, **kwargs)
+        except UnpicklingError as error:
+            raise ConfigError(f"{path}: {refusal(error)}") from None
         except KeyError as error:  # on any ValueError SB3 looks for a reason of its own, which may fail
             if isinstance(error.__context__, ConfigError):
                 raise error.__context__ from None
@@ -47,9 +63,7 @@ class Saving(BaseAlgorithm, metaclass=FARClass):
         plain = getattr(self, self.buffer_class_name)
         if self.far is not None:
             name = self.algorithm_class.__name__
-            setattr(
-                self, self.buffer_class_name, type(f"For{name}", (_OnlyForFAR,), {"base": plain, "algorithm": name})
-            )
+            setattr(self, self.buffer_class_name, _only_for(name, plain))
         try:
             super().save(*args, **kwargs)
         finally:
@@ -110,6 +124,20 @@ class _OnlyForFAR:
             f"this file was saved by FAR({self.algorithm}): load it with farl.FAR({self.algorithm}).load. For "
             f"{self.algorithm}.load, which needs no FARL, save model.plain()"
         )
+
+
+@cache
+def _only_for(algorithm: str, base: type[Any]) -> type[Any]:
+    """The class that stands for a buffer's; its name tells of which, so that pickle finds it again by that."""
+    name = f"_OnlyForFAR:{algorithm}:{base.__module__.replace('.', '/')}:{base.__qualname__}"
+    return type(name, (_OnlyForFAR,), {"base": base, "algorithm": algorithm, "__module__": __name__})
+
+
+def __getattr__(name: str) -> Any:
+    kind, *parts = name.split(":")
+    if kind != "_OnlyForFAR" or len(parts) != 3 or not parts[1].startswith(("stable_baselines3/", "sb3_contrib/")):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _only_for(parts[0], getattr(import_module(parts[1].replace("/", ".")), parts[2]))
 
 
 def _origin(made: type[Any]) -> tuple[type[BaseAlgorithm], bool]:

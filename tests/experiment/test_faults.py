@@ -1,10 +1,13 @@
 """Whatever an environment does, the run ends with one line and everything that was learnt is kept."""
 
+import base64
 import errno
+import json
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from farl.cli import main
 from farl.errors import ConfigError
 from farl.experiment import checkpoint
 from farl.experiment.checked_env import CheckedEnv, EnvironmentFault
@@ -19,7 +23,9 @@ from farl.experiment.checkpoint import latest_checkpoint, latest_path
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.failure import TrainingFailed
 from farl.experiment.lock import hold
+from farl.experiment.manifest import write_manifest
 from farl.experiment.run import resume, train
+from farl.sb3.archives import look_at
 from tests.experiment.faulty import BAD_OBSERVATIONS, BAD_REWARDS, Faulty
 
 MakeConfig = Callable[..., ExperimentConfig]
@@ -243,3 +249,32 @@ def test_a_directory_that_is_deleted_meanwhile_is_made_again_with_all_that_was_l
     assert latest_checkpoint(run / "checkpoints").timesteps == raised.value.timesteps == 152
     monkeypatch.undo()
     assert resume(run)["total_timesteps"] >= 256
+
+
+def test_a_crafted_model_runs_nothing_unless_it_is_trusted(
+    tmp_path: Path, make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, mark = tmp_path / "run", tmp_path / "code-ran"
+    run.mkdir()
+    train(make_config(far={"warmup": 10}), run)
+    folder = latest_checkpoint(run / "checkpoints").path
+    assert not look_at(folder / "model.zip").pickled, "our own checkpoints hold no pickles"
+    with zipfile.ZipFile(folder / "model.zip") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    payload = f"cposix\nsystem\n(Vtouch {mark}\ntR.".encode()
+    extra = {"start_time": {":type:": "int", ":serialized:": base64.b64encode(payload).decode()}}
+    members["data"] = json.dumps(json.loads(members["data"]) | extra).encode()
+    with zipfile.ZipFile(folder / "model.zip", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    (folder / "manifest.json").unlink()
+    write_manifest(folder, 256, "PPO", far=True)
+    out = str(tmp_path / "out")
+    for command, *options in (["evaluate"], ["record"], ["resume", "--timesteps", "512"], ["export", "--out", out]):
+        assert main([command, str(run), *options]) == 2
+        told = capsys.readouterr().err
+        assert "holds pickled objects (start_time)" in told
+        assert "--trust" in told
+    assert not mark.exists()
+    assert main(["evaluate", str(run), "--episodes", "1", "--trust"]) == 0
+    assert mark.exists()
