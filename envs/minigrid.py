@@ -7,24 +7,18 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from minigrid.core.constants import COLOR_NAMES
-from minigrid.core.grid import Grid
 from minigrid.core.mission import MissionSpace
-from minigrid.core.world_object import Floor, Goal, Wall
 from minigrid.minigrid_env import MiniGridEnv
 from minigrid.wrappers import ImgObsWrapper
 
 from farl.envs.actions import check_actions
-from farl.envs.minigrid_views import all_partial_views
+from farl.envs.hetero_rooms import Doorways, HeteroRooms, Texture
 from farl.envs.minigrid_wrappers import FastPartialView, OneHotObs, PositionInfo
+from farl.envs.pose_world import LEFT_RIGHT_AHEAD, check_at_least, check_choice
 
 __all__ = ["FastPartialView", "HeteroRoomsEnv", "ImgObsWrapper", "OneHotObs", "PositionInfo"]
 
-Texture = Literal["none", "color", "texture"]
-Doorways = Literal["middle", "random"]
 Start = Literal["fixed", "random"]
-
-_STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # right, down, left, up
 
 
 class HeteroRoomsEnv(MiniGridEnv):
@@ -122,39 +116,22 @@ class HeteroRoomsEnv(MiniGridEnv):
         Raises:
             ValueError: If an argument is out of its range.
         """
-        _check_at_least("rows", rows, 1)
-        _check_at_least("cols", cols, 1)
-        _check_at_least("room_size", room_size, 3)
-        _check_at_least("max_steps", max_steps, 1)
-        _check_at_least("layout_seed", layout_seed, 0)
-        _check_at_least("agent_view_size", agent_view_size, 3)
-        _check_choice("texture", texture, get_args(Texture))
-        _check_choice("doorways", doorways, get_args(Doorways))
-        _check_choice("start", start, get_args(Start))
-        if agent_view_size % 2 == 0:
-            raise ValueError(f"agent_view_size must be odd, got {agent_view_size}")
-        if goal and rows * cols == 1:
-            raise ValueError("goal=True needs at least two rooms: raise rows or cols")
-
+        check_at_least({"max_steps": (max_steps, 1)})
+        check_choice("start", start, get_args(Start))
+        self.world = HeteroRooms(rows, cols, room_size, texture, doorways, goal, layout_seed, agent_view_size)
+        """The layout, which never changes."""
         super().__init__(
             mission_space=MissionSpace(mission_func=_goal_mission if goal else _explore_mission),
-            width=cols * (room_size + 2),
-            height=rows * (room_size + 2),
+            width=self.world.grid.width,
+            height=self.world.grid.height,
             max_steps=int(max_steps),
             agent_view_size=int(agent_view_size),
             **kwargs,
         )
-        self.rows, self.cols, self.room_size = int(rows), int(cols), int(room_size)
-        self.texture, self.doorways, self.goal, self.start = texture, doorways, goal, start
-        self._n_actions = len(self.actions) if all_actions else 3
+        self.start = start
+        self._n_actions = len(self.actions) if all_actions else LEFT_RIGHT_AHEAD
         self.action_space = spaces.Discrete(self._n_actions)
-        # The grid never changes: it is built once and shared by all episodes.
-        self._layout = self._build_layout(np.random.default_rng(layout_seed))
-        self._views = all_partial_views(self._layout, self.agent_view_size)
-        walkable = [cell is None or cell.can_overlap() for cell in self._layout.grid]
-        self.reachable: npt.NDArray[np.bool_] = np.array(walkable, dtype=bool).reshape(self.height, self.width)
-        self._walkable: list[list[bool]] = self.reachable.tolist()  # nested lists: faster to read one cell at a time
-        self._goal_cell = self._room_center(self.rows - 1, self.cols - 1) if goal else None
+        self.reachable: npt.NDArray[np.bool_] = self.world.reachable
 
     def reset(  # type: ignore[override]  # MiniGrid's annotation names an unbound type variable
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -169,16 +146,11 @@ class HeteroRoomsEnv(MiniGridEnv):
         """Turn or move the agent, as `MiniGridEnv.step` does, without its Python work over the grid."""
         action = int(check_actions([action], self._n_actions, 1)[0])
         self.step_count += 1
-        if action == 0:
-            self.agent_dir = (self.agent_dir - 1) % 4
-        elif action == 1:
-            self.agent_dir = (self.agent_dir + 1) % 4
-        elif action == 2:
-            dx, dy = _STEPS[self.agent_dir]
-            x, y = self.agent_pos[0] + dx, self.agent_pos[1] + dy
-            if self._walkable[y][x]:
-                self.agent_pos = (x, y)
-        terminated = self.agent_pos == self._goal_cell
+        if action < LEFT_RIGHT_AHEAD:
+            pose = self.world.following[self._pose, action]
+            x, y = self.world.positions[pose].tolist()
+            self.agent_pos, self.agent_dir = (x, y), int(self.world.directions[pose])
+        terminated = self.agent_pos == self.world.goal
         truncated = self.step_count >= self.max_steps
         if self.render_mode == "human":
             self.render()  # type: ignore[no-untyped-call]
@@ -196,56 +168,19 @@ class HeteroRoomsEnv(MiniGridEnv):
         self.step_count, self.mission = state["steps"], state["mission"]
         self.np_random = copy.deepcopy(state["rng"])
 
+    @property
+    def _pose(self) -> int:
+        return self.world.pose(*self.agent_pos, self.agent_dir)
+
     def gen_obs(self) -> dict[str, Any]:
         """Return the agent's partial view, from the table."""
-        x, y = self.agent_pos
-        image = self._views[x, y, self.agent_dir].copy()
+        image = self.world.views_of[self._pose].copy()
         return {"image": image, "direction": self.agent_dir, "mission": self.mission}
 
     def _gen_grid(self, width: int, height: int) -> None:
-        self.grid = self._layout
-        self.agent_pos, self.agent_dir = self._room_center(0, 0), 0
-        if self.start == "random":
-            x, y, self.agent_dir = (int(n) for n in self.np_random.integers([self.room_size, self.room_size, 4]))
-            self.agent_pos = (1 + x, 1 + y)
-
-    def _room_center(self, row: int, col: int) -> tuple[int, int]:
-        pitch = self.room_size + 2
-        return col * pitch + 1 + self.room_size // 2, row * pitch + 1 + self.room_size // 2
-
-    def _build_layout(self, rng: np.random.Generator) -> Grid:
-        """Draw walls, floors, doorways and goal. Each room has a ring of walls, so a doorway is two cells deep."""
-        grid = Grid(self.width, self.height)
-        pitch = self.room_size + 2
-        colors = [str(color) for color in rng.permutation(COLOR_NAMES)]
-        for room in range(self.rows * self.cols):
-            left, top = room % self.cols * pitch, room // self.cols * pitch
-            # A wall colour of its own for the first six rooms, a pair (wall, floor) of its own for the first 36.
-            wall, *floors = (colors[(room + shift) % 6] for shift in (0, 1 + room // 6, 3 + room // 6))
-            pattern = rng.integers(3, size=(self.room_size, self.room_size))
-            for x, y in np.ndindex(pitch, pitch):
-                if x in (0, pitch - 1) or y in (0, pitch - 1):
-                    grid.set(left + x, top + y, Wall("grey" if self.texture == "none" else wall))
-                elif self.texture == "color":
-                    grid.set(left + x, top + y, Floor(floors[0]))
-                elif self.texture == "texture" and pattern[x - 1, y - 1]:
-                    grid.set(left + x, top + y, Floor(floors[pattern[x - 1, y - 1] - 1]))
-
-        places = rng.integers(self.room_size, size=(self.rows, self.cols, 2))
-        if self.doorways == "middle":
-            places[:] = self.room_size // 2
-        for row, col in np.ndindex(self.rows, self.cols):
-            right, bottom = (col + 1) * pitch, (row + 1) * pitch
-            aside, below = (int(place) for place in places[row, col])
-            if col + 1 < self.cols:
-                grid.set(right - 1, row * pitch + 1 + aside, None)
-                grid.set(right, row * pitch + 1 + aside, None)
-            if row + 1 < self.rows:
-                grid.set(col * pitch + 1 + below, bottom - 1, None)
-                grid.set(col * pitch + 1 + below, bottom, None)
-        if self.goal:
-            grid.set(*self._room_center(self.rows - 1, self.cols - 1), Goal())
-        return grid
+        self.grid = self.world.grid
+        x, y, self.agent_dir = self.world.draw_start(self.start == "random", self.np_random)
+        self.agent_pos = (x, y)
 
 
 def _explore_mission() -> str:
@@ -254,13 +189,3 @@ def _explore_mission() -> str:
 
 def _goal_mission() -> str:
     return "get to the green goal square"
-
-
-def _check_at_least(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

@@ -1,49 +1,28 @@
-"""What a MiniGrid agent sees, without MiniGrid's copies of the grid: from one pose, or from all of them at once."""
+"""What a MiniGrid agent sees, without MiniGrid's copies of the grid, and as networks read it."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
-from minigrid.core.grid import Grid
+from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
 from minigrid.core.world_object import Wall
 from minigrid.minigrid_env import MiniGridEnv
 
-from farl.envs.partial_views import FORWARD, partial_views
+from farl.envs.partial_views import FORWARD
 
-__all__ = ["all_partial_views", "partial_view"]
+__all__ = ["EMPTY", "ONES_PER_CELL", "OUTSIDE", "one_hot", "partial_view"]
 
-_OUTSIDE = (OBJECT_TO_IDX["wall"], COLOR_TO_IDX["grey"], 0)
-_EMPTY = (OBJECT_TO_IDX["empty"], 0, 0)
+OUTSIDE = (OBJECT_TO_IDX["wall"], COLOR_TO_IDX["grey"], 0)
+"""Code of what lies beyond the world."""
+EMPTY = (OBJECT_TO_IDX["empty"], 0, 0)
+"""Code of a bare cell, and of the one that the agent stands on."""
+_SIZES = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX))
+ONES_PER_CELL = sum(_SIZES)
+"""Numbers that a cell takes in a one-hot vector: 11 for its object, 6 for its colour, 3 for its state."""
+_FIRST = np.array([0, _SIZES[0], _SIZES[0] + _SIZES[1]])
 _UNSEEN = (0, 0, 0)
 _BEYOND = Wall()
 _STEPS: list[tuple[int, int]] = [(int(x), int(y)) for x, y in FORWARD]
-
-
-def all_partial_views(grid: Grid, view_size: int) -> npt.NDArray[np.uint8]:
-    """Compute what the agent sees from every cell in every direction, as `MiniGridEnv.gen_obs` would show it.
-
-    Args:
-        grid: The world. Nothing is carried, and the agent sees nothing behind walls and closed doors.
-        view_size: Side of the square view in cells, odd.
-
-    Returns:
-        uint8 [width, height, 4, view_size, view_size, 3], indexed by x, y, direction, and then as MiniGrid's images
-        are: column and row of the view, (object, colour, state).
-    """
-    width, height = grid.width, grid.height
-    see_behind = np.array([cell is None or cell.see_behind() for cell in grid.grid], dtype=bool)
-    x, y, direction = (axis.ravel() for axis in np.indices((width, height, 4)))
-    views = partial_views(
-        grid.encode(),
-        see_behind.reshape(height, width).T,
-        np.stack([x, y], axis=1),
-        direction,
-        view_size,
-        outside=_OUTSIDE,
-        under=_EMPTY,
-    )
-    return views.reshape(width, height, 4, view_size, view_size, 3)
 
 
 def partial_view(world: MiniGridEnv) -> npt.NDArray[np.uint8]:
@@ -81,11 +60,20 @@ def partial_view(world: MiniGridEnv) -> npt.NDArray[np.uint8]:
                 if seen[column] and clear[column]:
                     seen[column + side] = following[column] = following[column + side] = True
         shown = [
-            (_EMPTY if cell is None else cell.encode()) if s else _UNSEEN for cell, s in zip(cells, seen, strict=True)
+            (EMPTY if cell is None else cell.encode()) if s else _UNSEEN for cell, s in zip(cells, seen, strict=True)
         ]
         rows.append(shown)
         seen = following
         x, y = x + forward_x, y + forward_y
     carried: Any = world.carrying
-    rows[0][size // 2] = carried.encode() if carried else _EMPTY
+    rows[0][size // 2] = carried.encode() if carried else EMPTY
     return np.array(rows[::-1], np.uint8).swapaxes(0, 1).copy()
+
+
+def one_hot(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return views as networks read them: uint8[N, V, V, 3] to zeros and ones, float32[N, V * V * ONES_PER_CELL]."""
+    ones = images.reshape(-1, 3) + _FIRST
+    ones += ONES_PER_CELL * np.arange(len(ones))[:, None]
+    seen = np.zeros(len(ones) * ONES_PER_CELL, np.float32)
+    seen[ones] = 1.0
+    return seen.reshape(len(images), -1)

@@ -1,5 +1,6 @@
 """Wrappers that make any MiniGrid environment ready for Stable-Baselines3 and for exploration maps."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -7,11 +8,10 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
 from minigrid.core.world_object import WorldObj
 from minigrid.minigrid_env import MiniGridEnv
 
-from farl.envs.minigrid_views import partial_view
+from farl.envs.minigrid_views import ONES_PER_CELL, one_hot, partial_view
 
 __all__ = ["FastPartialView", "OneHotObs", "PositionInfo"]
 
@@ -63,8 +63,6 @@ class OneHotObs(gym.ObservationWrapper[npt.NDArray[np.float32], Any, Any]):
         ((980,), 147)
     """
 
-    _SIZES = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX))
-
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         """Wrap `env`.
 
@@ -78,18 +76,11 @@ class OneHotObs(gym.ObservationWrapper[npt.NDArray[np.float32], Any, Any]):
                 "OneHotObs needs MiniGrid's dictionary observations with a symbolic image, "
                 f"got {env.observation_space}. Apply it straight to the environment, before other observation wrappers."
             )
-        cells = image.shape[0] * image.shape[1]
-        per_cell = sum(self._SIZES)
-        first = np.array([0, self._SIZES[0], self._SIZES[0] + self._SIZES[1]])
-        # Where in the vector the ones of a cell would stand if all its codes were 0.
-        self._offsets = (np.arange(cells)[:, None] * per_cell + first).reshape(image.shape)
-        self.observation_space = spaces.Box(0.0, 1.0, (cells * per_cell,), np.float32)
+        self.observation_space = spaces.Box(0.0, 1.0, (math.prod(image.shape[:2]) * ONES_PER_CELL,), np.float32)
 
     def observation(self, observation: dict[str, Any]) -> npt.NDArray[np.float32]:
         """Return the one-hot vector of `observation["image"]`."""
-        vector = np.zeros(self.observation_space.shape or (), np.float32)
-        vector[self._offsets + observation["image"]] = 1.0
-        return vector
+        return one_hot(observation["image"][None])[0]
 
 
 class PositionInfo(gym.Wrapper[Any, Any, Any, Any]):

@@ -15,62 +15,65 @@ __all__ = ["FAMILIES", "EnvSpec", "list_envs", "register"]
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """One row of the table: what `gymnasium.make` needs, and a line that says what the environment is."""
+    """One row of the table: what `gymnasium.make` and `make_vec` need, and a line that says what the environment is."""
 
     id: str
     entry_point: str
+    vector_entry_point: str
     description: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
-_ROOMS = "farl.envs.minigrid:HeteroRoomsEnv"
+_ROOMS = ("farl.envs.minigrid:HeteroRoomsEnv", "farl.envs.minigrid_vec_env:HeteroRoomsVectorEnv")
 
 MINIGRID = (
-    EnvSpec("farl/HeteroRooms-2x3-v0", _ROOMS, "six rooms with looks of their own, no reward", {"rows": 2, "cols": 3}),
-    EnvSpec("farl/HeteroRooms-3x3-v0", _ROOMS, "nine rooms with looks of their own, no reward", {"rows": 3, "cols": 3}),
+    EnvSpec("farl/HeteroRooms-2x3-v0", *_ROOMS, "six rooms with looks of their own, no reward", {"rows": 2, "cols": 3}),
+    EnvSpec(
+        "farl/HeteroRooms-3x3-v0", *_ROOMS, "nine rooms with looks of their own, no reward", {"rows": 3, "cols": 3}
+    ),
     EnvSpec(
         "farl/HeteroRooms-1x6-v0",
-        _ROOMS,
+        *_ROOMS,
         "six rooms in a row, doorways in the middle, no reward",
         {"rows": 1, "cols": 6, "doorways": "middle"},
     ),
     EnvSpec(
         "farl/HeteroRooms-2x3-Goal-v0",
-        _ROOMS,
+        *_ROOMS,
         "six rooms, a goal in the farthest one",
         {"rows": 2, "cols": 3, "goal": True},
     ),
     EnvSpec(
         "farl/HeteroRooms-3x3-Goal-v0",
-        _ROOMS,
+        *_ROOMS,
         "nine rooms, a goal in the farthest one",
         {"rows": 3, "cols": 3, "goal": True},
     ),
 )
 
-_MAP_WORLD = "farl.envs.map_world:MapWorldEnv"
+_MAP_WORLD = ("farl.envs.map_world:MapWorldEnv", "farl.envs.map_world.vec_env:MapWorldVectorEnv")
 
 MAP_WORLDS = (
-    EnvSpec("farl/MapWorld-Small-v0", _MAP_WORLD, "an unknown map of up to 3 000 cells", {"size": "small"}),
-    EnvSpec("farl/MapWorld-Medium-v0", _MAP_WORLD, "an unknown map of up to 7 000 cells", {"size": "medium"}),
-    EnvSpec("farl/MapWorld-Large-v0", _MAP_WORLD, "an unknown map of more than 7 000 cells", {"size": "large"}),
-    EnvSpec("farl/MapWorld-Huge-v0", _MAP_WORLD, "an unknown map of 600 x 600 cells", {"size": "huge"}),
+    EnvSpec("farl/MapWorld-Small-v0", *_MAP_WORLD, "an unknown map of up to 3 000 cells", {"size": "small"}),
+    EnvSpec("farl/MapWorld-Medium-v0", *_MAP_WORLD, "an unknown map of up to 7 000 cells", {"size": "medium"}),
+    EnvSpec("farl/MapWorld-Large-v0", *_MAP_WORLD, "an unknown map of more than 7 000 cells", {"size": "large"}),
+    EnvSpec("farl/MapWorld-Huge-v0", *_MAP_WORLD, "an unknown map of 600 x 600 cells", {"size": "huge"}),
 )
 
-_ROOM_CHAIN = "farl.envs.room_chain:RoomChainEnv"
+_ROOM_CHAIN = ("farl.envs.room_chain:RoomChainEnv", "farl.envs.room_chain.vec_env:RoomChainVectorEnv")
 
 ROOM_CHAINS = (
-    EnvSpec("farl/RoomChain-v0", _ROOM_CHAIN, "six textured rooms in a row, no reward"),
-    EnvSpec("farl/RoomChain-12-v0", _ROOM_CHAIN, "twelve textured rooms in a row, no reward", {"cols": 12}),
-    EnvSpec("farl/RoomChain-3x3-v0", _ROOM_CHAIN, "nine textured rooms in a grid, no reward", {"rows": 3, "cols": 3}),
-    EnvSpec("farl/RoomHub-v0", _ROOM_CHAIN, "32 textured rooms: two hub rooms with six branches", {"plan": "hub-2-5"}),
-    EnvSpec("farl/RoomHub-3-8-v0", _ROOM_CHAIN, "67 textured rooms: three hubs, eight branches", {"plan": "hub-3-8"}),
-    EnvSpec("farl/RoomTree-v0", _ROOM_CHAIN, "25 textured rooms joined by a random tree", {"plan": "tree-5-5"}),
-    EnvSpec("farl/RoomRing-v0", _ROOM_CHAIN, "16 textured rooms in one loop", {"plan": "ring-5-5"}),
-    EnvSpec("farl/RoomChain-Goal-v0", _ROOM_CHAIN, "six textured rooms, a goal in the last one", {"goal": True}),
+    EnvSpec("farl/RoomChain-v0", *_ROOM_CHAIN, "six textured rooms in a row, no reward"),
+    EnvSpec("farl/RoomChain-12-v0", *_ROOM_CHAIN, "twelve textured rooms in a row, no reward", {"cols": 12}),
+    EnvSpec("farl/RoomChain-3x3-v0", *_ROOM_CHAIN, "nine textured rooms in a grid, no reward", {"rows": 3, "cols": 3}),
+    EnvSpec("farl/RoomHub-v0", *_ROOM_CHAIN, "32 textured rooms: two hub rooms with six branches", {"plan": "hub-2-5"}),
+    EnvSpec("farl/RoomHub-3-8-v0", *_ROOM_CHAIN, "67 textured rooms: three hubs, eight branches", {"plan": "hub-3-8"}),
+    EnvSpec("farl/RoomTree-v0", *_ROOM_CHAIN, "25 textured rooms joined by a random tree", {"plan": "tree-5-5"}),
+    EnvSpec("farl/RoomRing-v0", *_ROOM_CHAIN, "16 textured rooms in one loop", {"plan": "ring-5-5"}),
+    EnvSpec("farl/RoomChain-Goal-v0", *_ROOM_CHAIN, "six textured rooms, a goal in the last one", {"goal": True}),
     EnvSpec(
         "farl/RoomChain-12-Goal-v0",
-        _ROOM_CHAIN,
+        *_ROOM_CHAIN,
         "twelve textured rooms, a goal in the last one",
         {"cols": 12, "goal": True},
     ),
@@ -83,7 +86,12 @@ def register(specs: Iterable[EnvSpec]) -> None:
     """Register `specs` with Gymnasium. An id that is registered already is left as it is."""
     for spec in specs:
         if spec.id not in gym.registry:
-            gym.register(id=spec.id, entry_point=spec.entry_point, kwargs=dict(spec.kwargs))
+            gym.register(
+                id=spec.id,
+                entry_point=spec.entry_point,
+                vector_entry_point=spec.vector_entry_point,
+                kwargs=dict(spec.kwargs),
+            )
 
 
 def list_envs() -> dict[str, str]:

@@ -14,6 +14,7 @@ from farl.envs.map_world.env import Maps, map_sources, observation_space
 from farl.envs.map_world.occupancy import Dark
 from farl.envs.map_world.render import draw_world
 from farl.envs.map_world.worlds import MapWorlds
+from farl.envs.vector import BatchedVectorEnv
 from farl.maps.geometry import decode
 
 
@@ -85,7 +86,9 @@ class MapWorldVecEnv(BatchedVecEnv):
             infos[env] |= self.finish(int(env), last, bool(truncated[env] and not covered[env]))
             self._restart(int(env))
         if dones.any():
-            observation = self._observation()
+            observation, starts = self._observation(), self._infos()
+            for env in np.flatnonzero(dones):
+                self.reset_infos[env] = starts[env]
         return observation, rewards.astype(np.float32), dones, infos
 
     def get_state(self) -> dict[str, Any]:
@@ -122,3 +125,9 @@ class MapWorldVecEnv(BatchedVecEnv):
         # One dict per world is what the interface asks for; everything in them is computed for all worlds at once.
         rows = zip(self.worlds.pose.tolist(), self.worlds.coverage.tolist(), strict=True)
         return [{"position": (col, row), "heading": heading, "coverage": share} for (row, col, heading), share in rows]
+
+
+class MapWorldVectorEnv(BatchedVectorEnv):
+    """`MapWorldVecEnv` as `gymnasium.make_vec` makes it."""
+
+    batched = MapWorldVecEnv

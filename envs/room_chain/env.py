@@ -10,6 +10,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from farl.envs.actions import check_actions
+from farl.envs.pose_world import LEFT_RIGHT_AHEAD, check_at_least, check_choice, goal_reward
 from farl.envs.room_chain.layout import VIEW_WIDTH, Look, RoomChain
 from farl.envs.room_chain.noise import NoiseState, ViewNoise
 from farl.envs.room_chain.render import draw_rooms
@@ -105,9 +106,11 @@ class RoomChainEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
         self.world = RoomChain(rows, cols, look, layout_seed, goal, plan=plan)
         self.noise = ViewNoise(noise)
         self.starts = start_poses(self.world, start)
-        self.max_steps = checked_max_steps(max_steps)
+        if max_steps is not None:
+            check_at_least({"max_steps": (max_steps, 1)})
+        self.max_steps = max_steps
         self.observation_space = spaces.Box(0.0, 1.0, (VIEW_WIDTH,), np.float32)
-        self.action_space = spaces.Discrete(3)
+        self.action_space = spaces.Discrete(LEFT_RIGHT_AHEAD)
         self.render_mode = render_mode
         self._pose, self._elapsed = self.world.start, 0
         self._noise_state = self.noise.start(1, np.random.default_rng(0))
@@ -136,7 +139,7 @@ class RoomChainEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
 
         :raises ValueError: if the action is another one
         """
-        self._pose = int(self.world.following[self._pose, check_actions([action], 3, 1)[0]])
+        self._pose = int(self.world.following[self._pose, check_actions([action], LEFT_RIGHT_AHEAD, 1)[0]])
         self._elapsed += 1
         self._noise_state = self.noise.step(self._noise_state, self.np_random)
         reached = bool(self.world.is_goal[self._pose])
@@ -173,23 +176,7 @@ def start_poses(world: RoomChain, start: Start) -> npt.NDArray[np.int64]:
 
     :raises ValueError: if ``start`` is not one of ``Start``
     """
-    if start not in get_args(Start):
-        raise ValueError(f"start must be one of {', '.join(map(repr, get_args(Start)))}, got {start!r}")
+    check_choice("start", start, get_args(Start))
     if start == "fixed":
         return np.array([world.start])
     return np.flatnonzero(world.rooms == 0) if start == "random" else np.flatnonzero(world.rooms >= 0)
-
-
-def checked_max_steps(max_steps: int | None) -> int | None:
-    """Return the length of an episode, None for no end.
-
-    :raises ValueError: if it is below 1
-    """
-    if max_steps is not None and max_steps < 1:
-        raise ValueError(f"max_steps must be at least 1, or None for no end; got {max_steps}")
-    return max_steps
-
-
-def goal_reward(elapsed: npt.ArrayLike, max_steps: int | None) -> npt.NDArray[np.float64]:
-    """Return the reward for reaching the goal after so many steps."""
-    return 1.0 - 0.9 * np.asarray(elapsed) / (np.inf if max_steps is None else max_steps)

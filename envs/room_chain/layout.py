@@ -6,7 +6,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from farl.envs.partial_views import FORWARD, IntArray, partial_views
+from farl.envs.partial_views import IntArray
+from farl.envs.pose_world import PoseWorld, check_at_least, check_choice
 from farl.envs.room_chain.plans import Plan, grid, parse_plan
 
 Look = Literal["alike", "color", "texture"]
@@ -40,12 +41,9 @@ def _write_ones(codes: npt.NDArray[np.uint8], seen: npt.NDArray[np.float32]) -> 
             seen[view, cell * _PER_CELL + GOAL + 1 + codes[view, cell, 1]] = 1.0
 
 
-class RoomChain:
+class RoomChain(PoseWorld):
     """Square rooms in a row, a grid, a hub with branches, a tree or a ring. Those that are joined share a doorway of
     one cell in the middle of their wall.
-
-    A *pose* is a free cell with a direction, numbered ``4 * cell + direction`` (0 right, 1 down, 2 left, 3 up), so that
-    a step of any number of agents is one look-up in ``following``, and what they see one in ``views``.
 
     - ``alike``: grey walls, bare floors
     - ``color``: each room has walls of one colour and a floor of another; pairs differ among the first 30 rooms
@@ -71,18 +69,11 @@ class RoomChain:
         room_size: int = 7,
         plan: str | None = None,
     ) -> None:
-        for name, value, least in (
-            ("rows", rows, 1),
-            ("cols", cols, 1),
-            ("layout_seed", layout_seed, 0),
-            ("room_size", room_size, 3),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        least = {"rows": (rows, 1), "cols": (cols, 1), "layout_seed": (layout_seed, 0), "room_size": (room_size, 3)}
+        check_at_least(least)
+        check_choice("look", look, get_args(Look))
         if room_size % 2 == 0:
             raise ValueError(f"room_size must be odd, so that a wall has a middle; got {room_size}")
-        if look not in get_args(Look):
-            raise ValueError(f"look must be one of {', '.join(map(repr, get_args(Look)))}, got {look!r}")
         # A stream of its own: the plan does not change how rooms are painted.
         rng = np.random.default_rng([layout_seed, 1])
         self.plan: Plan = grid(int(rows), int(cols)) if plan is None else parse_plan(plan, rng)
@@ -90,32 +81,17 @@ class RoomChain:
         if goal and len(self.plan.places) == 1:
             raise ValueError("goal=True needs at least two rooms: raise rows or cols")
         (self.rows, self.cols), self.room_size = self.plan.shape, int(room_size)
-        self.codes = self._paint(look, np.random.default_rng(layout_seed), goal)
-        """uint8[width, height, 2], kind and colour of each cell, indexed by x and y."""
-        free = self.codes[..., 0] != WALL
-        self.reachable: npt.NDArray[np.bool_] = np.ascontiguousarray(free.T)
-        """bool[height, width], the cells that can be stood on."""
-        cells = np.argwhere(free)
-        self.positions: IntArray = np.repeat(cells, 4, axis=0)
-        """int64[P, 2], x and y of each pose."""
-        self.directions: IntArray = np.tile(np.arange(4), len(cells))
-        """int64[P], direction of each pose."""
-        self.rooms: IntArray = np.repeat(self._room_of(cells), 4)
+        codes = self._paint(look, np.random.default_rng(layout_seed), goal)
+        free = codes[..., 0] != WALL
+        farthest = self._cell_of(*self.plan.places[self.plan.farthest]) if goal else None
+        super().__init__(codes, free, free, farthest, VIEW_SIZE, outside=(WALL, 0), under=(FLOOR, 0))
+        self.rooms: IntArray = self._room_of(self.positions)
         """int64[P], room of each pose, by its number in the plan; -1 in a doorway."""
         self.room_of_cell: IntArray = np.full(self.reachable.shape, -1)
         """int64[height, width], the room of each cell, -1 in doorways and walls."""
-        self.room_of_cell[cells[:, 1], cells[:, 0]] = self.rooms[::4]
-        self.following: IntArray = self._follow(free, cells)
-        """int64[P, 3], the pose that each action leads to."""
-        self.is_goal: npt.NDArray[np.bool_] = np.repeat(self.codes[free][:, 0] == GOAL, 4)
-        """bool[P], whether a pose is on the goal."""
+        self.room_of_cell[self.positions[:, 1], self.positions[:, 0]] = self.rooms
         self.start = self.pose_at(*self.plan.places[0], direction=0)
         """The middle of the first room, facing right."""
-        views = partial_views(
-            self.codes, free, self.positions, self.directions, VIEW_SIZE, outside=(WALL, 0), under=(FLOOR, 0)
-        )
-        # A hundred times smaller than the one-hot vectors themselves.
-        self._seen = views.reshape(len(views), -1, 2)
 
     @property
     def n_rooms(self) -> int:
@@ -124,8 +100,7 @@ class RoomChain:
 
     def pose_at(self, row: int, col: int, direction: int) -> int:
         """Return the pose in the middle of a room."""
-        x, y = self._middle(col), self._middle(row)
-        return int(np.flatnonzero((self.positions == (x, y)).all(axis=1))[direction])
+        return self.pose(*self._cell_of(row, col), direction)
 
     def views(self, poses: IntArray) -> npt.NDArray[np.float32]:
         """Return what is seen from each pose, float32[N, VIEW_WIDTH] of zeros and ones."""
@@ -133,8 +108,11 @@ class RoomChain:
 
     def codes_seen(self, poses: IntArray) -> npt.NDArray[np.uint8]:
         """Return kind and colour of each cell in view, uint8[N, VIEW_SIZE ** 2, 2]."""
-        seen: npt.NDArray[np.uint8] = self._seen[poses]
-        return seen
+        return self.views_of[poses].reshape(len(poses), -1, 2)
+
+    def _cell_of(self, row: int, col: int) -> tuple[int, int]:
+        """The middle of a room, x and y."""
+        return self._middle(col), self._middle(row)
 
     def _middle(self, index: int) -> int:
         return index * (self.room_size + 1) + 1 + self.room_size // 2
@@ -174,11 +152,3 @@ class RoomChain:
         number = np.full((self.rows + 1, self.cols + 1), -1)
         number[tuple(np.array(self.plan.places).T)] = np.arange(self.n_rooms)
         return np.where((x == 0) | (y == 0), -1, number[row, col])
-
-    def _follow(self, free: npt.NDArray[np.bool_], cells: IntArray) -> IntArray:
-        number = np.full(free.shape, -1)
-        number[free] = np.arange(len(cells))
-        poses = np.arange(len(self.positions))
-        ahead = number[tuple((self.positions + FORWARD[self.directions]).T)]
-        turned = [4 * (poses // 4) + (self.directions + turn) % 4 for turn in (-1, 1)]
-        return np.stack([*turned, np.where(ahead < 0, poses, 4 * ahead + self.directions)], axis=1)

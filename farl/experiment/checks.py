@@ -23,7 +23,14 @@ from farl.experiment.algorithms import (
     is_off_policy,
 )
 from farl.experiment.config import AlgorithmConfig, EnvironmentConfig
-from farl.experiment.environments import BATCHED_KINDS, find_vec_wrapper, find_wrapper, id_problem, make_probe
+from farl.experiment.environments import (
+    BATCHED_KINDS,
+    find_vec_wrapper,
+    find_wrapper,
+    id_problem,
+    make_probe,
+    why_no_batch,
+)
 from farl.sb3.fast import why_not_fast
 from farl.validation import Problem
 
@@ -58,12 +65,16 @@ def environment_problems(environment: EnvironmentConfig) -> Iterator[Problem]:
         yield ("environment", "id"), problem
     if environment.kind in BATCHED_KINDS and environment.wrappers:
         yield ("environment", "wrappers"), f"kind {environment.kind} steps all copies in one call and takes no wrappers"
-    if environment.kind in BATCHED_KINDS and environment.vector_backend != "dummy":
+    if environment.kind in BATCHED_KINDS and environment.vector_backend not in ("auto", "dummy"):
         yield ("environment", "vector_backend"), f"kind {environment.kind} has threads or batches of its own; remove it"
     if environment.vector_backend == "ale" and environment.kind != "atari":
-        yield ("environment", "vector_backend"), "only kind atari has the backend ale; use dummy or subproc"
+        yield ("environment", "vector_backend"), "only kind atari has the backend ale; use auto, dummy or subproc"
     elif environment.vector_backend == "ale" and environment.wrappers:
         yield ("environment", "wrappers"), "the backend ale steps all copies in one call and takes no wrappers"
+    elif (
+        environment.vector_backend == "batch" and problem is None and (reason := why_no_batch(environment)) is not None
+    ):
+        yield ("environment", "vector_backend"), reason
     find_both = (
         ("wrappers", environment.wrappers, find_wrapper),
         ("vec_wrappers", environment.vec_wrappers, find_vec_wrapper),

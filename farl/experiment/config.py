@@ -58,9 +58,10 @@ class EnvironmentConfig(StrictModel):
     """Where modules of your own are looked for; null is the folder of the YAML file."""
     n_envs: Annotated[int, Field(ge=1, le=1024), _Whole] = 1
     """Number of copies stepped at once."""
-    vector_backend: Literal["dummy", "subproc", "ale"] = "dummy"
-    """dummy: one after another in this process, fastest for cheap environments. subproc: one process each. ale: for
-    kind atari, ale-py's own threads."""
+    vector_backend: Literal["auto", "batch", "dummy", "subproc", "ale"] = "auto"
+    """auto: batch where the environment can, else dummy. batch: all copies in one call, as FARL's own worlds can, and
+    those with a vector_entry_point that resets each copy in the step in which it ends. dummy: one after another in
+    this process. subproc: one process each, for slow environments. ale: for kind atari, ale-py's own threads."""
     timeout: Annotated[float, Field(gt=0, le=86_400)] | None = None
     """Seconds that a step or a reset may take before the run stops, or goes on as on_error says. null: 600 with
     vector_backend subproc, no limit in this process, where compiled code cannot be interrupted."""

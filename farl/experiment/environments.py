@@ -25,6 +25,7 @@ from farl.envs.atari import STACK, AtariSettings, AtariVecEnv, make_atari_env
 from farl.envs.control import TASKS, ControlVecEnv
 from farl.envs.procgen import GAMES, ProcgenVecEnv
 from farl.envs.state import Restorable
+from farl.envs.vector import batch_maker
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.checked_env import CheckedEnv
 from farl.experiment.config import EnvironmentConfig, WrapperConfig
@@ -190,6 +191,8 @@ def make_vec_env(
         venv = _make_batched(environment, count, render_mode)
     elif environment.vector_backend == "ale" and render_mode is None:  # pictures in colour come from the wrappers
         venv = _make_ale(environment, count)
+    elif _steps_a_batch(environment) and render_mode is None and not restart:
+        venv = _make_batch(environment, count)
     elif environment.vector_backend == "subproc" and count > 1:
         venv = WorkerVecEnv([partial(make_numbered, number) for number in range(count)])
     else:
@@ -203,6 +206,53 @@ def make_vec_env(
             venv, norm_obs=environment.normalize_observations, norm_reward=environment.normalize_rewards
         )
     return venv
+
+
+def why_no_batch(environment: EnvironmentConfig) -> str | None:
+    """Why all copies of an environment cannot be stepped in one call, or None if they can.
+
+    Raises:
+        ConfigError: a module of the user's own cannot be imported.
+    """
+    if environment.wrappers:
+        return "wrappers lie around each copy, and here there is only one of all; use dummy or subproc"
+    if environment.timeout is not None:
+        return "timeout is that of one copy, and here all are stepped in one call; use dummy or subproc"
+    if (
+        environment.kind not in ("gymnasium", "minigrid")
+        or environment.observation == "rgb"
+        or _batch(environment) is None
+    ):
+        return (
+            f"{environment.id} has no vector_entry_point that takes these kwargs and resets each copy in the step in "
+            "which it ends (Gymnasium's autoreset mode SAME_STEP); use dummy or subproc"
+        )
+    return None
+
+
+def _steps_a_batch(environment: EnvironmentConfig) -> bool:
+    wanted = environment.vector_backend
+    return wanted == "batch" or (wanted == "auto" and why_no_batch(environment) is None)
+
+
+def _batch(environment: EnvironmentConfig) -> Callable[[int], VecEnv] | None:
+    known_environments()
+    own = ":" in environment.id
+    found = find_environment(environment.id, environment.folder) if own else environment.id
+    kwargs = dict(environment.kwargs)
+    if environment.kind == "minigrid":
+        kwargs["observation"] = environment.observation or "one_hot"
+    make = batch_maker(gym.spec(found) if isinstance(found, str) else found, kwargs)
+    return None if make is None else partial(make, **kwargs)
+
+
+def _make_batch(environment: EnvironmentConfig, count: int) -> VecEnv:
+    make = _batch(environment)
+    assert make is not None  # as the checks have said
+    try:
+        return make(count)
+    except _REFUSALS as error:
+        raise ConfigError(_refused(environment, error)) from None
 
 
 def _make_ale(environment: EnvironmentConfig, count: int) -> VecEnv:

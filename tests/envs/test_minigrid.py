@@ -116,7 +116,7 @@ def test_the_same_seed_gives_the_same_trace_and_the_layout_does_not_depend_on_it
 
 
 def test_layout_seed_draws_another_layout() -> None:
-    assert HeteroRoomsEnv(layout_seed=0)._layout != HeteroRoomsEnv(layout_seed=1)._layout
+    assert HeteroRoomsEnv(layout_seed=0).world.grid != HeteroRoomsEnv(layout_seed=1).world.grid
 
 
 @pytest.mark.parametrize("spec", farl.envs.registry.MINIGRID, ids=lambda spec: spec.id)
@@ -139,7 +139,7 @@ def test_reachable_is_what_walking_reaches_and_no_more(spec: Any) -> None:
 def test_rooms_are_alike_only_without_texture() -> None:
     def looks(texture: Any) -> list[bytes]:
         env = HeteroRoomsEnv(rows=3, cols=3, texture=texture, doorways="middle")
-        codes = env._layout.encode()
+        codes = env.world.grid.encode()
         return [codes[9 * c + 1 : 9 * c + 8, 9 * r + 1 : 9 * r + 8].tobytes() for r in range(3) for c in range(3)]
 
     assert len(set(looks("none"))) == 1

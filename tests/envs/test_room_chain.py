@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Wall
+from minigrid.minigrid_env import MiniGridEnv
 
 import farl.envs.room_chain.env
-from farl.envs.minigrid_views import all_partial_views
+from farl.envs.minigrid import HeteroRoomsEnv
 from farl.envs.room_chain import Look, RoomChain, RoomChainEnv, RoomChainVecEnv
 from farl.envs.room_chain.layout import AHEAD, UNSEEN, WALL
 from farl.experiment.config import EnvironmentConfig
@@ -46,10 +47,14 @@ def test_views_are_those_of_minigrid_where_walls_hide_what_is_behind() -> None:
     grid = Grid(width, height)
     for y, x in np.argwhere(~world.reachable):
         grid.set(x, y, Wall())
-    kinds = all_partial_views(grid, 7)[..., 0]  # MiniGrid: 0 unseen, 1 empty, 2 wall
-    x, y = world.positions.T
-    theirs = kinds[x, y, world.directions].reshape(len(x), -1)
-    ours = world.views(np.arange(len(x))).reshape(len(x), 49, -1)[..., :4].argmax(axis=-1)
+    env: Any = HeteroRoomsEnv()
+    env.reset()
+    env.grid = grid
+    theirs = np.empty((len(world.positions), 49), np.int64)  # MiniGrid: 0 unseen, 1 empty, 2 wall
+    for pose, (position, direction) in enumerate(zip(world.positions.tolist(), world.directions.tolist(), strict=True)):
+        env.agent_pos, env.agent_dir = tuple(position), direction
+        theirs[pose] = MiniGridEnv.gen_obs(env)["image"][..., 0].ravel()
+    ours = world.views(np.arange(len(theirs))).reshape(len(theirs), 49, -1)[..., :4].argmax(axis=-1)
     assert (np.array([UNSEEN, 2, WALL])[theirs] == ours).all()
 
 
