@@ -170,7 +170,8 @@ class HeteroRoomsEnv(MiniGridEnv):
 
     @property
     def _pose(self) -> int:
-        return self.world.pose(*self.agent_pos, self.agent_dir)
+        x, y = self.agent_pos
+        return self.world.pose(x, y, self.agent_dir)
 
     def gen_obs(self) -> dict[str, Any]:
         """Return the agent's partial view, from the table."""

@@ -80,7 +80,8 @@ class OneHotObs(gym.ObservationWrapper[npt.NDArray[np.float32], Any, Any]):
 
     def observation(self, observation: dict[str, Any]) -> npt.NDArray[np.float32]:
         """Return the one-hot vector of `observation["image"]`."""
-        return one_hot(observation["image"][None])[0]
+        vector: npt.NDArray[np.float32] = one_hot(observation["image"][None])[0]
+        return vector
 
 
 class PositionInfo(gym.Wrapper[Any, Any, Any, Any]):

@@ -80,6 +80,7 @@ class SameStepVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """Start an episode of every copy."""
+        observations: VecEnvObs
         observations, infos = self.envs.reset(seed=self._seeds[0])
         self.reset_infos = self._one_by_one(infos)
         self._reset_seeds()
