@@ -16,13 +16,13 @@ from farl.envs.actions import check_actions
 class BatchedVecEnv(VecEnv):
     """E environments that share their attributes, have no wrappers, and keep a monitor's record of their episodes."""
 
-    def __init__(self, num_envs: int, observation_space: spaces.Space[Any], action_space: spaces.Discrete) -> None:
+    def __init__(self, num_envs: int, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
         super().__init__(num_envs, observation_space, action_space)
         self.lengths = np.zeros(num_envs, np.int64)
         """int64[E], steps of the present episodes."""
         self.returns = np.zeros(num_envs)
         """float64[E], of the present episodes: the raw rewards' sum."""
-        self._n_actions = int(action_space.n)
+        self._n_actions = int(action_space.n) if isinstance(action_space, spaces.Discrete) else 0
         self._actions: npt.NDArray[np.int64] = np.zeros(num_envs, np.int64)
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:

@@ -60,6 +60,10 @@ MAP_WORLDS = (
     EnvSpec("farl/MapWorld-Huge-v0", *_MAP_WORLD, "an unknown map of 600 x 600 cells", {"size": "huge"}),
 )
 
+_ROBOT = ("farl.envs.robot.env:RobotEnv", "farl.envs.robot.vec_env:RobotVectorEnv")
+
+ROBOTS = (EnvSpec("farl/Robot-v0", *_ROBOT, "a robot with a lidar and drifting odometry, in offices"),)
+
 _ROOM_CHAIN = ("farl.envs.room_chain:RoomChainEnv", "farl.envs.room_chain.vec_env:RoomChainVectorEnv")
 
 ROOM_CHAINS = (
@@ -79,7 +83,7 @@ ROOM_CHAINS = (
     ),
 )
 
-FAMILIES: tuple[tuple[EnvSpec, ...], ...] = (MINIGRID, ROOM_CHAINS, MAP_WORLDS)
+FAMILIES: tuple[tuple[EnvSpec, ...], ...] = (MINIGRID, ROOM_CHAINS, MAP_WORLDS, ROBOTS)
 
 
 def register(specs: Iterable[EnvSpec]) -> None:

@@ -205,7 +205,7 @@ def map_sources(
         if size not in SIZES:
             raise ConfigError(f"no world size {size!r}{did_you_mean(size, SIZES)}")
         return [_Generated(size)] * n_envs
-    named = _grids(maps, scale, reading)
+    named = given_grids(maps, scale, reading)
     if map_name is not None:
         if map_name not in named:
             raise ConfigError(f"no map {map_name!r}{did_you_mean(map_name, named)}")
@@ -239,7 +239,13 @@ class _InTurn:
         return len(self.maps)
 
 
-def _grids(maps: Maps, scale: int, reading: Mapping[str, Any]) -> dict[str, OccupancyGrid]:
+def given_grids(maps: Maps, scale: int, reading: Mapping[str, Any]) -> dict[str, OccupancyGrid]:
+    """Read a file of maps, or take them as arrays or by the name of a plan, by their names.
+
+    :param scale: the factor by which they will be enlarged, for the limit on their size
+    :param reading: how files are read, see `load_grids`
+    :raises ConfigError: if a map is malformed
+    """
     if isinstance(maps, str) and maps in PLANS:
         return {maps: OccupancyGrid(PLANS[maps]().walls.astype(np.int8))}
     if isinstance(maps, str | Path):

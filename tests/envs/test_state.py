@@ -22,6 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "toy text": {"id": "FrozenLake-v1"},
     "rooms": {"id": ROOMS, "kwargs": {"start": "anywhere", "noise": "distractor-3", "max_steps": 30}},
     "hetero rooms": {"id": "farl/HeteroRooms-2x3-v0", "kind": "minigrid", "kwargs": {"start": "random"}},
+    "robot": {"id": "farl/Robot-v0", "kwargs": {"max_steps": 25, "beams": 12}},
     "map world": {"id": "farl/MapWorld-Small-v0", "kwargs": {"obstacles": 3, "recolour": True, "max_steps": 25}},
     "minigrid": {"id": "MiniGrid-Dynamic-Obstacles-5x5-v0", "kind": "minigrid"},
     "minigrid key": {"id": "MiniGrid-KeyCorridorS3R1-v0", "kind": "minigrid"},

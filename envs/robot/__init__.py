@@ -1,0 +1,1 @@
+"""Robots with a lidar and a drifting odometry, in floor plans, one at a time or many at once."""

@@ -1,0 +1,234 @@
+"""The Gymnasium environment of one robot."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from farl.envs.map_world.env import Maps
+from farl.envs.map_world.occupancy import Dark, OccupancyGrid
+from farl.envs.map_world.render import Window
+from farl.envs.robot.buildings import Building, sources
+from farl.envs.robot.render import Belief, draw_robot
+from farl.envs.robot.settings import RobotSettings, make_settings
+from farl.envs.robot.worlds import RobotWorlds
+from farl.errors import ConfigError
+from farl.maps.geometry import BoolArray, ByteArray
+
+FURTHEST = 100_000.0
+"""Bound of the odometry in metres."""
+
+
+class RobotEnv(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
+    """Explore a building with a robot that has a lidar, and an odometry that drifts.
+
+    ## Description
+    A round robot with a differential drive in a floor plan. It knows its scans and what its wheels tell, not where it
+    is.
+
+    ## Action Space
+    `Box(-1, 1, (2,), float32)`: forward and turning velocity (anticlockwise), as shares of `max_speed` and `max_turn`.
+    Where the robot bumps into something it stops, and can still turn.
+
+    ## Observation Space
+    `Dict` of
+    - `scan`: float32[beams], metres, anticlockwise and symmetric to the heading; `lidar_range` where there is no echo,
+      0 where the reading was lost.
+    - `odometry`: float32[3], pose since the episode's start by the wheels: x, y (metres) and heading (radians) in the
+      frame of the start.
+
+    ## Rewards
+    The share of the building that is seen for the first time: an episode's return is its coverage, less the first scan.
+    What counts are squares of `block` metres that can be seen from where the robot can be.
+
+    ## Termination
+    The episode terminates when the share `until_covered` is seen (None never does) and is truncated after `max_steps`
+    steps.
+
+    ## Info
+    `pose`, the true x, y and heading in metres from the plan's lower left corner; `position` (column, row) of its
+    square, counted from the top left; `coverage` in [0, 1], `driven` in metres, `bumped`.
+    `env.unwrapped.reachable` is bool[h, w], the squares where it can be; `env.unwrapped.plan` is the `OccupancyGrid`.
+
+    ## Registered Configurations
+    - `farl/Robot-v0`: a drawn office, a new one in every episode
+
+    :param maps: a file of floor plans (a ROS map's YAML, a picture, ...; see `farl.envs.map_world.load_grids`) or
+        arrays, instead of `world`; taken in turn
+    :param world: what is drawn: `office`, or a size of FARMap's generator (`small`, `medium`, `large`, `huge`)
+    :param resolution: metres a cell; as in the file by default, 0.05 for what does not tell
+    :param threshold: of pictures, see `farl.envs.map_world.MapWorldEnv`
+    :param dark: of pictures
+    :param start: true x, y and heading of every start; None draws it. A reset's ``options["start"]`` goes before it
+    :param until_covered: see above
+    :param max_steps: steps of an episode
+    :param settings: of the robot, by name; see `RobotSettings`
+    :raises ConfigError: if a plan is malformed or too narrow, or a value is out of range
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 20}  # noqa: RUF012
+
+    def __init__(
+        self,
+        maps: Maps | None = None,
+        world: str = "office",
+        resolution: float | None = None,
+        threshold: float = 0.5,
+        dark: Dark = "wall",
+        start: Sequence[float] | None = None,
+        until_covered: float | None = 0.99,
+        max_steps: int = 20_000,
+        render_mode: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.settings = make_settings(settings)
+        check_episode(until_covered, max_steps)
+        (source,) = sources(maps, world, resolution, self.settings, 1, threshold=threshold, dark=dark)
+        self.worlds = RobotWorlds([source], self.settings)
+        self.worlds.reset(0, np.random.default_rng(0), start)
+        self.start, self.until_covered, self.max_steps = start, until_covered, max_steps
+        self.observation_space = observation_space(self.settings)  # type: ignore[assignment]
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.render_mode = render_mode
+        self.world_changes = maps is None
+        """Whether an episode can be in another building than the one before."""
+        self.belief: Belief | None = None
+        """What the agent believes, for the pictures; set by agents."""
+        self._elapsed = 0
+        self._window: Window | None = None
+
+    @property
+    def reachable(self) -> BoolArray:
+        """bool[h, w], the squares where the robot can be, the first row at the top."""
+        return reachable(self.worlds.building(0))
+
+    @property
+    def plan(self) -> OccupancyGrid:
+        """The building."""
+        return self.worlds.building(0).grid
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Start an episode in a new building, or in the next of the given ones.
+
+        :param options: ``start``, the true x, y and heading
+        :raises ConfigError: if the robot cannot start there
+        """
+        super().reset(seed=seed)
+        self.worlds.reset(0, self.np_random, (options or {}).get("start", self.start))
+        self._elapsed, self.belief = 0, None
+        self._show()
+        return self._observation(), infos(self.worlds)[0]
+
+    def step(
+        self, action: npt.NDArray[np.float32]
+    ) -> tuple[dict[str, npt.NDArray[Any]], float, bool, bool, dict[str, Any]]:
+        """Drive for one step.
+
+        :raises ValueError: if the action is not two finite numbers
+        """
+        new = self.worlds.step(checked(np.asarray(action)[None], 1))
+        self._elapsed += 1
+        self._show()
+        covered = self.until_covered is not None and self.worlds.coverage[0] >= self.until_covered
+        return (
+            self._observation(),
+            float(new[0] / self.worlds.n_countable[0]),
+            bool(covered),
+            self._elapsed >= self.max_steps,
+            infos(self.worlds)[0],
+        )
+
+    def render(self) -> ByteArray | None:
+        """Return a picture, uint8[H, W, 3]; see `draw_robot`."""
+        return draw_robot(self.worlds, 0, self.belief) if self.render_mode == "rgb_array" else None
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides what happens next."""
+        return {"worlds": self.worlds.get_state(), "elapsed": self._elapsed, "rng": copy.deepcopy(self.np_random)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        self.worlds.set_state(state["worlds"])
+        self._elapsed, self.np_random = state["elapsed"], copy.deepcopy(state["rng"])
+
+    def close(self) -> None:
+        """Close the window."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            self._window = self._window or Window("FARL robot", self.metadata["render_fps"])
+            self._window.show(draw_robot(self.worlds, 0, self.belief))
+
+    def _observation(self) -> dict[str, npt.NDArray[Any]]:
+        return {name: rows[0] for name, rows in observations(self.worlds).items()}
+
+
+def check_episode(until_covered: float | None, max_steps: int) -> None:
+    """Refuse what no episode can be.
+
+    :raises ConfigError: if a value is out of range
+    """
+    if max_steps < 1:
+        raise ConfigError(f"max_steps must be at least 1; got {max_steps}")
+    if until_covered is not None and not 0.0 < until_covered <= 1.0:
+        raise ConfigError(f"until_covered is a share above 0 and at most 1, or None; got {until_covered}")
+
+
+def observation_space(settings: RobotSettings) -> spaces.Dict:
+    """The observation space of a robot."""
+    high = np.array([FURTHEST, FURTHEST, np.pi + 1e-3], np.float32)
+    return spaces.Dict(
+        {
+            "scan": spaces.Box(0.0, settings.lidar_range, (int(settings.beams),), np.float32),
+            "odometry": spaces.Box(-high, high, dtype=np.float32),
+        }
+    )
+
+
+def observations(worlds: RobotWorlds) -> dict[str, npt.NDArray[Any]]:
+    """What all robots observe: scan float32[E, B], odometry float32[E, 3]."""
+    return {"scan": worlds.scan.copy(), "odometry": worlds.odometry.astype(np.float32)}
+
+
+def infos(worlds: RobotWorlds) -> list[dict[str, Any]]:
+    """The infos of all robots."""
+    rows = zip(
+        worlds.pose.tolist(), worlds.coverage.tolist(), worlds.driven.tolist(), worlds.bumped.tolist(), strict=True
+    )
+    made = []
+    for env, (pose, coverage, driven, bumped) in enumerate(rows):
+        building = worlds.building(env)
+        side = building.resolution * building.cells_per_area
+        position = (int(pose[0] / side), building.areas.shape[0] - 1 - int(pose[1] / side))
+        made.append({"pose": pose, "position": position, "coverage": coverage, "driven": driven, "bumped": bumped})
+    return made
+
+
+def reachable(building: Building) -> BoolArray:
+    """bool[h, w], the squares of a building where its robot can be, the first row at the top."""
+    squares = np.zeros(building.areas.shape, bool)
+    rows, cols = (building.starts // building.cells_per_area).T
+    squares[rows, cols] = True
+    return squares[::-1]
+
+
+def checked(actions: npt.NDArray[Any], n_envs: int) -> npt.NDArray[np.float64]:
+    """Return actions as float64[E, 2].
+
+    :raises ValueError: if they are not two finite numbers for each robot
+    """
+    given = np.asarray(actions, np.float64)
+    if given.shape != (n_envs, 2):
+        raise ValueError(f"an action is a forward and a turning velocity, two numbers; got the shape {given.shape[1:]}")
+    if not np.isfinite(given).all():
+        raise ValueError(f"an action must be finite; got {given[~np.isfinite(given).all(axis=1)][0].tolist()}")
+    return given

@@ -1,0 +1,86 @@
+"""What a robot can do and see, with the checks of it."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from farl.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class RobotSettings:
+    """The body, the drive, the lidar and the odometry of a robot.
+
+    :ivar radius: metres from its middle to its rim; it is round
+    :ivar max_speed: metres a second, forwards and backwards
+    :ivar max_turn: radians a second
+    :ivar rate: steps a second
+    :ivar lidar_range: metres; what is farther away gives no echo, and the scan then holds this range
+    :ivar lidar_field: degrees, symmetric to the heading; 360 looks all around, 60 is about a depth camera
+    :ivar beams: in one scan
+    :ivar range_noise: metres, standard deviation of a reading
+    :ivar dropouts: share of the readings that are lost: the scan holds 0
+    :ivar drift: error of the odometry: the scale of distances and of turns is off by this share (one standard
+        deviation, drawn once an episode); on top come random errors of this many metres for a metre driven, of half as
+        many radians for a radian turned, and of a quarter as many radians for a metre driven. Their variance grows
+        linearly with the way. Real robots have .01 to .05
+    :ivar block: metres a side of the squares by which coverage is counted
+    """
+
+    radius: float = 0.18
+    max_speed: float = 0.5
+    max_turn: float = 1.5
+    rate: float = 20.0
+    lidar_range: float = 8.0
+    lidar_field: float = 360.0
+    beams: int = 180
+    range_noise: float = 0.01
+    dropouts: float = 0.01
+    drift: float = 0.02
+    block: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        :raises ConfigError: naming each value that is out of range
+        """
+        problems = []
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            low, high, above = _RANGES[entry.name]
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or value > high or value < low or (above and value == low):
+                bounds = f"{'above' if above else 'at least'} {low:g} and at most {high:g}"
+                problems.append(f"{entry.name} must be {bounds}; got {value!r}")
+        if not problems and self.beams != int(self.beams):
+            problems.append(f"beams must be a whole number; got {self.beams!r}")
+        if problems:
+            raise ConfigError(*problems)
+
+
+_RANGES: dict[str, tuple[float, float, bool]] = {
+    "radius": (0.0, 5.0, True),
+    "max_speed": (0.0, 10.0, True),
+    "max_turn": (0.0, 20.0, True),
+    "rate": (0.0, 1_000.0, True),
+    "lidar_range": (0.0, 200.0, True),
+    "lidar_field": (0.0, 360.0, True),
+    "beams": (1, 10_000, False),
+    "range_noise": (0.0, 10.0, False),
+    "dropouts": (0.0, 1.0, False),
+    "drift": (0.0, 1.0, False),
+    "block": (0.0, 10.0, True),
+}
+"""Smallest and largest value, and whether it must be above the smallest."""
+
+
+def make_settings(given: dict[str, Any]) -> RobotSettings:
+    """Make the settings from keyword arguments.
+
+    :raises ConfigError: if one is unknown or out of range
+    """
+    known = [entry.name for entry in fields(RobotSettings)]
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"a robot has no setting {name!r}{did_you_mean(name, known)}")
+    return RobotSettings(**given)

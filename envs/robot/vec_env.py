@@ -1,0 +1,124 @@
+"""Many robots at once as a Stable-Baselines3 VecEnv."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from farl.envs.batched import BatchedVecEnv
+from farl.envs.map_world.env import Maps
+from farl.envs.map_world.occupancy import Dark
+from farl.envs.robot.buildings import sources
+from farl.envs.robot.env import check_episode, checked, infos, observation_space, observations, reachable
+from farl.envs.robot.render import Belief, draw_robot
+from farl.envs.robot.settings import make_settings
+from farl.envs.robot.worlds import RobotWorlds
+from farl.envs.vector import BatchedVectorEnv
+
+
+class RobotVecEnv(BatchedVecEnv):
+    """E robots in one compiled step; spaces, rewards and infos as in `RobotEnv`, whose parameters it takes.
+
+    :param n_envs: number of robots E
+    :raises ConfigError: if a plan is malformed or too narrow, or a value is out of range
+    """
+
+    def __init__(
+        self,
+        n_envs: int,
+        maps: Maps | None = None,
+        world: str = "office",
+        resolution: float | None = None,
+        threshold: float = 0.5,
+        dark: Dark = "wall",
+        start: Sequence[float] | None = None,
+        until_covered: float | None = 0.99,
+        max_steps: int = 20_000,
+        render_mode: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.settings = make_settings(settings)
+        check_episode(until_covered, max_steps)
+        given = sources(maps, world, resolution, self.settings, n_envs, threshold=threshold, dark=dark)
+        self.worlds = RobotWorlds(given, self.settings)
+        self.start, self.until_covered, self.max_steps = start, until_covered, max_steps
+        self.world_changes = maps is None
+        """Whether an episode can be in another building than the one before."""
+        self.belief: Belief | None = None
+        """What the first robot's agent believes, for the pictures; set by agents."""
+        self.render_mode = render_mode
+        super().__init__(n_envs, observation_space(self.settings), spaces.Box(-1.0, 1.0, (2,), np.float32))
+        self._rngs = [np.random.default_rng() for _ in range(n_envs)]
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """Take the actions, float[E, 2].
+
+        :raises ValueError: if they are not two finite numbers for each robot
+        """
+        self._velocities = checked(actions, self.num_envs)
+
+    def reset(self) -> VecEnvObs:
+        """Start an episode of every robot."""
+        for env, seed in enumerate(self._seeds):
+            if seed is not None:
+                self._rngs[env] = np.random.default_rng(seed)
+            self._restart(env)
+        self.reset_infos = infos(self.worlds)
+        self._reset_seeds()
+        self._reset_options()
+        return observations(self.worlds)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every robot."""
+        rewards = self.worlds.step(self._velocities) / self.worlds.n_countable
+        self.lengths += 1
+        self.returns += rewards
+        goal = np.inf if self.until_covered is None else self.until_covered
+        covered, truncated = self.worlds.coverage >= goal, self.lengths >= self.max_steps
+        dones = covered | truncated
+        told, observation = infos(self.worlds), observations(self.worlds)
+        for env in np.flatnonzero(dones):
+            last = {key: value[env].copy() for key, value in observation.items()}
+            told[env] |= self.finish(int(env), last, bool(truncated[env] and not covered[env]))
+            self._restart(int(env))
+        if dones.any():
+            observation, begun = observations(self.worlds), infos(self.worlds)
+            self.reset_infos = [
+                new if done else old for new, old, done in zip(begun, self.reset_infos, dones, strict=True)
+            ]
+        return observation, rewards.astype(np.float32), dones, told
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides what happens next."""
+        return super().get_state() | {"worlds": self.worlds.get_state(), "rngs": copy.deepcopy(self._rngs)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        super().set_state(state)
+        self.worlds.set_state(state["worlds"])
+        self._rngs = copy.deepcopy(state["rngs"])
+
+    def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
+        """Draw every robot."""
+        return [draw_robot(self.worlds, env, self.belief if env == 0 else None) for env in range(self.num_envs)]
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Return an attribute once per robot; `reachable` and `plan` are its building's own."""
+        if attr_name in ("reachable", "plan"):
+            buildings = [self.worlds.building(env) for env in self._get_indices(indices)]
+            return [reachable(one) if attr_name == "reachable" else one.grid for one in buildings]
+        return super().get_attr(attr_name, indices)
+
+    def _restart(self, env: int) -> None:
+        self.worlds.reset(env, self._rngs[env], self.start)
+        self.lengths[env], self.returns[env] = 0, 0.0
+
+
+class RobotVectorEnv(BatchedVectorEnv):
+    """`RobotVecEnv` as `gymnasium.make_vec` makes it."""
+
+    batched = RobotVecEnv
