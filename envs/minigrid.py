@@ -48,7 +48,8 @@ class HeteroRoomsEnv(MiniGridEnv):
     wrap it in `OneHotObs` or `ImgObsWrapper`.
 
     `info["position"]` is the agent's cell (x, y), on every step and reset. `env.unwrapped.reachable`, bool
-    [height, width] (row y, column x), tells which cells it can stand on.
+    [height, width] (row y, column x), tells which cells it can stand on; `env.unwrapped.room_of_cell`, int64
+    [height, width], the room of each, -1 for walls and doorways.
 
     ## Rewards
     0, save for the goal, if there is one: `1 - 0.9 * (step_count / max_steps)` when the agent reaches it. The goal lies
@@ -177,6 +178,14 @@ class HeteroRoomsEnv(MiniGridEnv):
         """Return the agent's partial view, from the table."""
         image = self.world.views_of[self._pose].copy()
         return {"image": image, "direction": self.agent_dir, "mission": self.mission}
+
+    @property
+    def room_of_cell(self) -> npt.NDArray[np.int64]:
+        """int64[height, width], the room of each cell, -1 for walls and doorways."""
+        pitch = self.room_size + 2
+        y, x = np.indices((self.height, self.width))
+        inside = (y % pitch % (pitch - 1) > 0) & (x % pitch % (pitch - 1) > 0)
+        return np.where(inside, y // pitch * self.cols + x // pitch, -1)
 
     def _gen_grid(self, width: int, height: int) -> None:
         self.grid = self.world.grid

@@ -261,6 +261,7 @@ class _Training:
             "worlds_differ": self.exploration.procedural,
             **({"environment_restarts": self.soundness.restarts} if self.restart else {}),
             "coverage_90_timesteps": self.tracker.goal_timesteps,
+            "room_agreement": self.exploration.room_agreement,
             **curiosity_metrics(self.model),
             "versions": library_versions(),
             "machine": machine_facts(),

@@ -45,7 +45,10 @@ class RegionRecall(Recall):
 
     def reorganise(self, active: IntArray) -> Reorganisation:
         """Let fragments be the regions of the graph, if it has grown."""
-        division = self.regions.divide(self.graph, len(self.places))
+        most = len(self.places)
+        if self.memory.capacity is not None:  # fragments in use may be none of the regions
+            most = max(1, self.memory.capacity - len(set(active.tolist())))
+        division = self.regions.divide(self.graph, len(self.places), most)
         if division is None or len(self._here) != len(active):
             return Reorganisation(active, [])
         fragment_ids, opened = division.fragment_ids.copy(), []

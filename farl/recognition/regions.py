@@ -59,16 +59,20 @@ class Regions:
                 self._fragment_of = np.append(self._fragment_of, np.full(max(more, len(self._fragment_of)), NONE))
             self._fragment_of[places[free][::-1]] = fragment_ids[free][::-1]  # of several agents the first
 
-    def divide(self, graph: PlaceGraph, n_places: int) -> Division | None:
+    def divide(self, graph: PlaceGraph, n_places: int, most: int) -> Division | None:
         """Divide the places anew; None if the graph has hardly grown since the last time.
 
         Nothing changes until ``settle``.
+
+        :param graph: of the places
+        :param n_places: number of places there are
+        :param most: regions at most, at least 1; were there more, the smallest ones are one
         """
         size = n_places + int((graph.successor[:n_places] >= 0).sum())
         if n_places == 0 or size < _GROWTH * self._divided:
             return None
         self._divided = size
-        region = find_regions(graph, n_places, self.resolution)
+        region = _at_most(most, find_regions(graph, n_places, self.resolution))
         former = self.of(np.arange(n_places))
         shared, names = _shared(region, former)
         parents = np.full(len(shared), NONE)
@@ -122,6 +126,13 @@ def find_regions(graph: PlaceGraph, n_places: int, resolution: float) -> IntArra
     finally:
         igraph.set_random_number_generator(random)  # its default
     return np.asarray(found.membership, np.int64)
+
+
+def _at_most(most: int, region: IntArray) -> IntArray:
+    """Number regions, int64[N], by their size, the largest first; all beyond the last number allowed are one."""
+    rank = np.empty(region.max() + 1, np.int64)
+    rank[np.argsort(-np.bincount(region), kind="stable")] = np.arange(len(rank))
+    return np.minimum(rank, most - 1)[region]
 
 
 def _shared(region: IntArray, former: IntArray) -> tuple[npt.NDArray[np.float64], IntArray]:

@@ -23,6 +23,8 @@ from farl.exploration import (
     ParticleHistory,
     VisitCounts,
 )  # fmt: skip
+from farl.exploration.agreement import RoomAgreement
+from farl.sb3.pictures import Pixels, rendered, write_png
 from farl.sb3.seen import frames_of, numbers_of, observation_names, resolve_axes
 from farl.sb3.unnormalised import original_observations, unnormalised_space
 
@@ -33,10 +35,8 @@ __all__ = ["ExplorationCallback"]
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-Pixels = npt.NDArray[np.uint8]
 
 _NOT_TEXT = ("stdout", "log", "json", "csv")  # logger formats that cannot hold an image
-_DPI = 130  # of files and in TensorBoard, where it shows them at about half of their size
 _MOST_TIME = 0.02
 """Share of the wall-clock time that pictures may take while the run goes on."""
 
@@ -66,9 +66,11 @@ class ExplorationCallback(BaseCallback):
       ``FAR(Algorithm)`` and ``FARVecEnv`` do. A plain algorithm's visits all count for fragment 0;
     - weights and returns where the model has ``particle_state``, as ``ParticlePPO`` does.
 
-    Logged at the end of each rollout: ``exploration/coverage`` (of all cells, since training began) and
-    ``exploration/episode_coverage`` (mean over the episodes that ended in it, of the first 16 environments); to
-    TensorBoard also the pictures. At the end of training they are written to ``out_dir``, with ``overview.png``.
+    Logged at the end of each rollout: ``exploration/coverage`` (of all cells, since training began),
+    ``exploration/episode_coverage`` (mean over the episodes that ended in it, of the first 16 environments), and
+    ``far/room_agreement`` (the adjusted Rand index between fragments and rooms, where the environment gives
+    ``room_of_cell``, int64[H, W], -1 outside of rooms); to TensorBoard also the pictures. At the end of training they
+    are written to ``out_dir``, with ``overview.png``.
 
     The visits go by all environments, the surprisal trace by the first one. Where worlds change from episode to
     episode, coverage counts a cell that can be reached, and was visited, in any of them: look at the episodes'.
@@ -100,6 +102,10 @@ class ExplorationCallback(BaseCallback):
         self._record = ExplorationRecord()
         self._last_image = 0
         self._began = time.monotonic()
+        self.room_agreement: float | None = None
+        """How well fragments agreed with rooms in the last rollout (adjusted Rand index); None where rooms are not
+        known."""
+        self._agreement: RoomAgreement | None = None
         self._waiting: list[_Step] = []
         self._settled = 0  # steps of this rollout that have been recorded
 
@@ -139,12 +145,12 @@ class ExplorationCallback(BaseCallback):
 
         :param pixels: the pictures, if they have been rendered already, uint8[H, W, 3] each
         """
-        pixels = _rendered(self.draw()) if pixels is None else dict(pixels)
+        pixels = rendered(self.draw()) if pixels is None else dict(pixels)
         if (overview := self.record.overview()) is not None:
-            pixels |= _rendered({"overview": overview})
+            pixels |= rendered({"overview": overview})
         folder = Path(out_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        return [_write_png(folder / f"{name}.png", picture) for name, picture in pixels.items()]
+        return [write_png(folder / f"{name}.png", picture) for name, picture in pixels.items()]
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that was recorded, as tensors, numbers and text."""
@@ -196,6 +202,8 @@ class ExplorationCallback(BaseCallback):
             )
         if record.cells is None:
             record.cells = CellStatistics(reachable)
+        if self._curiosity is not None and env.has_attr("room_of_cell"):
+            self._agreement = RoomAgreement(np.asarray(env.get_attr("room_of_cell")[0]))
         self._cover_starts(np.ones(env.num_envs, bool))
 
     def _on_rollout_start(self) -> None:
@@ -274,6 +282,9 @@ class ExplorationCallback(BaseCallback):
         }
         events = self._events(steps) if len(steps) == len(waiting) else {}
         self._record.add(Block(begun=[step.begun for step in waiting], **columns, **events))  # type: ignore[arg-type]
+        if self._agreement is not None and events:
+            assert columns["positions"] is not None
+            self._agreement.add(columns["positions"], events["active"])
 
     def _events(self, steps: Sequence[Any]) -> dict[str, Any]:
         """What the curiosity made of T steps, as `Block` takes it."""
@@ -308,6 +319,9 @@ class ExplorationCallback(BaseCallback):
         self._settle()
         if self.coverage is not None:
             self.logger.record("exploration/coverage", self.coverage)
+        if self._agreement is not None and (agreement := self._agreement.take()) is not None:
+            self.room_agreement = agreement
+            self.logger.record("far/room_agreement", agreement)
         episodes = self._record.episodes
         if episodes is not None and episodes.coverages:
             self.logger.record("exploration/episode_coverage", float(np.mean(episodes.coverages)))
@@ -322,14 +336,14 @@ class ExplorationCallback(BaseCallback):
             self._last_image = self.num_timesteps
             if self._takes_images:
                 began = time.monotonic()
-                self._log_images(_rendered(self.draw()))
+                self._log_images(rendered(self.draw()))
                 self.seconds_drawing += time.monotonic() - began
 
     def _on_training_end(self) -> None:
         last_wanted = self.image_freq and self._last_image != self.num_timesteps and self._takes_images
         if self.out_dir is None and not last_wanted:
             return
-        pixels = _rendered(self.draw())
+        pixels = rendered(self.draw())
         if last_wanted:
             self._last_image = self.num_timesteps
             self._log_images(pixels)
@@ -356,26 +370,6 @@ class ExplorationCallback(BaseCallback):
 
 
 _EVENTS = ("active", "fragmented", "recalled")
-
-
-def _rendered(drawn: "dict[str, Figure]") -> dict[str, Pixels]:
-    from farl.figures import figure_array
-
-    for figure in drawn.values():
-        figure.set_dpi(_DPI)
-    return {name: figure_array(figure) for name, figure in drawn.items()}
-
-
-def _write_png(path: Path, picture: Pixels) -> Path:
-    from PIL import Image as Picture
-
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.png")
-    try:
-        Picture.fromarray(picture).save(unfinished, optimize=False, compress_level=4)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
 
 
 def _position(info: dict[str, Any]) -> IntArray | None:

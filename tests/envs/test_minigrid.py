@@ -266,3 +266,13 @@ def test_position_info_counts_locked_rooms_as_reachable_and_sealed_cells_as_not(
     assert expected[6, 6]
     expected[6, 6] = False
     np.testing.assert_array_equal(world.reachable, expected)
+
+
+def test_every_cell_of_a_room_knows_it() -> None:
+    env: Any = gym.make("farl/HeteroRooms-2x3-v0").unwrapped
+    rooms, sizes = np.unique(env.room_of_cell, return_counts=True)
+    assert rooms.tolist() == [-1, 0, 1, 2, 3, 4, 5]
+    assert (sizes[1:] == 49).all()
+    assert env.reachable[env.room_of_cell >= 0].all()
+    x, y = env._room_center(1, 2)
+    assert env.room_of_cell[y, x] == 5

@@ -42,13 +42,13 @@ def test_a_region_that_grew_keeps_its_fragment_and_a_new_one_knows_where_it_came
     regions = Regions(4e-4)
     places = np.arange(len(room))
     regions.claim(places, np.full(len(room), 7))  # all was seen from one fragment
-    division = regions.divide(graph, len(room))
+    division = regions.divide(graph, len(room), 99)
     assert sorted(division.fragment_ids.tolist()) == [-1, 7]
     assert division.parents.tolist() == [7, 7]
     regions.settle(division, np.where(division.fragment_ids < 0, 8, division.fragment_ids))
     assert len({*regions.of(places[room == 0]).tolist()}) == 1
     assert {*regions.of(places).tolist()} == {7, 8}
-    assert regions.divide(graph, len(room)) is None  # it has not grown
+    assert regions.divide(graph, len(room), 99) is None  # it has not grown
 
 
 def test_a_place_belongs_to_who_saw_it_first():
@@ -67,3 +67,16 @@ def test_merged_places_and_a_saved_state():
     copy = Regions(4e-4)
     copy.load_state_dict(regions.state_dict())
     assert copy.of(np.arange(3)).tolist() == [5, 7, -1]
+
+
+def test_there_are_no_more_regions_than_there_is_room_for():
+    graph, room = rooms(5)
+    alone = np.arange(len(room), len(room) + 50)  # nothing is known of the ways to these places
+    graph.make_room(alone[-1] + 1)
+    regions = Regions(4e-4)
+    division = regions.divide(graph, alone[-1] + 1, 4)
+    assert len(division.fragment_ids) == 4
+    sizes = np.bincount(division.region)
+    assert sizes[:3].min() >= 7 * 7 * 4
+    assert sizes.sum() == alone[-1] + 1
+    assert len(set(division.region[alone])) == 1

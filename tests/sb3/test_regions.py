@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from sklearn.metrics import adjusted_rand_score
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from farl import FAR
 from farl.envs.room_chain import RoomChainVecEnv
+from farl.sb3.exploration import ExplorationCallback
 
 ROOMS = 3
 
@@ -34,14 +36,18 @@ def make(seed: int = 0) -> Any:
 def test_fragments_are_rooms_and_are_recalled() -> None:
     model, whereabouts = make(), Whereabouts()
     model.learn(14_336)
-    model.learn(1024, callback=whereabouts, reset_num_timesteps=False)
+    exploration = ExplorationCallback(image_freq=0)
+    model.learn(1024, callback=[whereabouts, exploration], log_interval=99, reset_num_timesteps=False)
     curiosity = model.curiosity
     room_of_cell = model.get_env().room_of_cell
     rooms = np.array([[room_of_cell[y, x] for x, y in cells] for cells in whereabouts.cells])
     fragments = np.array([step.events.active for step in model.curiosity_steps])
     inside = rooms >= 0
     assert ROOMS <= len(curiosity.memory) <= 2 * ROOMS
-    assert adjusted_rand_score(rooms[inside], fragments[inside]) > 0.8
+    agreement = adjusted_rand_score(rooms[inside], fragments[inside])
+    assert agreement > 0.8
+    assert exploration.room_agreement == pytest.approx(agreement)
+    assert model.logger.name_to_value["far/room_agreement"] == pytest.approx(agreement)
     assert curiosity.recalls > 10
     assert set(curiosity.memory.ids) >= set(np.unique(curiosity.router.active).tolist())
 
