@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 from minigrid.core.constants import COLOR_NAMES
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Floor, Goal, Wall
@@ -58,6 +59,14 @@ class HeteroRooms(PoseWorld):
         free = np.array([cell is None or cell.can_overlap() for cell in self.grid.grid], bool).reshape(shape).T
         clear = np.array([cell is None or cell.see_behind() for cell in self.grid.grid], bool).reshape(shape).T
         super().__init__(self.grid.encode(), free, clear, self.goal, int(view_size), OUTSIDE, EMPTY)
+
+    @property
+    def room_of_cell(self) -> npt.NDArray[np.int64]:
+        """int64[height, width], the room of each cell, -1 for walls and doorways."""
+        pitch = self.room_size + 2
+        y, x = np.indices((self.grid.height, self.grid.width))
+        inside = (y % pitch % (pitch - 1) > 0) & (x % pitch % (pitch - 1) > 0)
+        return np.where(inside, y // pitch * self.cols + x // pitch, -1)
 
     def room_center(self, row: int, col: int) -> tuple[int, int]:
         """Return the cell in the middle of a room, x and y."""

@@ -133,6 +133,7 @@ class HeteroRoomsEnv(MiniGridEnv):
         self._n_actions = len(self.actions) if all_actions else LEFT_RIGHT_AHEAD
         self.action_space = spaces.Discrete(self._n_actions)
         self.reachable: npt.NDArray[np.bool_] = self.world.reachable
+        self.room_of_cell: npt.NDArray[np.int64] = self.world.room_of_cell
 
     def reset(  # type: ignore[override]  # MiniGrid's annotation names an unbound type variable
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -178,14 +179,6 @@ class HeteroRoomsEnv(MiniGridEnv):
         """Return the agent's partial view, from the table."""
         image = self.world.views_of[self._pose].copy()
         return {"image": image, "direction": self.agent_dir, "mission": self.mission}
-
-    @property
-    def room_of_cell(self) -> npt.NDArray[np.int64]:
-        """int64[height, width], the room of each cell, -1 for walls and doorways."""
-        pitch = self.room_size + 2
-        y, x = np.indices((self.height, self.width))
-        inside = (y % pitch % (pitch - 1) > 0) & (x % pitch % (pitch - 1) > 0)
-        return np.where(inside, y // pitch * self.cols + x // pitch, -1)
 
     def _gen_grid(self, width: int, height: int) -> None:
         self.grid = self.world.grid

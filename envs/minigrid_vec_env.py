@@ -53,6 +53,8 @@ class HeteroRoomsVecEnv(PoseVecEnv):
             if self._one_hot
             else spaces.Box(0, 255, (agent_view_size, agent_view_size, 3), np.uint8)
         )
+        self.room_of_cell: IntArray = self.world.room_of_cell
+        """int64[height, width], the room of each cell, -1 for walls and doorways."""
         super().__init__(n_envs, self.world, view, spaces.Discrete(LEFT_RIGHT_AHEAD), max_steps, render_mode)
 
     def _start(self, rng: np.random.Generator) -> int:

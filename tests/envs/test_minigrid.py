@@ -15,6 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 import farl.envs.minigrid
 import farl.envs.minigrid_wrappers
 from farl.envs.minigrid import FastPartialView, HeteroRoomsEnv, ImgObsWrapper, OneHotObs, PositionInfo
+from farl.envs.minigrid_vec_env import HeteroRoomsVecEnv
 
 TEXTURES = ["none", "color", "texture"]
 
@@ -274,5 +275,7 @@ def test_every_cell_of_a_room_knows_it() -> None:
     assert rooms.tolist() == [-1, 0, 1, 2, 3, 4, 5]
     assert (sizes[1:] == 49).all()
     assert env.reachable[env.room_of_cell >= 0].all()
-    x, y = env._room_center(1, 2)
+    x, y = env.world.room_center(1, 2)
     assert env.room_of_cell[y, x] == 5
+    batched = HeteroRoomsVecEnv(2)
+    np.testing.assert_array_equal(batched.get_attr("room_of_cell")[1], env.room_of_cell)
