@@ -116,7 +116,7 @@ class Saving(BaseAlgorithm, metaclass=FARClass):
 class _OnlyForFAR:
     """Stands in a file for the buffer's class, where the plain algorithm would build it: there it says what to do."""
 
-    base: type[Any]
+    base: type[Any] | None
     algorithm: str
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -127,14 +127,18 @@ class _OnlyForFAR:
 
 
 @cache
-def _only_for(algorithm: str, base: type[Any]) -> type[Any]:
-    """The class that stands for a buffer's; its name tells of which, so that pickle finds it again by that."""
-    name = f"_OnlyForFAR:{algorithm}:{base.__module__.replace('.', '/')}:{base.__qualname__}"
+def _only_for(algorithm: str, base: type[Any] | None) -> type[Any]:
+    """The class that stands for a buffer's, or for None, which lets the algorithm choose; its name tells of which, so
+    that pickle finds it again by that."""
+    of = ":" if base is None else f"{base.__module__.replace('.', '/')}:{base.__qualname__}"
+    name = f"_OnlyForFAR:{algorithm}:{of}"
     return type(name, (_OnlyForFAR,), {"base": base, "algorithm": algorithm, "__module__": __name__})
 
 
 def __getattr__(name: str) -> Any:
     kind, *parts = name.split(":")
+    if kind == "_OnlyForFAR" and len(parts) == 3 and parts[1:] == ["", ""]:
+        return _only_for(parts[0], None)
     if kind != "_OnlyForFAR" or len(parts) != 3 or not parts[1].startswith(("stable_baselines3/", "sb3_contrib/")):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _only_for(parts[0], getattr(import_module(parts[1].replace("/", ".")), parts[2]))
