@@ -17,7 +17,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
-from farl.agents.trail import Trail
+from farl.agents.episode_way import EpisodeWay
 from farl.envs.map_world.map_server import save_occupancy_map
 from farl.envs.map_world.occupancy import OPEN, UNMAPPED, WALL, OccupancyGrid
 from farl.errors import ConfigError
@@ -145,7 +145,7 @@ class MapExplorer(BaseAlgorithm):
         self.resolution: float | None = None
         """Metres a cell of the first world; None where it does not tell."""
         self._predicting: Explorers | None = None
-        self._trail = Trail()
+        self._episode = EpisodeWay()
         if _init_setup_model:
             self._setup_model()
 
@@ -197,12 +197,12 @@ class MapExplorer(BaseAlgorithm):
             if iteration % ROLLOUT == 0:
                 callback.on_rollout_start()
             assert isinstance(self._last_obs, dict)
-            if self._last_episode_starts[0] or self._trail.walls is None:
-                self._trail.begin(self.env)
+            if self._last_episode_starts[0] or self._episode.walls is None:
+                self._episode.begin(self.env)
             actions = self.explorers.act(*unpack(self._last_obs), self._last_episode_starts)
             observation, rewards, dones, infos = self.env.step(actions)
             self._last_obs, self._last_episode_starts = observation, dones  # type: ignore[assignment]
-            self._trail.step(infos[0], self._last_obs["odometry"][0], dones[0])  # type: ignore[index]
+            self._episode.step(infos[0], self._last_obs["odometry"][0], dones[0])  # type: ignore[index]
             self.num_timesteps += self.n_envs
             self._update_info_buffer(infos, dones)
             self._update_current_progress_remaining(self.num_timesteps, total)
@@ -280,12 +280,12 @@ class MapExplorer(BaseAlgorithm):
         None where nothing was explored, nothing is remembered, or the world does not tell its walls.
         """
         known = {key: stored for key, stored in self.explorers.known_maps(0).items() if (stored["label"] == FREE).any()}
-        if self._trail.walls is None or not known:
+        if self._episode.walls is None or not known:
             return None
-        return fragment_map(self._trail.walls, self._trail.start, known, self.explorers.graph, self._trail.way)
+        return fragment_map(self._episode.walls, self._episode.start, known, self.explorers.graph, self._episode.way)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_predicting", "_trail", "explorers"]
+        return [*super()._excluded_save_params(), "_predicting", "_episode", "explorers"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["explorers"], []

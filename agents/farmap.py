@@ -18,7 +18,7 @@ from farl.errors import did_you_mean
 from farl.fragmentation import Criterion, NoRecall, Random, Ratio, Recall, Sight, Uniform, ZScore
 from farl.maps.borders import BorderRecall
 from farl.maps.compiled import compiled
-from farl.maps.frontiers import count_frontier, find_clusters, plan_to_frontier
+from farl.maps.frontiers import FrontierRule, count_frontier, find_clusters, plan_to_frontier
 from farl.maps.geometry import Int32Array, IntArray
 from farl.maps.known_cells import KnownCells
 from farl.maps.local_map import LocalMap, MapState, Surprisal
@@ -35,9 +35,7 @@ class Rule(NamedTuple):
 
     epsilon: float
     leave_below: float
-    min_cluster: int
-    size_weight: bool
-    heading_bias: bool
+    frontiers: FrontierRule
 
 
 class Borders(NamedTuple):
@@ -235,7 +233,8 @@ class FARMap(MapExplorer):
     @property
     def rule(self) -> Rule:
         """The settings of its choice of subgoals, for the kernels."""
-        return Rule(float(self.epsilon), float(self.leave_below), self.min_cluster, self.size_weight, self.heading_bias)
+        frontiers = FrontierRule(bool(self.size_weight), bool(self.heading_bias), int(self.min_cluster))
+        return Rule(float(self.epsilon), float(self.leave_below), frontiers)
 
 
 def make_criterion(
@@ -281,9 +280,8 @@ def _act(rule: Rule, maps: MapState, course: Course, borders: Borders, done: Any
                     borders.trip[e] = table[e, chosen, 0]
             if length == 0:
                 length = plan_to_frontier(
-                    label[e], pose[e], clusters, rule.size_weight, rule.heading_bias, rule.min_cluster,
-                    course.random, e, scratch, plan[e],
-                )  # fmt: skip
+                    label[e], pose[e], clusters, rule.frontiers, course.random, e, scratch, plan[e]
+                )
             progress[e, 0], progress[e, 1] = 0, length
             action = follow(label, pose, plan, progress, e)
             if action < 0 and (length > 0 or done[e]):

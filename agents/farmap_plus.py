@@ -6,7 +6,7 @@ local maps, a long-term memory with a graph - and changes what is decided with i
 
 - goals are next best views, in the current fragment and in all stored ones alike: what a goal would show, over the
   steps to it;
-- a fragment that is left is surveyed once: its best goals, and the steps between them and its landmarks
+- a fragment that is left is measured once: its best goals, and the steps between them and its landmarks
   (`farl.maps.roadmap`), so that the way to a goal in any fragment can be weighed without its map;
 - the long-term memory has an index of the places it knows (`farl.maps.known_cells`), a bit per cell, so that nothing is
   explored again from another side;
@@ -26,12 +26,12 @@ from farl.agents.planners import Course, follow, step_anywhere
 from farl.fragmentation import Events, Sight
 from farl.maps.choice import Memory, Rule, choose_goal
 from farl.maps.compiled import compiled
+from farl.maps.crossings import CrossingRecall, SizeLimit
 from farl.maps.geometry import Int32Array, IntArray
 from farl.maps.known_cells import KnownCells
 from farl.maps.local_map import LocalMap, MapState
-from farl.maps.portals import PortalRecall, SizeLimit
+from farl.maps.measuring import Canvas, Outlook, measure
 from farl.maps.roadmap import Roadmaps
-from farl.maps.survey import survey
 from farl.maps.views import cone_widths
 
 __all__ = ["FARMapPlus"]
@@ -54,9 +54,9 @@ class PlusPlanners(FragmentedPlanners):
         reluctance: float,
         capacity: int | None,
     ) -> None:
-        self.portals = PortalRecall(n_envs)
+        self.crossings = CrossingRecall(n_envs)
         limit = SizeLimit(largest, smallest, rho)
-        super().__init__(n_envs, view_size, seed, limit, lambda _: self.portals, gamma, "before", capacity)
+        super().__init__(n_envs, view_size, seed, limit, lambda _: self.crossings, gamma, "before", capacity)
         self.index = KnownCells(n_envs)
         self.roadmaps = Roadmaps(n_envs)
         self._rule = Rule(float(reluctance), cone_widths(view_size))
@@ -111,7 +111,7 @@ class PlusPlanners(FragmentedPlanners):
     def _choose(self, envs: IntArray) -> IntArray:
         memory = Memory(self.index.bits, self.index.centre, self.roadmaps.state, self.router.active)
         actions = _act(
-            envs, self.maps.state, self.course, memory, self._rule, self.portals.trip, self.done, self.impatient,
+            envs, self.maps.state, self.course, memory, self._rule, self.crossings.trip, self.done, self.impatient,
             self.scratch,
         )  # fmt: skip
         return np.asarray(actions)
@@ -128,7 +128,7 @@ class PlusPlanners(FragmentedPlanners):
         self._measure_extent(envs)
 
     def _arrive(self, codes: Int32Array, odometry: Int32Array, events: Events) -> None:
-        # A map that is recalled takes in nothing at the portal: it is known there.
+        # A map that is recalled takes in nothing at the crossing: it is known there.
         self.maps.observe(codes, odometry, np.flatnonzero(events.fragmented))
 
     def _leave(self, env: int, fragment_id: int, to: int) -> None:
@@ -136,37 +136,36 @@ class PlusPlanners(FragmentedPlanners):
         self._stored[env][fragment_id] = self.memory[fragment_id]
         if to not in self._stored[env]:
             self.roadmaps.mark(env, *(int(value) for value in self.maps.pose[env, :2] - self.maps.origin[env]))
-        self._survey(env, fragment_id, self.maps.label[env], self.maps.box[env], self.maps.origin[env])
+        self._measure(env, fragment_id, self.maps.label[env], self.maps.box[env], self.maps.origin[env])
 
-    def _survey(self, env: int, fragment_id: int, label: Int32Array, box: IntArray, origin: IntArray) -> None:
+    def _measure(self, env: int, fragment_id: int, label: Int32Array, box: IntArray, origin: IntArray) -> None:
         """Measure a fragment whose map lies on a canvas, with the odometry's zero at ``origin``."""
         down, across = (int(self.index.centre - origin[axis]) for axis in (0, 1))
         landmarks = self.roadmaps.landmarks(env) + origin
-        cells, goals, ways = survey(
-            label, box, self.index.bits[env], down, across, landmarks, self._rule.widths, self.scratch
-        )
+        outlook = Outlook(self.index.bits[env], self._rule.widths)
+        cells, goals, ways = measure(Canvas(label, box, down, across), outlook, landmarks, self.scratch)
         cells -= origin
         goals[:, :2] -= origin
         self.roadmaps.join(env, fragment_id, cells, self.roadmaps.find(env, cells), goals, ways)
 
-    def _survey_stored(self, env: int, fragment_id: int) -> None:
+    def _measure_stored(self, env: int, fragment_id: int) -> None:
         label = np.pad(self._stored[env][fragment_id]["label"].numpy(), _MARGIN)
         corner = np.array(self._stored[env][fragment_id]["corner"], np.int64) - _MARGIN
         box = np.array([_MARGIN, label.shape[0] - 1 - _MARGIN, _MARGIN, label.shape[1] - 1 - _MARGIN])
-        self._survey(env, fragment_id, label, box, -corner)
+        self._measure(env, fragment_id, label, box, -corner)
 
     def _review(self, env: int) -> None:
         """Nothing is left to see by what is remembered of the fragments: look through their maps once more."""
         self._reviewed[env] = True
         for fragment_id in self._stored[env]:
             if fragment_id != self.router.active[env]:
-                self._survey_stored(env, fragment_id)
+                self._measure_stored(env, fragment_id)
 
     def _begin(self, envs: IntArray) -> None:
         for env in envs:
             self._stored[env] = {}
         self.roadmaps.clear(envs)
-        self.portals.trip[envs] = -1
+        self.crossings.trip[envs] = -1
         self.index.clear(envs)
         super()._begin(envs)
 
@@ -182,9 +181,9 @@ class PlusPlanners(FragmentedPlanners):
                 if known["label"].numel() and _overlap(gone, known):
                     self.index.note(env, known)
             for other in [other for other, known in fragments.items() if _overlap(gone, known)]:
-                self._survey_stored(env, other)  # ways that both knew
-            if self.portals.trip[env, 0] == fragment_id:
-                self.portals.trip[env] = -1
+                self._measure_stored(env, other)  # ways that both knew
+            if self.crossings.trip[env, 0] == fragment_id:
+                self.crossings.trip[env] = -1
 
 
 class FARMapPlus(MapExplorer):

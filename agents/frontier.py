@@ -9,7 +9,7 @@ import torch
 from farl.agents.explorer import Explorers, MapExplorer
 from farl.agents.planners import PATIENCE, Course, Planners, follow, step_anywhere
 from farl.maps.compiled import compiled
-from farl.maps.frontiers import find_clusters, plan_to_frontier
+from farl.maps.frontiers import FrontierRule, find_clusters, plan_to_frontier
 from farl.maps.geometry import Int32Array, IntArray, next_random
 from farl.maps.local_map import MapState
 from farl.maps.views import cone_widths, plan_to_best_view, plan_to_nearest
@@ -34,7 +34,7 @@ class Rule(NamedTuple):
     """
 
     goal: int
-    min_cluster: int
+    frontiers: FrontierRule
     reluctance: float
     widths: Int32Array
 
@@ -86,7 +86,8 @@ class OneMapPlanners(Planners):
         self.note_news((self.maps.n_new > 0) | starts)
         if self._counts[0].shape[0] != self.maps.side + 1:
             self._counts = (self._counter(), self._counter())
-        rule = Rule(self._goal, self._min_cluster, self._reluctance, self._widths)
+        frontiers = FrontierRule(self._goal != _FRONTIER, self._goal == _HEADING, self._min_cluster)
+        rule = Rule(self._goal, frontiers, self._reluctance, self._widths)
         actions = _act(rule, self.maps.state, self.course, self.done, self.impatient, self._counts, self.scratch)
         return self.look_for_rest(actions)
 
@@ -180,9 +181,8 @@ def _act(rule: Rule, maps: MapState, course: Course, done: Any, impatient: Any, 
                 )
             if length == 0:
                 clusters = find_clusters(label[e], box[e], scratch)
-                by_size, bias = rule.goal != _FRONTIER, rule.goal == _HEADING
                 length = plan_to_frontier(
-                    label[e], pose[e], clusters, by_size, bias, rule.min_cluster, course.random, e, scratch, plan[e]
+                    label[e], pose[e], clusters, rule.frontiers, course.random, e, scratch, plan[e]
                 )
             progress[e, 0], progress[e, 1] = 0, length
             action = follow(label, pose, plan, progress, e)

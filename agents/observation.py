@@ -126,7 +126,7 @@ class FARMapObservation(EgocentricObservation):
 
     FARMap's explorers run inside, fed by what the policy sees: they fragment, recall and choose subgoals as always, but
     their steps are only advice. Where the policy goes another way, they choose anew from there. (FARMapPlus recalls
-    fragments at the portals to which it walks; a policy that walks elsewhere would leave its maps behind.)
+    fragments at the crossings to which it walks; a policy that walks elsewhere would leave its maps behind.)
 
     ## Observation Space
     That of `EgocentricObservation`, and

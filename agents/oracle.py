@@ -96,7 +96,7 @@ class OraclePlanners(Planners):
             self._todo = np.zeros((self.n_envs, side, side), np.int32)
             self._work = (
                 (np.zeros((side + 1, side + 1), np.int32), np.zeros((side + 1, side + 1), np.int32)),
-                Scratch(side).arrays,
+                Scratch.of(side),
             )
             envs = np.arange(self.n_envs)
         for env in envs:
@@ -151,7 +151,7 @@ def _act(
             box = np.array([size, size + shapes[e, 0] - 1, size, size + shapes[e, 1] - 1])
             count_known(todo[e], box, by_row, by_col)
             n = search(truth[e], pose[e, 0], pose[e, 1], -1, -1, scratch)
-            distance, queue = scratch[1], scratch[3]
+            distance, queue = scratch.distance, scratch.queue
             best, best_row, best_col, best_heading = 0.0, -1, -1, -1
             most = cone_cells(widths)
             for i in range(n):

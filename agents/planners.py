@@ -67,7 +67,7 @@ class Planners(Explorers):
         """bool[E], nothing was left to see when last looked for, and nothing new was seen since."""
         self.tried: IntArray = np.full(n_envs, -1, np.int64)
         """int64[E], the heading in which an unknown cell was stepped to in the last step; -1 for none."""
-        self._scratch = Scratch(self.maps.side)
+        self._scratch = Scratch.of(self.maps.side)
 
     @property
     def active_memory(self) -> IntArray:
@@ -79,11 +79,11 @@ class Planners(Explorers):
         return {0: self.maps.copy_out(env)}
 
     @property
-    def scratch(self) -> tuple[Int32Array, ...]:
+    def scratch(self) -> Scratch:
         """Work space of the planners, as large as the maps are."""
         if self._scratch.stamp.shape[0] != self.maps.side:
-            self._scratch = Scratch(self.maps.side)
-        return self._scratch.arrays
+            self._scratch = Scratch.of(self.maps.side)
+        return self._scratch
 
     @property
     def course(self) -> Course:
@@ -134,7 +134,7 @@ class Planners(Explorers):
         if self.patience is not None:
             whole, corner = joined(self.known_maps(env).values())
             row, col = self.maps.pose[env, :2] - self.maps.origin[env] - corner
-            length, unknown = plan_to_unseen(whole, row, col, Scratch(max(whole.shape)).arrays, self.plan[env])
+            length, unknown = plan_to_unseen(whole, row, col, Scratch.of(max(whole.shape)), self.plan[env])
             if length > 0:
                 # The first step is taken even where the current map does not know its cell: another one does.
                 self.progress[env] = 1, length

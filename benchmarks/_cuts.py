@@ -13,9 +13,9 @@ import numpy.typing as npt
 from farl.agents.explorer import Explorers
 from farl.agents.farmap import FARMap, FarmapPlanners
 from farl.fragmentation import Criterion, Sight, ZScore
+from farl.maps.crossings import SizeLimit
 from farl.maps.geometry import FREE, RIGHT_COLS, RIGHT_ROWS, Int32Array
 from farl.maps.local_map import LocalMaps
-from farl.maps.portals import SizeLimit
 
 CutName = Literal["visible-area", "passage", "size"]
 

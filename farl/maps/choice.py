@@ -8,9 +8,9 @@ import numpy as np
 from farl.maps.compiled import compiled
 from farl.maps.geometry import Int32Array, IntArray, WordArray
 from farl.maps.local_map import MapState
+from farl.maps.measuring import Canvas, Outlook, gain_now, goal_gain
 from farl.maps.planner import search, trace
 from farl.maps.roadmap import GOAL, LANDMARK, Roads
-from farl.maps.survey import gain_now, goal_gain
 from farl.maps.views import cone_cells
 
 CROSSING = 1
@@ -54,19 +54,19 @@ def choose_goal(
     :return: the plan's length, and whether there is any goal
     """
     label, pose, origin = maps.label[e], maps.pose[e], maps.origin[e]
-    bits, centre, reluctance, widths = memory.bits[e], memory.centre, rule.reluctance, rule.widths
-    down, across = centre - origin[0], centre - origin[1]
+    centre, reluctance, outlook = memory.centre, rule.reluctance, Outlook(memory.bits[e], rule.widths)
+    canvas = Canvas(label, maps.box[e], centre - origin[0], centre - origin[1])
     n = search(label, pose[0], pose[1], -1, -1, scratch)
-    distance, queue = scratch[1], scratch[3]
+    distance, queue = scratch.distance, scratch.queue
     trip[0] = -1
     best, best_row, best_col, best_heading = 0.0, -1, -1, -1
-    most = cone_cells(widths)
+    most = cone_cells(rule.widths)
     for i in range(n):
         row, col = queue[i]
         if most <= best * (distance[row, col] + 1 + reluctance):
             break  # nearest first: even a view of nothing but unknown cells would not make up for the way
         for heading in range(4):
-            gain = goal_gain(label, bits, down, across, row, col, heading, widths)
+            gain = goal_gain(canvas, outlook, row, col, heading)
             score = gain / (distance[row, col] + 1 + reluctance)
             if score > best:
                 best, best_row, best_col, best_heading = score, row, col, heading
@@ -100,10 +100,10 @@ def best_elsewhere(
         -1, -1, -1 if no goal is better
     """
     roads, active, pose, origin = memory.roads, memory.active[e], maps.pose[e], maps.origin[e]
-    bits, centre, reluctance, widths = memory.bits[e], memory.centre, rule.reluctance, rule.widths
+    centre, reluctance, outlook = memory.centre, rule.reluctance, Outlook(memory.bits[e], rule.widths)
     kind, place, degree, edges = roads.kind[e], roads.place[e], roads.degree[e], roads.edges[e]
     near, nearby, seen, reach = roads.near[e], roads.nearby[e], roads.seen, roads.reach
-    stamp, distance, _, _, current = scratch
+    stamp, distance, current = scratch.stamp, scratch.distance, scratch.current
     side = len(stamp)
     row, col = pose[0] - origin[0], pose[1] - origin[1]
     if nearby[0] < 0 or abs(row - nearby[2]) + abs(col - nearby[3]) > side // 2:
@@ -139,7 +139,7 @@ def best_elsewhere(
             if is_goal:
                 if place[to, 3] <= best * (total + reluctance):
                     continue
-                place[to, 3] = gain_now(bits, place[to, 0] + centre, place[to, 1] + centre, place[to, 2], widths)
+                place[to, 3] = gain_now(outlook, place[to, 0] + centre, place[to, 1] + centre, place[to, 2])
                 score = place[to, 3] / (total + reluctance)
                 if score <= best:
                     continue

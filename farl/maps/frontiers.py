@@ -3,16 +3,29 @@
 FARMap, section 3.3: clusters of neighbouring frontier cells, one subgoal for each, sampled by size over distance.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from farl.maps.compiled import compiled
 from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS, UNKNOWN, next_random
-from farl.maps.planner import plan_to_state
+from farl.maps.planner import Scratch, plan_to_state
 
 BEHIND = 1e-5
 """The weight of subgoals behind the agent, relative to those ahead (FARMap, appendix)."""
+
+
+class FrontierRule(NamedTuple):
+    """How a subgoal is sampled among clusters: the weight of each is 1 over its straight distance, times factors.
+
+    :ivar by_size: times the cluster's size
+    :ivar heading_bias: times `BEHIND` for those behind the agent
+    :ivar least: clusters of fewer cells count only if there are no larger ones
+    """
+
+    by_size: bool
+    heading_bias: bool
+    least: int
 
 
 @compiled
@@ -45,7 +58,7 @@ def find_clusters(label: Any, box: Any, scratch: Any) -> Any:
     Returns float64[n, 3]: the size of each cluster, and the row and column of its subgoal: the known free cell next to
     the member that is nearest to the centroid, by an edge if there is one.
     """
-    stamp, _, _, queue, current = scratch
+    stamp, queue, current = scratch.stamp, scratch.queue, scratch.current
     current[0] += 1
     mark = current[0]
     clusters = np.empty((64, 3))
@@ -96,19 +109,15 @@ def plan_to_frontier(
     label: Any,
     pose: Any,
     clusters: Any,
-    by_size: bool,
-    heading_bias: bool,
-    least: int,
+    rule: FrontierRule,
     random: Any,
     e: int,
-    scratch: Any,
+    scratch: Scratch,
     plan: Any,
 ) -> int:
     """Sample a subgoal among ``clusters``, float64[n, 3], and plan to it; return the plan's length, 0 if there is none.
 
-    The weight of a subgoal is 1 over its straight distance, times the cluster's size (``by_size``), times `BEHIND`
-    for those behind the agent (``heading_bias``). Clusters smaller than ``least`` cells count only if there are no
-    larger ones. Subgoals that turn out to be unreachable are dropped and the others sampled again.
+    Subgoals that turn out to be unreachable are dropped and the others sampled again.
     """
     n = len(clusters)
     weights = np.zeros(n)
@@ -118,12 +127,12 @@ def plan_to_frontier(
     for i in range(n):
         down, across = clusters[i, 1] - pose[0], clusters[i, 2] - pose[1]
         away = np.sqrt(down**2 + across**2)
-        if clusters[i, 0] < min(float(least), largest) or away == 0.0:
+        if clusters[i, 0] < min(float(rule.least), largest) or away == 0.0:
             continue
         weights[i] = 1.0 / away
-        if by_size:
+        if rule.by_size:
             weights[i] *= clusters[i, 0]
-        if heading_bias and down * STEP_ROWS[pose[2]] + across * STEP_COLS[pose[2]] < 0:
+        if rule.heading_bias and down * STEP_ROWS[pose[2]] + across * STEP_COLS[pose[2]] < 0:
             weights[i] *= BEHIND
     for _ in range(n):
         total = weights.sum()

@@ -44,19 +44,41 @@ class MapState(NamedTuple):
     """The current maps of E agents as kernels take them; each array is that of `LocalMaps`.
 
     :ivar label: int32[E, S, S]
+    :ivar value: float32[E, S, S]
+    :ivar touched: int32[E, S, S]
     :ivar box: int64[E, 4]
     :ivar origin: int64[E, 2]
     :ivar pose: int64[E, 3]
+    :ivar clock: int64[E]
     :ivar n_free: int64[E]
     :ivar n_new: int64[E]
     """
 
     label: Int32Array
+    value: Float32Array
+    touched: Int32Array
     box: IntArray
     origin: IntArray
     pose: IntArray
+    clock: IntArray
     n_free: IntArray
     n_new: IntArray
+
+
+_ARRAYS = MapState._fields
+
+
+class Confidence(NamedTuple):
+    """How a map's confidence rises and decays, and how surprisal is made of it.
+
+    :ivar gain: what an observation adds: 1 - gamma
+    :ivar powers: float32[512], what is left of it after so many observations
+    :ivar surprisal: the place in ``Surprisal`` of the one that is asked for
+    """
+
+    gain: np.float32
+    powers: Float32Array
+    surprisal: int
 
 
 class LocalMaps:
@@ -106,8 +128,8 @@ class LocalMaps:
 
     @property
     def state(self) -> MapState:
-        """What planners read."""
-        return MapState(self.label, self.box, self.origin, self.pose, self.n_free, self.n_new)
+        """What kernels read and write."""
+        return MapState(*(getattr(self, name) for name in _ARRAYS))
 
     @property
     def side(self) -> int:
@@ -145,17 +167,8 @@ class LocalMaps:
         _observe(
             np.arange(self.n_envs) if envs is None else envs,
             codes,
-            self.pose,
-            self.label,
-            self.value,
-            self.touched,
-            self.box,
-            self.clock,
-            self.n_free,
-            self.n_new,
-            self.powers,
-            np.float32(1.0 - self.gamma),
-            self._surprisal,
+            self.state,
+            Confidence(np.float32(1.0 - self.gamma), self.powers, self._surprisal),
             surprisal,
         )
         return surprisal
@@ -204,8 +217,7 @@ class LocalMaps:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all of it as tensors."""
-        names = ("label", "value", "touched", "box", "origin", "pose", "clock", "n_free", "n_new")
-        return {name: torch.from_numpy(getattr(self, name).copy()) for name in names}
+        return {name: torch.from_numpy(getattr(self, name).copy()) for name in _ARRAYS}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
@@ -247,29 +259,16 @@ class LocalMaps:
 
 
 @compiled
-def _observe(
-    envs: Any,
-    codes: Any,
-    pose: Any,
-    label: Any,
-    value: Any,
-    touched: Any,
-    box: Any,
-    clock: Any,
-    n_free: Any,
-    n_new: Any,
-    powers: Any,
-    gain: Any,
-    kind: Any,
-    surprisal: Any,
-) -> None:
+def _observe(envs: Any, codes: Any, maps: MapState, confidence: Confidence, surprisal: Any) -> None:
+    label, value, touched, box, pose = maps.label, maps.value, maps.touched, maps.box, maps.pose
+    gain, powers, kind = confidence.gain, confidence.powers, confidence.surprisal
     size = codes.shape[1]
     half = size // 2
     for e in envs:
-        clock[e] += 1
-        now = clock[e]
+        maps.clock[e] += 1
+        now = maps.clock[e]
         heading = pose[e, 2]
-        confidence, n_seen, new = 0.0, 0, 0
+        certain, n_seen, new = 0.0, 0, 0
         if box[e, 1] < box[e, 0]:
             box[e, 0] = box[e, 1] = pose[e, 0]
             box[e, 2] = box[e, 3] = pose[e, 1]
@@ -287,12 +286,12 @@ def _observe(
                             held = value[e, row, col] * powers[age]
                             # What was predicted is the map as the last observation left it: one decay less.
                             if kind == _BEFORE:
-                                confidence += value[e, row, col] * powers[age - 1]
+                                certain += value[e, row, col] * powers[age - 1]
                             updated = min(held + gain, np.float32(1.0))
                     else:
                         if old == UNKNOWN:
                             new += 1
-                        n_free[e] += (code == FREE) - (old == FREE)
+                        maps.n_free[e] += (code == FREE) - (old == FREE)
                         label[e, row, col] = code
                         box[e, 0], box[e, 1] = min(box[e, 0], row), max(box[e, 1], row)
                         box[e, 2], box[e, 3] = min(box[e, 2], col), max(box[e, 3], col)
@@ -300,8 +299,8 @@ def _observe(
                     touched[e, row, col] = now
                     n_seen += 1
                     if kind == _AFTER:
-                        confidence += updated
+                        certain += updated
                 row += RIGHT_ROWS[heading]
                 col += RIGHT_COLS[heading]
-        n_new[e] = new
-        surprisal[e] = new / max(n_seen, 1) if kind == _NEW_CELLS else 1.0 - confidence / max(n_seen, 1)
+        maps.n_new[e] = new
+        surprisal[e] = new / max(n_seen, 1) if kind == _NEW_CELLS else 1.0 - certain / max(n_seen, 1)

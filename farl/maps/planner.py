@@ -5,7 +5,7 @@ comes from the cell behind it, and the shortest path to the state is the shortes
 search over cells answers for all headings.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from farl.maps.compiled import compiled
 from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS, Int32Array
 
 
-class Scratch:
+class Scratch(NamedTuple):
     """Work space of the searches, for one map at a time: a cell counts as reached when it bears the current stamp.
 
     :ivar stamp: int32[S, S], the search that reached the cell last
@@ -23,17 +23,17 @@ class Scratch:
     :ivar current: int32[1], the stamp of the current search
     """
 
-    def __init__(self, side: int) -> None:
-        self.stamp: Int32Array = np.zeros((side, side), np.int32)
-        self.distance: Int32Array = np.zeros((side, side), np.int32)
-        self.came: Int32Array = np.zeros((side, side), np.int32)
-        self.queue: Int32Array = np.zeros((side * side, 2), np.int32)
-        self.current: Int32Array = np.zeros(1, np.int32)
+    stamp: Int32Array
+    distance: Int32Array
+    came: Int32Array
+    queue: Int32Array
+    current: Int32Array
 
-    @property
-    def arrays(self) -> tuple[Int32Array, ...]:
-        """All of it, in the order the kernels take it."""
-        return self.stamp, self.distance, self.came, self.queue, self.current
+    @classmethod
+    def of(cls, side: int) -> "Scratch":
+        """Return a work space for maps of ``side`` x ``side`` cells."""
+        square = [np.zeros((side, side), np.int32) for _ in range(3)]
+        return cls(*square, np.zeros((side * side, 2), np.int32), np.zeros(1, np.int32))
 
 
 @compiled
@@ -77,8 +77,7 @@ def trace(row: int, col: int, scratch: Any, plan: Any) -> int:
 
     Of a longer path it keeps the first L steps.
     """
-    _, distance, came, _, _ = scratch
-    length = distance[row, col]
+    came, length = scratch.came, scratch.distance[row, col]
     for i in range(length - 1, -1, -1):
         heading = came[row, col]
         if i < len(plan):
@@ -90,7 +89,7 @@ def trace(row: int, col: int, scratch: Any, plan: Any) -> int:
 @compiled
 def first_heading(row: int, col: int, scratch: Any) -> int:
     """The first step of the way to a reached cell; -1 if that is where the search began."""
-    came = scratch[2]
+    came = scratch.came
     first = -1
     while came[row, col] >= 0:
         first = came[row, col]
@@ -113,7 +112,7 @@ def plan_to_state(label: Any, pose: Any, row: int, col: int, heading: int, scrat
         if label[back_row, back_col] != FREE:
             continue
         search(label, pose[0], pose[1], back_row, back_col, scratch)
-        if scratch[0][back_row, back_col] != scratch[4][0]:
+        if scratch.stamp[back_row, back_col] != scratch.current[0]:
             return -1  # its cells are one connected part: none of them is reached from any side
         length = trace(back_row, back_col, scratch, plan)
         if length < len(plan):

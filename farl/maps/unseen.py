@@ -48,7 +48,7 @@ def plan_to_unseen(label: Any, row: int, col: int, scratch: Any, plan: Any) -> t
         nothing is left to see
     """
     n = search(label, row, col, -1, -1, scratch)
-    queue = scratch[3]
+    queue = scratch.queue
     for i in range(n):
         r0, c0 = queue[i]
         for heading in range(4):

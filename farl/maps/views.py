@@ -33,7 +33,7 @@ def cone_cells(widths: Any) -> int:
 def plan_to_nearest(label: Any, pose: Any, scratch: Any, plan: Any) -> int:
     """Plan to the nearest goal by path length; return the plan's length, 0 if there is no goal."""
     n = search(label, pose[0], pose[1], -1, -1, scratch)
-    queue = scratch[3]
+    queue = scratch.queue
     for i in range(n):
         row, col = queue[i]
         for heading in range(4):
@@ -93,7 +93,7 @@ def plan_to_best_view(
     by_row, by_col = counts
     count_known(label, box, by_row, by_col)
     n = search(label, pose[0], pose[1], -1, -1, scratch)
-    distance, queue = scratch[1], scratch[3]
+    distance, queue = scratch.distance, scratch.queue
     best, best_row, best_col, best_heading = 0.0, -1, -1, -1
     most = cone_cells(widths)
     for i in range(n):

@@ -227,12 +227,12 @@ def test_what_is_explored_is_drawn_whichever_world_the_episode_is_in(name, world
     assert model.draw_map() is None
     model.learn(150 * model.n_envs, callback=ExplorationCallback(tmp_path))
     assert (tmp_path / "map.png").exists()
-    trail = model._trail
-    assert len(trail.way) == 30  # of the second episode
-    rows, cols = trail.way.T
-    assert not trail.walls[rows, cols].any()
+    way = model._episode
+    assert len(way.way) == 30  # of the second episode
+    rows, cols = way.way.T
+    assert not way.walls[rows, cols].any()
     start = model.env.worlds.pose[0, :2] - model.env.worlds.odometry[0, :2]
-    assert trail.start == tuple(start)
+    assert way.start == tuple(start)
 
 
 def test_a_random_walk_remembers_nothing_that_could_be_drawn(worlds, tmp_path):

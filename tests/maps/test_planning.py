@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from farl.maps.frontiers import count_frontier, find_clusters, plan_to_frontier, quadrant
+from farl.maps.frontiers import FrontierRule, count_frontier, find_clusters, plan_to_frontier, quadrant
 from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS, UNKNOWN
 from farl.maps.planner import Scratch, plan_to_state
 from farl.maps.views import cone_widths, count_known, plan_to_best_view, plan_to_nearest, unknown_ahead
@@ -47,7 +47,7 @@ def test_plans_are_shortest_paths_over_row_column_and_heading(seed):
     pose = np.array([24, 24, 0])
     lengths = nx.single_source_shortest_path_length(steps_graph(label), (24, 24, 0)) if label[24, 24] == FREE else {}
     plan = np.zeros(600, np.int8)
-    scratch = Scratch(SIDE).arrays
+    scratch = Scratch.of(SIDE)
     for state, length in lengths.items():
         found = plan_to_state(label, pose, *state, scratch, plan)
         assert found == length
@@ -58,7 +58,7 @@ def test_a_heading_that_no_step_can_give_is_replaced_by_another():
     label = np.zeros((SIDE, SIDE), np.int32)
     label[24, 20:28] = FREE
     plan = np.zeros(50, np.int8)
-    found = plan_to_state(label, np.array([24, 20, 3]), 24, 25, 0, Scratch(SIDE).arrays, plan)
+    found = plan_to_state(label, np.array([24, 20, 3]), 24, 25, 0, Scratch.of(SIDE), plan)
     row, col, heading = walk(label, (24, 20, 3), plan[:found])
     assert (row, col) == (24, 25)
     assert heading in (2, 3)
@@ -67,7 +67,7 @@ def test_a_heading_that_no_step_can_give_is_replaced_by_another():
 def test_there_is_no_plan_to_what_cannot_be_reached():
     label = np.zeros((SIDE, SIDE), np.int32)
     label[24, 20] = label[24, 24:27] = FREE
-    assert plan_to_state(label, np.array([24, 20, 3]), 24, 25, 3, Scratch(SIDE).arrays, np.zeros(50, np.int8)) == -1
+    assert plan_to_state(label, np.array([24, 20, 3]), 24, 25, 3, Scratch.of(SIDE), np.zeros(50, np.int8)) == -1
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -75,7 +75,7 @@ def test_frontier_clusters_are_those_of_image_labelling(seed):
     label = random_map(seed)
     frontier = (label == UNKNOWN) & ndimage.binary_dilation(label == FREE, np.ones((3, 3)))
     _, n_clusters = ndimage.label(frontier, np.ones((3, 3)))
-    clusters = find_clusters(label, BOX, Scratch(SIDE).arrays)
+    clusters = find_clusters(label, BOX, Scratch.of(SIDE))
     assert count_frontier(label, BOX) == frontier.sum()
     assert len(clusters) == n_clusters
     assert clusters[:, 0].sum() == frontier.sum()
@@ -92,17 +92,13 @@ def open_room():
 
 
 def sampled(clusters, by_size, bias, heading=0):
-    label, scratch, plan = open_room(), Scratch(SIDE).arrays, np.zeros(100, np.int8)
-    random = np.array([7], np.uint64)
+    label, scratch, plan = open_room(), Scratch.of(SIDE), np.zeros(100, np.int8)
+    rule, random = FrontierRule(by_size, bias, least=3), np.array([7], np.uint64)
     ends = [
         walk(
             label,
             (24, 24, heading),
-            plan[
-                : plan_to_frontier(
-                    label, np.array([24, 24, heading]), clusters, by_size, bias, 3, random, 0, scratch, plan
-                )
-            ],
+            plan[: plan_to_frontier(label, np.array([24, 24, heading]), clusters, rule, random, 0, scratch, plan)],
         )[:2]
         for _ in range(400)
     ]
@@ -144,7 +140,7 @@ def test_the_nearest_goal_is_nearest_over_all_states(seed):
         if length and label[row + STEP_ROWS[heading], col + STEP_COLS[heading]] == UNKNOWN
     ]
     plan = np.zeros(600, np.int8)
-    found = plan_to_nearest(label, np.array([24, 24, 0]), Scratch(SIDE).arrays, plan)
+    found = plan_to_nearest(label, np.array([24, 24, 0]), Scratch.of(SIDE), plan)
     assert found == min(goals, default=0)
 
 
@@ -181,7 +177,7 @@ def test_the_best_view_trades_gain_against_path():
     counts = tuple(np.zeros((SIDE + 1, SIDE + 1), np.int32) for _ in range(2))
     plan = np.zeros(100, np.int8)
     pose = np.array([24, 20, 3])
-    far = plan_to_best_view(label, pose, box, cone_widths(15), 1000.0, counts, Scratch(SIDE).arrays, plan)
+    far = plan_to_best_view(label, pose, box, cone_widths(15), 1000.0, counts, Scratch.of(SIDE), plan)
     assert walk(label, pose, plan[:far]) == (24, 38, 3)
-    near = plan_to_nearest(label, pose, Scratch(SIDE).arrays, plan)
+    near = plan_to_nearest(label, pose, Scratch.of(SIDE), plan)
     assert near <= far

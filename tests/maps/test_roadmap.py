@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from farl.fragmentation import Sight
+from farl.maps.crossings import CrossingRecall, SizeLimit
 from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS
 from farl.maps.known_cells import OVERLAP, KnownCells, is_known
 from farl.maps.local_map import LocalMaps
+from farl.maps.measuring import Canvas, Outlook, measure
 from farl.maps.planner import Scratch, search
-from farl.maps.portals import PortalRecall, SizeLimit
 from farl.maps.roadmap import FAR, GOAL, Roadmaps, on_grid
-from farl.maps.survey import survey
 from farl.maps.views import cone_widths
 
 NO_BOX = np.array([[0, -1, 0, -1]])
@@ -22,23 +22,25 @@ def random_map(rng, side=24):
     return label
 
 
-def surveyed(label, landmarks=(), roadmap=None, fragment_id=1):
+def measured(label, landmarks=(), roadmap=None, fragment_id=1):
     """A roadmap with one fragment, whose map lies with the odometry's zero in a corner of its canvas."""
     index, roadmap = KnownCells(1), roadmap or Roadmaps(1)
     known = np.argwhere(label != 0)
     index.note(0, {"label": torch.from_numpy(label), "corner": [0, 0]})
     box = np.array([*np.sort(known[:, 0])[[0, -1]], *np.sort(known[:, 1])[[0, -1]]])
     landmarks = np.array(landmarks, np.int64).reshape(-1, 2)
-    scratch, centre = Scratch(len(label)).arrays, index.centre
-    cells, goals, ways = survey(label, box, index.bits[0], centre, centre, landmarks, cone_widths(5), scratch)
+    scratch, centre = Scratch.of(len(label)), index.centre
+    cells, goals, ways = measure(
+        Canvas(label, box, centre, centre), Outlook(index.bits[0], cone_widths(5)), landmarks, scratch
+    )
     roadmap.join(0, fragment_id, cells, roadmap.find(0, cells), goals, ways)
     return roadmap, cells, goals, ways
 
 
 def steps_by_search(label, start, end):
-    scratch = Scratch(len(label)).arrays
+    scratch = Scratch.of(len(label))
     search(label, *start, -1, -1, scratch)
-    return scratch[1][tuple(end)] if scratch[0][tuple(end)] == scratch[4][0] else FAR
+    return scratch.distance[tuple(end)] if scratch.stamp[tuple(end)] == scratch.current[0] else FAR
 
 
 def graph_of(roadmap):
@@ -53,7 +55,7 @@ def graph_of(roadmap):
 @pytest.mark.parametrize("seed", range(5))
 def test_ways_over_the_roadmap_are_shortest_ways_of_the_map(seed):
     label = random_map(np.random.default_rng(seed))
-    roadmap, cells, goals, _ = surveyed(label, landmarks=np.argwhere(label == FREE)[:3])
+    roadmap, cells, goals, _ = measured(label, landmarks=np.argwhere(label == FREE)[:3])
     reach = dict(nx.all_pairs_dijkstra_path_length(graph_of(roadmap)))
     numbers = roadmap.find(0, cells)
     assert min(len(cells), len(goals)) > 5
@@ -71,7 +73,7 @@ def test_ways_over_the_roadmap_are_shortest_ways_of_the_map(seed):
 
 def test_the_first_heading_of_a_way_begins_a_shortest_one():
     label = random_map(np.random.default_rng(7))
-    _, cells, _, ways = surveyed(label)
+    _, cells, _, ways = measured(label)
     for i, start in enumerate(cells):
         for j, end in enumerate(cells):
             steps, heading = ways[i, j]
@@ -91,9 +93,9 @@ def test_no_corridor_runs_between_the_landmarks_of_the_grid():
 def test_a_fragment_that_is_forgotten_leaves_nothing_behind():
     first, second = np.zeros((30, 30), np.int32), np.zeros((30, 30), np.int32)
     first[3:14, 3:27], second[10:27, 3:27] = FREE, FREE
-    roadmap, _, _, _ = surveyed(first, fragment_id=1)
+    roadmap, _, _, _ = measured(first, fragment_id=1)
     alone = graph_of(roadmap)
-    surveyed(second, roadmap=roadmap, fragment_id=2)
+    measured(second, roadmap=roadmap, fragment_id=2)
     assert len(graph_of(roadmap)) > len(alone)
     roadmap.forget(0, 2)
     vertices = np.flatnonzero(roadmap.kind[0])
@@ -108,7 +110,7 @@ def test_a_roadmap_grows_and_is_restored_exactly():
     rng = np.random.default_rng(2)
     roadmap = Roadmaps(1)
     for fragment_id in range(4):
-        surveyed(random_map(rng), np.argwhere(rng.random((24, 24)) < 0.3), roadmap, fragment_id)
+        measured(random_map(rng), np.argwhere(rng.random((24, 24)) < 0.3), roadmap, fragment_id)
     assert roadmap.kind.shape[1] > 64
     again = Roadmaps(1)
     again.load_state_dict(roadmap.state_dict())
@@ -168,8 +170,8 @@ def test_forgotten_cells_are_unknown_again_unless_another_map_knows_them():
     assert not is_known(index.bits[0], index.centre - 1, index.centre)
 
 
-def test_a_portal_recalls_only_on_the_way_to_its_fragment():
-    recall = PortalRecall(3)
+def test_a_crossing_recalls_only_on_the_way_to_its_fragment():
+    recall = CrossingRecall(3)
     recall.trip[0], recall.trip[1] = (7, 4, 4), (7, 4, 4)
     sight = Sight(np.zeros(3), position=np.array([[4, 5, 0], [4, 6, 0], [4, 4, 0]]))
     assert recall.recognise(sight, np.zeros(3, np.int64), np.arange(3)).fragment_ids.tolist() == [7, -1, -1]

@@ -12,7 +12,7 @@ from farl.maps.geometry import BoolArray, Int32Array, IntArray
 _LONGEST = 20_000  # steps that are kept: an episode may go on for ever
 
 
-class Trail:
+class EpisodeWay:
     """The first world of a vector of map worlds, followed step by step."""
 
     def __init__(self) -> None:

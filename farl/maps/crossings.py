@@ -1,4 +1,4 @@
-"""Recall on arrival at a portal, and fragments that end when they get too large."""
+"""Recall on arrival at a crossing, and fragments that end when they get too large."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from farl.fragmentation import Moments, Recall, Recognition, Sight, ZScore
 from farl.maps.geometry import IntArray
 
 
-class PortalRecall(Recall):
-    """Recalls the fragment that an agent is on its way to, when it has come to the portal or next to it.
+class CrossingRecall(Recall):
+    """Recalls the fragment that an agent is on its way to, when it has come to the crossing or next to it.
 
-    A portal is the landmark at which one fragment is left for another; the roadmap keeps them.
+    A crossing is the landmark at which one fragment is left for another; the roadmap keeps them.
 
     :param n_envs: number of environments E
     """
 
     def __init__(self, n_envs: int) -> None:
         self.trip: IntArray = np.full((n_envs, 3), -1, np.int64)
-        """int64[E, 3], the fragment that an agent is on its way to (-1 for none), and row and column of the portal."""
+        """int64[E, 3], the fragment that an agent is on its way to (-1 for none), and the crossing's row and column."""
 
     def recognise(self, sight: Sight, active: IntArray, envs: IntArray) -> Recognition:
-        """Return the fragment behind the portal that an agent has reached, else -1."""
+        """Return the fragment behind the crossing that an agent has reached, else -1."""
         assert sight.position is not None
         target, row, col = self.trip[envs].T
         away = np.abs(sight.position[envs, 0] - row) + np.abs(sight.position[envs, 1] - col)
