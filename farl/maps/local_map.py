@@ -71,12 +71,12 @@ _ARRAYS = MapState._fields
 class Confidence(NamedTuple):
     """How a map's confidence rises and decays, and how surprisal is made of it.
 
-    :ivar gain: what an observation adds: 1 - gamma
+    :ivar gain: float32, what an observation adds: 1 - gamma
     :ivar powers: float32[512], what is left of it after so many observations
     :ivar surprisal: the place in ``Surprisal`` of the one that is asked for
     """
 
-    gain: np.float32
+    gain: Any
     powers: Float32Array
     surprisal: int
 

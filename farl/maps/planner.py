@@ -32,8 +32,8 @@ class Scratch(NamedTuple):
     @classmethod
     def of(cls, side: int) -> "Scratch":
         """Return a work space for maps of ``side`` x ``side`` cells."""
-        square = [np.zeros((side, side), np.int32) for _ in range(3)]
-        return cls(*square, np.zeros((side * side, 2), np.int32), np.zeros(1, np.int32))
+        stamp, distance, came = np.zeros((3, side, side), np.int32)
+        return cls(stamp, distance, came, np.zeros((side * side, 2), np.int32), np.zeros(1, np.int32))
 
 
 @compiled
