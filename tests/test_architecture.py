@@ -13,6 +13,7 @@ from farl.sb3.config import FARConfig
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+BOTH = PAGE + (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 
 
@@ -31,12 +32,12 @@ def test_a_criterion_a_recall_a_module_and_an_environment_are_added_in_at_most_3
             del gymnasium.registry[name]
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:farl|agents|envs)/[\w/]+\.py)`", PAGE))))
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:farl|agents|envs)/[\w/]+\.py)`", BOTH))))
 def test_the_files_it_names_are_there(path):
     assert (ROOT / path).is_file()
 
 
-@pytest.mark.parametrize(("path", "name"), re.findall(r"`((?:farl|agents)/[\w/]+\.py)`, `([\w.]+)`", PAGE))
+@pytest.mark.parametrize(("path", "name"), re.findall(r"`((?:farl|agents)/[\w/]+\.py)`, `([\w.]+)`", BOTH))
 def test_the_functions_it_names_are_in_the_files_it_names(path, name):
     module = path.removesuffix(".py").replace("/", ".")
     found = importlib.import_module(module if module.startswith("farl.") else f"farl.{module}")
