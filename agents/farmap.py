@@ -31,7 +31,7 @@ CriterionName = Literal["zscore", "ratio", "random", "uniform", "none"]
 
 
 class Rule(NamedTuple):
-    """How the next subgoal is chosen, for the kernels; see `FARMap`."""
+    """How the next subgoal is chosen, for the kernels; see ``FARMap``."""
 
     epsilon: float
     leave_below: float
@@ -39,9 +39,9 @@ class Rule(NamedTuple):
 
 
 class Borders(NamedTuple):
-    """The borders of E current fragments, for the kernels; see `BorderRecall`.
+    """The borders of E current fragments, for the kernels; see ``BorderRecall``.
 
-    :ivar table: int64[E, B, 6], as `Border`
+    :ivar table: int64[E, B, 6], as ``Border``
     :ivar n_borders: int64[E]
     :ivar trip: int64[E], the fragment that an agent is on its way to, -1 for none
     :ivar worth: float64[E, B], the damped frontier ratio behind each border
@@ -54,7 +54,7 @@ class Borders(NamedTuple):
 
 
 class FarmapPlanners(FragmentedPlanners):
-    """FARMap's explorers; see `FARMap` for the parameters."""
+    """FARMap's explorers; see ``FARMap`` for the parameters."""
 
     def __init__(
         self,

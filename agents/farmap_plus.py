@@ -7,9 +7,9 @@ local maps, a long-term memory with a graph - and changes what is decided with i
 - goals are next best views, in the current fragment and in all stored ones alike: what a goal would show, over the
   steps to it;
 - a fragment that is left is measured once: its best goals, and the steps between them and its landmarks
-  (`farl.maps.roadmap`), so that the way to a goal in any fragment can be weighed without its map;
-- the long-term memory has an index of the places it knows (`farl.maps.known_cells`), a bit per cell, so that nothing is
-  explored again from another side;
+  (``farl.maps.roadmap``), so that the way to a goal in any fragment can be weighed without its map;
+- the long-term memory has an index of the places it knows (``farl.maps.known_cells``), a bit per cell, so that nothing
+  is explored again from another side;
 - a fragment ends when its map gets too large, and before that where it surprises.
 """
 
@@ -40,7 +40,7 @@ _MARGIN = 2  # unknown cells around a stored map when it is looked through
 
 
 class PlusPlanners(FragmentedPlanners):
-    """FARMapPlus' explorers; see `FARMapPlus` for the parameters."""
+    """FARMapPlus' explorers; see ``FARMapPlus`` for the parameters."""
 
     def __init__(
         self,

@@ -27,10 +27,10 @@ _GOALS: dict[str, int] = {
 
 
 class Rule(NamedTuple):
-    """How the next goal is chosen, for the kernels; see `FrontierExplorer`.
+    """How the next goal is chosen, for the kernels; see ``FrontierExplorer``.
 
     :ivar goal: a value of ``_GOALS``
-    :ivar widths: int32[V - 1], of the cone (`cone_widths`)
+    :ivar widths: int32[V - 1], of the cone (``cone_widths``)
     """
 
     goal: int
@@ -55,10 +55,10 @@ class RandomWalkers(Explorers):
 class OneMapPlanners(Planners):
     """Explorers that never fragment.
 
-    :param goal: how the next goal is chosen, see `FrontierExplorer`
+    :param goal: how the next goal is chosen, see ``FrontierExplorer``
     :param min_cluster: frontier clusters below this size count only if there are no larger ones
     :param reluctance: steps added to every path by ``infogain``
-    :param patience: see `Planners`
+    :param patience: see ``Planners``
     """
 
     def __init__(

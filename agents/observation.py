@@ -1,7 +1,7 @@
 """What a learned policy is given to explore with: what it sees, and what the memory of FARMap makes of it.
 
 Both wrappers turn a map world round to the agent: what lies ahead is up, and actions are relative to the heading. They
-take any vector environment of map worlds (`farl.envs.map_world`).
+take any vector environment of map worlds (``farl.envs.map_world``).
 """
 
 from collections.abc import Mapping
@@ -48,11 +48,11 @@ class EgocentricObservation(VecEnvWrapper):
     """The view, as numbers that any policy can read, and actions relative to the heading; no memory.
 
     ## Observation Space
-    `Dict` of `view`: float32[2, V, V] in {0, 1}, the free cells and the walls that are seen now, the agent in the
+    ``Dict`` of ``view``: float32[2, V, V] in {0, 1}, the free cells and the walls that are seen now, the agent in the
     middle of the bottom row, looking up.
 
     ## Action Space
-    `Discrete(4)`: step ahead, back, left or right.
+    ``Discrete(4)``: step ahead, back, left or right.
 
     ## Rewards
     The environment's, or ``coverage_reward`` for each cell that is seen for the first time in the episode.
@@ -129,15 +129,15 @@ class FARMapObservation(EgocentricObservation):
     fragments at the crossings to which it walks; a policy that walks elsewhere would leave its maps behind.)
 
     ## Observation Space
-    That of `EgocentricObservation`, and
-    - `map`: float32[4, M, M] in [0, 1], the current local map, the agent in the middle, looking up: free cells, walls,
-      frontier (unknown cells next to free ones), and the confidence in what is known.
-    - `subgoal`: float32[5] in [-1, 1]: how far ahead and to the right the plan leads in `LOOKAHEAD` steps (over
-      `LOOKAHEAD`), the direction of its end (ahead, right; length 1), and the steps n to there as n / (n + `FAR_AWAY`).
-      All 0 if there is no plan.
+    That of ``EgocentricObservation``, and
+    - ``map``: float32[4, M, M] in [0, 1], the current local map, the agent in the middle, looking up: free cells,
+      walls, frontier (unknown cells next to free ones), and the confidence in what is known.
+    - ``subgoal``: float32[5] in [-1, 1]: how far ahead and to the right the plan leads in ``LOOKAHEAD`` steps (over
+      ``LOOKAHEAD``), the direction of its end (ahead, right; length 1), and the steps n to there as n / (n +
+      ``FAR_AWAY``). All 0 if there is no plan.
 
     :param venv: map worlds
-    :param coverage_reward: see `EgocentricObservation`
+    :param coverage_reward: see ``EgocentricObservation``
     :param map_size: M, cells a side of the map that the policy is given, odd
     :param settings: FARMap's settings, where they are not the paper's
     :raises ConfigError: if the environment is not a map world
@@ -207,7 +207,7 @@ class FARMapObservation(EgocentricObservation):
 
 
 def _subgoal(odometry: Int32Array, ahead: IntArray) -> Float32Array:
-    """The directions and the distance that a policy is told, float32[E, 5]; ``ahead`` as of `_look_ahead`."""
+    """The directions and the distance that a policy is told, float32[E, 5]; ``ahead`` as of ``_look_ahead``."""
     heading, left = odometry[:, 2], ahead[:, 4:]
     way, goal = (_turned(ahead[:, i : i + 2] - odometry[:, :2], heading) for i in (0, 2))
     goal /= np.maximum(np.linalg.norm(goal, axis=1, keepdims=True), 1.0)

@@ -46,9 +46,9 @@ class Truth(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What can be seen from a state (`Visibility`), and how states are weighed.
+    """What can be seen from a state (``Visibility``), and how states are weighed.
 
-    :ivar widths: int32[V - 1], see `cone_widths`
+    :ivar widths: int32[V - 1], see ``cone_widths``
     :ivar reluctance: steps added to every way
     """
 
@@ -114,7 +114,7 @@ class OraclePlanners(Planners):
 class OracleExplorer(MapExplorer):
     """Greedy cover of a known map: the view with the most unseen cells, over the steps to it plus ``reluctance``.
 
-    It is no bound - a better tour may exist - but shows what knowing the map is worth. Needs a `MapWorldVecEnv`.
+    It is no bound - a better tour may exist - but shows what knowing the map is worth. Needs a ``MapWorldVecEnv``.
 
     :param reluctance: steps
     :raises ConfigError: if the environment does not show its worlds
@@ -200,7 +200,7 @@ def _strike_out(todo: Any, codes: Any, pose: Any) -> None:
 
 @compiled
 def _off_map(row: int, col: int, heading: int, box: Any, widths: Any) -> int:
-    """Cells of the cone ahead that lie outside the world: `unknown_ahead` counts them as unknown."""
+    """Cells of the cone ahead that lie outside the world: ``unknown_ahead`` counts them as unknown."""
     n = 0
     for i in range(len(widths)):
         r, c = row + (i + 1) * STEP_ROWS[heading], col + (i + 1) * STEP_COLS[heading]

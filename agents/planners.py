@@ -38,10 +38,10 @@ class Planners(Explorers):
     """Explorers that keep a local map and follow plans over it.
 
     Where their own rule finds no goal, or has shown nothing new for ``patience`` steps, they lay all that they know
-    side by side once and go to the nearest place that could show something (`farl.maps.unseen`).
+    side by side once and go to the nearest place that could show something (``farl.maps.unseen``).
 
     :param gamma: decay of the map's confidence
-    :param surprisal: see `LocalMaps`
+    :param surprisal: see ``LocalMaps``
     :param patience: steps; None never looks for what is left
     """
 

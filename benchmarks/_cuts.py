@@ -41,7 +41,7 @@ class Signals:
         self._was_narrow = np.zeros(n_envs, bool)
 
     def __call__(self, maps: LocalMaps, codes: Int32Array) -> npt.NDArray[np.float64]:
-        """Return the signal of each agent, float64[E], after `codes` entered the maps."""
+        """Return the signal of each agent, float64[E], after ``codes`` entered the maps."""
         return self._read(maps, codes)
 
     def _visible_area(self, maps: LocalMaps, codes: Int32Array) -> npt.NDArray[np.float64]:
@@ -58,7 +58,7 @@ class Signals:
 
     @staticmethod
     def _width(maps: LocalMaps) -> npt.NDArray[np.int64]:
-        """Free cells in a row across the way ahead, int64[E]; up to `ROOM` on each side."""
+        """Free cells in a row across the way ahead, int64[E]; up to ``ROOM`` on each side."""
         agents = np.arange(maps.n_envs)
         row, col, heading = maps.pose.T
         width = np.ones(maps.n_envs, np.int64)
@@ -85,7 +85,7 @@ class CutPlanners(FarmapPlanners):
 class CutFARMap(FARMap):
     """FARMap whose fragments end by another signal than surprisal.
 
-    :param cut: the signal; see `Signals`
+    :param cut: the signal; see ``Signals``
     :param threshold: z-score of ``visible-area``; least steps in a fragment for ``passage``; cells of the bounding box
         for ``size``
     """

@@ -1,4 +1,4 @@
-"""The methods of the forgetting study: settings of `FARConfig` that differ in one thing, and three references."""
+"""The methods of the forgetting study: settings of ``FARConfig`` that differ in one thing, and three references."""
 
 from typing import Any
 

@@ -17,12 +17,12 @@ Methods, all with the same policy, PPO settings and number of environment steps:
 Conditions are textured rooms without any reward, by their plan: ``chain-N``, ``hub-HUBS-LENGTH``, ``tree-ROWS-COLS``,
 ``ring-ROWS-COLS``. Suffixes: ``-noise.05`` (each cell's colour redrawn with that probability), ``-pixel.1``,
 ``-distractor3``, ``-light.5`` (other noise), ``-goal`` (a goal in the farthest room, intrinsic and extrinsic reward
-mixed), ``-life`` (no resets). And MiniGrid, whose layouts are drawn anew in every episode (`multiroom-n6`,
-`keycorridor-s3r3`, `obstructedmaze-1dlh`), with twice the steps. Coverage over training is counted in the rooms alone:
-elsewhere there is no one map, and the share of a layout that an episode visits takes its place. Each seed has a layout
-of its own, ``--layout-seed`` plus the seed, none of which was used to choose settings (those were 0 to 1 999).
+mixed), ``-life`` (no resets). And MiniGrid, whose layouts are drawn anew in every episode (``multiroom-n6``,
+``keycorridor-s3r3``, ``obstructedmaze-1dlh``), with twice the steps. Coverage over training is counted in the rooms
+alone: elsewhere there is no one map, and the share of a layout that an episode visits takes its place. Each seed has a
+layout of its own, ``--layout-seed`` plus the seed, none of which was used to choose settings (those were 0 to 1 999).
 
-On MiniGrid the weight of the intrinsic reward is each method's best of three on another world, `multiroom-n4`, by
+On MiniGrid the weight of the intrinsic reward is each method's best of three on another world, ``multiroom-n4``, by
 success: ``--conditions multiroom-n4 --methods rnd:0.5,rnd:0.05,rnd:0.005,... --steps 65536``.
 """
 

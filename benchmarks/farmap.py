@@ -272,8 +272,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def parameters(options: argparse.Namespace) -> dict[str, Any]:
     """The job parameters that follow from the options.
 
-    Raises:
-        ConfigError: the maps cannot be read, or there are no steps.
+    :raises ConfigError: the maps cannot be read, or there are no steps
     """
     chosen: dict[str, Any] = {}
     if options.maps is not None:

@@ -2,7 +2,7 @@
 
 Each method is FARMap with one thing changed; ``default`` is the paper's. ``recolour`` and ``obstacles`` change the
 worlds instead: every wall has a new colour at every step, or 20 obstacles move about in each world. The worlds are
-drawn by the generator with the paper's parameters, as in `benchmarks.farmap`; conditions are its groups.
+drawn by the generator with the paper's parameters, as in ``benchmarks.farmap``; conditions are its groups.
 
 Rows named ``a - b`` are differences on the same worlds, averaged over seeds: surprisal against the cuts that
 disregard it. Those have in each group about the threshold at which they cost as much active memory as surprisal does,

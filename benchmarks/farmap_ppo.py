@@ -1,8 +1,8 @@
 """What FARMap's memory is worth to a learner: PPO with its local map and subgoals, and the same PPO without.
 
-- ``ppo-farmap``: `configs/farmap_ppo.yaml`, PPO behind `FARMapObservation`
-- ``ppo``: `configs/farmap_ppo_baseline.yaml`, the same behind `EgocentricObservation`: reward and actions are the same,
-  the view is all it is given
+- ``ppo-farmap``: ``configs/farmap_ppo.yaml``, PPO behind ``FARMapObservation``
+- ``ppo``: ``configs/farmap_ppo_baseline.yaml``, the same behind ``EgocentricObservation``: reward and actions are the
+  same, the view is all it is given
 - ``farmap``, ``farmap-plus``, ``random``: the explorers themselves, for reference
 
 A seed trains on small worlds that the generator draws anew for each episode. Then 100 small worlds and 50 medium ones,

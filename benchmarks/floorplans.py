@@ -1,9 +1,9 @@
 """Floor plans of buildings: how much is covered, over steps and over metres driven, and with how much active memory.
 
-The plans are those of ``--maps FOLDER`` (ROS maps, pictures, arrays: whatever `farl.envs.map_world.load_grids` reads),
-with cells of ``--resolution`` metres where a plan tells its own; without a folder, offices are drawn by the generator.
-All plans of a run are explored at once, each once. The condition ``maps`` is the mean over plans; rows with a plan's
-name are that plan alone.
+The plans are those of ``--maps FOLDER`` (ROS maps, pictures, arrays: whatever ``farl.envs.map_world.load_grids``
+reads), with cells of ``--resolution`` metres where a plan tells its own; without a folder, offices are drawn by the
+generator. All plans of a run are explored at once, each once. The condition ``maps`` is the mean over plans; rows with
+a plan's name are that plan alone.
 
 The odometry is perfect here, so a map is wrong only where it is missing.
 """

@@ -1,8 +1,8 @@
 """How much of what a curiosity knows of a room is left when it comes back: fragmentation against its alternatives.
 
-Rooms of `farl/RoomChain` in a row. Walkers walk at random in one room after the other, 25 rollouts of 128 samples in
+Rooms of ``farl/RoomChain`` in a row. Walkers walk at random in one room after the other, 25 rollouts of 128 samples in
 each; after each rollout the modules learn (four passes). Then they go back through all rooms with learning frozen.
-Conditions are looks and numbers of rooms: `none-6` (all alike), `color-6`, `texture-6`.
+Conditions are looks and numbers of rooms: ``none-6`` (all alike), ``color-6``, ``texture-6``.
 
 - ``rnd``: one RND module
 - ``far``: FARCuriosity; the same settings in every condition
@@ -13,7 +13,7 @@ Conditions are looks and numbers of rooms: `none-6` (all alike), `color-6`, `tex
 - ``ensemble``: as many RND predictors as FAR has modules, all trained on everything
 - ``oracle``: one module per room, told which room it is in
 
-Settings were chosen on layouts 100 to 199; `--layout-seed` gives the first of the layouts, one per seed.
+Settings were chosen on layouts 100 to 199; ``--layout-seed`` gives the first of the layouts, one per seed.
 """
 
 import argparse

@@ -144,8 +144,7 @@ def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> int:
 def make_jobs(benchmark: Benchmark, options: argparse.Namespace) -> list[Job]:
     """The chosen runs, seed by seed, so that each seed sees all methods under the same state of the machine.
 
-    Raises:
-        ConfigError: an unknown method or condition, or seeds that cannot be read.
+    :raises ConfigError: an unknown method or condition, or seeds that cannot be read
     """
     size = benchmark.sizes[options.size]
     extra = benchmark.parameters(options) if benchmark.parameters is not None else {}

@@ -1,7 +1,7 @@
-"""How fast `farl/RoomChain-*` steps: all agents in one batch, beside the same environments one by one.
+"""How fast ``farl/RoomChain-*`` steps: all agents in one batch, beside the same environments one by one.
 
-- ``batched``: `RoomChainVecEnv`
-- ``one-by-one``: `RoomChainEnv` in SB3's `DummyVecEnv`
+- ``batched``: ``RoomChainVecEnv``
+- ``one-by-one``: ``RoomChainEnv`` in SB3's ``DummyVecEnv``
 
 Random actions in twelve textured rooms, infos and observations included; nothing learns.
 """

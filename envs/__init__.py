@@ -1,4 +1,4 @@
-"""FARL's environments. Importing this package registers them with Gymnasium (see `farl.envs.registry`)."""
+"""FARL's environments. Importing this package registers them with Gymnasium (see ``farl.envs.registry``)."""
 
 from farl.envs.registry import FAMILIES, list_envs, register
 

@@ -1,7 +1,7 @@
 """Atari 2600 games with the usual preprocessing, in two ways that look the same from outside.
 
-`AtariVecEnv` steps all copies in ale-py's C++ threads; `make_atari_env` makes one copy with Stable-Baselines3's
-wrappers, for a `DummyVecEnv` or `SubprocVecEnv` and for pictures in colour. Both need the extra `atari`.
+``AtariVecEnv`` steps all copies in ale-py's C++ threads; ``make_atari_env`` makes one copy with Stable-Baselines3's
+wrappers, for a ``DummyVecEnv`` or ``SubprocVecEnv`` and for pictures in colour. Both need the extra ``atari``.
 """
 
 import importlib

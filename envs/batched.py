@@ -43,11 +43,11 @@ class BatchedVecEnv(VecEnv):
         return info
 
     def get_state(self) -> dict[str, Any]:
-        """Return all that decides what happens next, as `farl.envs.state` has it."""
+        """Return all that decides what happens next, as ``farl.envs.state`` has it."""
         return {"lengths": self.lengths.copy(), "returns": self.returns.copy(), "reset_infos": list(self.reset_infos)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Go on from what ``get_state`` returned."""
         self.lengths, self.returns = state["lengths"].copy(), state["returns"].copy()
         self.reset_infos = list(state["reset_infos"])
 

@@ -25,49 +25,49 @@ class HeteroRoomsEnv(MiniGridEnv):
     """Rooms in a grid, each with a look of its own.
 
     ## Description
-    The world is a grid of `rows` x `cols` square rooms. Neighbouring rooms are joined by a doorway, so that from two
-    rows and two columns on there are loops: a room can be entered again from another side. `texture` says how rooms
-    differ:
+    The world is a grid of ``rows`` x ``cols`` square rooms. Neighbouring rooms are joined by a doorway, so that from
+    two rows and two columns on there are loops: a room can be entered again from another side. ``texture`` says how
+    rooms differ:
 
-    - `"none"`: all rooms are alike, grey walls and bare floor;
-    - `"color"`: each room has walls of one colour and a floor of another;
-    - `"texture"`: as `"color"`, and the floor is a random pattern of bare cells and tiles in two colours, which makes
-      each place recognisable.
+    - ``"none"``: all rooms are alike, grey walls and bare floor;
+    - ``"color"``: each room has walls of one colour and a floor of another;
+    - ``"texture"``: as ``"color"``, and the floor is a random pattern of bare cells and tiles in two colours, which
+      makes each place recognisable.
 
-    The layout (doorways, colours, patterns) is drawn from `layout_seed` alone: it is the same in every episode and in
-    every parallel environment, whatever the seed given to `reset`. Where rooms differ, a predictor trained in one
+    The layout (doorways, colours, patterns) is drawn from ``layout_seed`` alone: it is the same in every episode and in
+    every parallel environment, whatever the seed given to ``reset``. Where rooms differ, a predictor trained in one
     room fails in the next, and comes to forget the first: what fragmentation and recall is for.
 
     ## Action Space
-    `Discrete(3)`: 0 turn left, 1 turn right, 2 move forward. With `all_actions=True` MiniGrid's `Discrete(7)`, of which
-    3 to 6 (pick up, drop, toggle, done) change nothing here.
+    ``Discrete(3)``: 0 turn left, 1 turn right, 2 move forward. With ``all_actions=True`` MiniGrid's ``Discrete(7)``, of
+    which 3 to 6 (pick up, drop, toggle, done) change nothing here.
 
     ## Observation Space
-    MiniGrid's dictionary: `image`, uint8 [7, 7, 3], the partial view (object, colour, state of each cell, walls hide
-    what is behind them), `direction` (0 right, 1 down, 2 left, 3 up), and `mission`, a string. For Stable-Baselines3
-    wrap it in `OneHotObs` or `ImgObsWrapper`.
+    MiniGrid's dictionary: ``image``, uint8 [7, 7, 3], the partial view (object, colour, state of each cell, walls hide
+    what is behind them), ``direction`` (0 right, 1 down, 2 left, 3 up), and ``mission``, a string. For
+    Stable-Baselines3 wrap it in ``OneHotObs`` or ``ImgObsWrapper``.
 
-    `info["position"]` is the agent's cell (x, y), on every step and reset. `env.unwrapped.reachable`, bool
-    [height, width] (row y, column x), tells which cells it can stand on; `env.unwrapped.room_of_cell`, int64
+    ``info["position"]`` is the agent's cell (x, y), on every step and reset. ``env.unwrapped.reachable``, bool
+    [height, width] (row y, column x), tells which cells it can stand on; ``env.unwrapped.room_of_cell``, int64
     [height, width], the room of each, -1 for walls and doorways.
 
     ## Rewards
-    0, save for the goal, if there is one: `1 - 0.9 * (step_count / max_steps)` when the agent reaches it. The goal lies
-    in the middle of the room farthest from the start.
+    0, save for the goal, if there is one: ``1 - 0.9 * (step_count / max_steps)`` when the agent reaches it. The goal
+    lies in the middle of the room farthest from the start.
 
     ## Starting State
-    `start="fixed"`: in the middle of the first room (top left), facing right. `start="random"`: on a random cell of the
-    first room in a random direction, drawn from the reset seed.
+    ``start="fixed"``: in the middle of the first room (top left), facing right. ``start="random"``: on a random cell of
+    the first room in a random direction, drawn from the reset seed.
 
     ## Episode End
-    *Termination*: the agent reaches the goal. *Truncation*: after `max_steps` steps.
+    *Termination*: the agent reaches the goal. *Truncation*: after ``max_steps`` steps.
 
     ## Registered Configurations
-    - `farl/HeteroRooms-2x3-v0`
-    - `farl/HeteroRooms-3x3-v0`
-    - `farl/HeteroRooms-1x6-v0` (doorways in the middle of the walls)
-    - `farl/HeteroRooms-2x3-Goal-v0`
-    - `farl/HeteroRooms-3x3-Goal-v0`
+    - ``farl/HeteroRooms-2x3-v0``
+    - ``farl/HeteroRooms-3x3-v0``
+    - ``farl/HeteroRooms-1x6-v0`` (doorways in the middle of the walls)
+    - ``farl/HeteroRooms-2x3-Goal-v0``
+    - ``farl/HeteroRooms-3x3-Goal-v0``
 
     Example:
         >>> import gymnasium as gym
@@ -100,22 +100,19 @@ class HeteroRoomsEnv(MiniGridEnv):
     ) -> None:
         """Build the layout and the table of all views.
 
-        Args:
-            rows: Rows of rooms.
-            cols: Columns of rooms.
-            room_size: Side of a room in cells, walls not counted.
-            texture: How rooms differ: `"none"`, `"color"` or `"texture"`.
-            doorways: Where doorways are: in the `"middle"` of the walls or at `"random"` places.
-            goal: Whether there is a goal in the farthest room.
-            start: `"fixed"` or `"random"` in the first room.
-            max_steps: Length of an episode in steps.
-            layout_seed: Seed of the layout.
-            agent_view_size: Side of the partial view in cells, odd.
-            all_actions: Whether to offer MiniGrid's seven actions instead of the three that move the agent.
-            kwargs: Rendering options of `MiniGridEnv`, such as `render_mode` and `tile_size`.
-
-        Raises:
-            ValueError: If an argument is out of its range.
+        :param rows: rows of rooms
+        :param cols: columns of rooms
+        :param room_size: side of a room in cells, walls not counted
+        :param texture: how rooms differ: ``"none"``, ``"color"`` or ``"texture"``
+        :param doorways: where doorways are: in the ``"middle"`` of the walls or at ``"random"`` places
+        :param goal: whether there is a goal in the farthest room
+        :param start: ``"fixed"`` or ``"random"`` in the first room
+        :param max_steps: length of an episode in steps
+        :param layout_seed: seed of the layout
+        :param agent_view_size: side of the partial view in cells, odd
+        :param all_actions: whether to offer MiniGrid's seven actions instead of the three that move the agent
+        :param kwargs: rendering options of ``MiniGridEnv``, such as ``render_mode`` and ``tile_size``
+        :raises ValueError: if an argument is out of its range
         """
         check_at_least({"max_steps": (max_steps, 1)})
         check_choice("start", start, get_args(Start))
@@ -145,7 +142,7 @@ class HeteroRoomsEnv(MiniGridEnv):
     def step(  # type: ignore[override]
         self, action: Any
     ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Turn or move the agent, as `MiniGridEnv.step` does, without its Python work over the grid."""
+        """Turn or move the agent, as ``MiniGridEnv.step`` does, without its Python work over the grid."""
         action = int(check_actions([action], self._n_actions, 1)[0])
         self.step_count += 1
         if action < LEFT_RIGHT_AHEAD:
@@ -165,7 +162,7 @@ class HeteroRoomsEnv(MiniGridEnv):
         return place | {"mission": self.mission, "rng": copy.deepcopy(self.np_random)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned, after a reset."""
+        """Go on from what ``get_state`` returned, after a reset."""
         self.agent_pos, self.agent_dir = state["position"], state["direction"]
         self.step_count, self.mission = state["steps"], state["mission"]
         self.np_random = copy.deepcopy(state["rng"])

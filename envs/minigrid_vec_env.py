@@ -20,7 +20,8 @@ Shown = Literal["symbolic", "one_hot"]
 
 
 class HeteroRoomsVecEnv(PoseVecEnv):
-    """E agents in one world, as so many `HeteroRoomsEnv` in `ImgObsWrapper` or `OneHotObs`, whose parameters it takes.
+    """E agents in one world, as so many ``HeteroRoomsEnv`` in ``ImgObsWrapper`` or ``OneHotObs``, whose parameters it
+    takes.
 
     :param n_envs: number of agents E
     :param observation: the partial view as its raw symbols, uint8[7, 7, 3], or as a one-hot vector, float32[980]
@@ -72,6 +73,6 @@ class HeteroRoomsVecEnv(PoseVecEnv):
 
 
 class HeteroRoomsVectorEnv(BatchedVectorEnv):
-    """`HeteroRoomsVecEnv` as `gymnasium.make_vec` makes it; it shows the partial view alone."""
+    """``HeteroRoomsVecEnv`` as ``gymnasium.make_vec`` makes it; it shows the partial view alone."""
 
     batched = HeteroRoomsVecEnv

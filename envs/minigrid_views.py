@@ -26,15 +26,12 @@ _STEPS: list[tuple[int, int]] = [(int(x), int(y)) for x, y in FORWARD]
 
 
 def partial_view(world: MiniGridEnv) -> npt.NDArray[np.uint8]:
-    """Compute what the agent sees now, as `MiniGridEnv.gen_obs` shows it, cell by cell but once only.
+    """Compute what the agent sees now, as ``MiniGridEnv.gen_obs`` shows it, cell by cell but once only.
 
-    Sight spreads from the agent row by row, first to the right, then to the left (`Grid.process_vis`).
+    Sight spreads from the agent row by row, first to the right, then to the left (``Grid.process_vis``).
 
-    Args:
-        world: Its agent stands in the middle of the last row of the view and looks up.
-
-    Returns:
-        uint8 [view_size, view_size, 3]: column and row of the view, (object, colour, state).
+    :param world: its agent stands in the middle of the last row of the view and looks up
+    :return: uint8 [view_size, view_size, 3]: column and row of the view, (object, colour, state)
     """
     size = world.agent_view_size
     grid: Any = world.grid

@@ -32,7 +32,7 @@ class FastPartialView(gym.Wrapper[Any, Any, Any, Any]):
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        """Wrap `env`, a MiniGrid environment."""
+        """Wrap ``env``, a MiniGrid environment."""
         super().__init__(env)
         world: Any = env.unwrapped
         kind = type(world)
@@ -49,7 +49,7 @@ class OneHotObs(gym.ObservationWrapper[npt.NDArray[np.float32], Any, Any]):
 
     Each cell of the view gives 20 numbers: 11 for its object, 6 for its colour, 3 for its state. The vector is
     float32 and one-dimensional, so that Stable-Baselines3 neither takes it for an image nor rescales it; use it with
-    `MlpPolicy`.
+    ``MlpPolicy``.
 
     Example:
         >>> import gymnasium as gym
@@ -64,10 +64,9 @@ class OneHotObs(gym.ObservationWrapper[npt.NDArray[np.float32], Any, Any]):
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        """Wrap `env`.
+        """Wrap ``env``.
 
-        Raises:
-            ValueError: If the observations of `env` are not MiniGrid's dictionaries with a symbolic `image`.
+        :raises ValueError: if the observations of ``env`` are not MiniGrid's dictionaries with a symbolic ``image``
         """
         super().__init__(env)
         image = env.observation_space["image"] if isinstance(env.observation_space, spaces.Dict) else None
@@ -79,15 +78,15 @@ class OneHotObs(gym.ObservationWrapper[npt.NDArray[np.float32], Any, Any]):
         self.observation_space = spaces.Box(0.0, 1.0, (math.prod(image.shape[:2]) * ONES_PER_CELL,), np.float32)
 
     def observation(self, observation: dict[str, Any]) -> npt.NDArray[np.float32]:
-        """Return the one-hot vector of `observation["image"]`."""
+        """Return the one-hot vector of ``observation["image"]``."""
         vector: npt.NDArray[np.float32] = one_hot(observation["image"][None])[0]
         return vector
 
 
 class PositionInfo(gym.Wrapper[Any, Any, Any, Any]):
-    """Say where the agent is: `info["position"]` on every step and reset, and the cells it can reach.
+    """Say where the agent is: ``info["position"]`` on every step and reset, and the cells it can reach.
 
-    After each reset `env.unwrapped.reachable` is a bool array [height, width] (row y, column x) of the cells that the
+    After each reset ``env.unwrapped.reachable`` is a bool array [height, width] (row y, column x) of the cells that the
     agent can stand on, found by a flood fill from its start. Doors count as passable, locked ones too, and so do
     things that can be picked up.
 

@@ -27,19 +27,17 @@ def partial_views(
     outside: Sequence[int],
     under: Sequence[int],
 ) -> npt.NDArray[np.uint8]:
-    """Compute what is seen from N poses, as MiniGrid's `gen_obs` would show it: 0 is what cannot be seen.
+    """Compute what is seen from N poses, as MiniGrid's ``gen_obs`` would show it: 0 is what cannot be seen.
 
-    Args:
-        codes: uint8 [width, height, C], what each cell looks like.
-        transparent: bool [width, height], which cells can be seen through.
-        cells: int64 [N, 2], x and y.
-        directions: int64 [N], 0 right, 1 down, 2 left, 3 up.
-        view_size: Side of the square view in cells, odd. The agent stands in the middle of its last row and looks up.
-        outside: Code of what lies beyond the world, C numbers.
-        under: Code of the cell the agent stands on, which it hides, C numbers.
-
-    Returns:
-        uint8 [N, view_size, view_size, C]: column and row of the view, code.
+    :param codes: uint8 [width, height, C], what each cell looks like
+    :param transparent: bool [width, height], which cells can be seen through
+    :param cells: int64 [N, 2], x and y
+    :param directions: int64 [N], 0 right, 1 down, 2 left, 3 up
+    :param view_size: side of the square view in cells, odd. The agent stands in the middle of its last row and looks
+        up.
+    :param outside: code of what lies beyond the world, C numbers
+    :param under: code of the cell the agent stands on, which it hides, C numbers
+    :return: uint8 [N, view_size, view_size, C]: column and row of the view, code
     """
     # The world inside a frame as wide as the view, so that no view leaves the array.
     pad = view_size
@@ -61,7 +59,7 @@ def partial_views(
 
 
 def _visible(transparent: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return the cells seen in each of N views: MiniGrid's `Grid.process_vis`, over all views at once.
+    """Return the cells seen in each of N views: MiniGrid's ``Grid.process_vis``, over all views at once.
 
     Sight spreads from the agent row by row, first to the right, then to the left.
     """

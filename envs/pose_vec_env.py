@@ -21,8 +21,8 @@ class PoseVecEnv(BatchedVecEnv):
     """E agents in one world, without a loop over them in any step. Agent e with seed s starts where a single one with
     seed s + e does.
 
-    Agents whose episode ends are reset at once; their infos then hold `terminal_observation`, `TimeLimit.truncated`
-    and `episode` (return, length), as a `VecMonitor` would write it.
+    Agents whose episode ends are reset at once; their infos then hold ``terminal_observation``, ``TimeLimit.truncated``
+    and ``episode`` (return, length), as a ``VecMonitor`` would write it.
 
     :param n_envs: number of agents E
     :param world: whose tables say where actions lead
@@ -100,7 +100,7 @@ class PoseVecEnv(BatchedVecEnv):
         return super().get_state() | {"poses": self._poses.copy(), "rngs": copy.deepcopy(self._rngs)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Go on from what ``get_state`` returned."""
         super().set_state(state)
         self._poses, self._rngs = state["poses"].copy(), copy.deepcopy(state["rngs"])
 

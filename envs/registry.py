@@ -1,7 +1,7 @@
-"""The table of FARL's environments. Importing `farl.envs` registers every row of it with Gymnasium.
+"""The table of FARL's environments. Importing ``farl.envs`` registers every row of it with Gymnasium.
 
 Entry points are strings, so nothing but this table is imported until an environment is made. A new family of
-environments is a tuple of `EnvSpec` rows in `FAMILIES`.
+environments is a tuple of ``EnvSpec`` rows in ``FAMILIES``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ __all__ = ["FAMILIES", "EnvSpec", "list_envs", "register"]
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """One row of the table: what `gymnasium.make` and `make_vec` need, and a line that says what the environment is."""
+    """One row of the table: what ``gymnasium.make`` and ``make_vec`` need, and a line that says what it is."""
 
     id: str
     entry_point: str
@@ -87,7 +87,7 @@ FAMILIES: tuple[tuple[EnvSpec, ...], ...] = (MINIGRID, ROOM_CHAINS, MAP_WORLDS, 
 
 
 def register(specs: Iterable[EnvSpec]) -> None:
-    """Register `specs` with Gymnasium. An id that is registered already is left as it is."""
+    """Register ``specs`` with Gymnasium. An id that is registered already is left as it is."""
     for spec in specs:
         if spec.id not in gym.registry:
             gym.register(

@@ -20,7 +20,7 @@ AnyVectorEnv = VectorEnv[Any, Any, Any]
 
 
 class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
-    """A VecEnv as `gymnasium.make_vec` makes it. Copies whose episode ends are reset in the same step.
+    """A VecEnv as ``gymnasium.make_vec`` makes it. Copies whose episode ends are reset in the same step.
 
     :param num_envs: number of copies
     :param kwargs: what else the VecEnv takes

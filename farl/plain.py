@@ -1,4 +1,4 @@
-"""Python values as plain data, and back: trees that `save_state` writes, and whose reading never runs code."""
+"""Python values as plain data, and back: trees that ``save_state`` writes, and whose reading never runs code."""
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping

@@ -30,18 +30,19 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
     """Explore an unknown map that is seen through a cone.
 
     ## Description
-    An occupancy grid, enlarged by `scale`, in which every wall cell of the small grid has a colour of its own. The
+    An occupancy grid, enlarged by ``scale``, in which every wall cell of the small grid has a colour of its own. The
     agent sees what lies ahead of it, as far as walls do not hide it. Worlds and views are those of FARMap (Hwang et
     al., TMLR 2024).
 
     ## Action Space
-    `Discrete(4)`: step one cell up, down, left or right; the step sets the heading. A step into a wall changes nothing.
+    ``Discrete(4)``: step one cell up, down, left or right; the step sets the heading. A step into a wall changes
+    nothing.
 
     ## Observation Space
-    `Dict` of
-    - `view`: uint8[V, V, 3], the cells ahead in RGB, the agent in the middle of the bottom row, looking up. White is
+    ``Dict`` of
+    - ``view``: uint8[V, V, 3], the cells ahead in RGB, the agent in the middle of the bottom row, looking up. White is
       free, black is unknown (hidden or outside the cone), anything else is a wall in its colour.
-    - `odometry`: int32[3], rows and columns moved since the episode's start, and the heading (0 up, 1 down,
+    - ``odometry``: int32[3], rows and columns moved since the episode's start, and the heading (0 up, 1 down,
       2 left, 3 right).
 
     ## Rewards
@@ -49,21 +50,22 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
     What counts are free cells and walls that touch one by an edge, not what a map does not know.
 
     ## Termination
-    The episode terminates when all is seen (unless `until_covered` is False) and is truncated after `max_steps` steps.
+    The episode terminates when all is seen (unless ``until_covered`` is False) and is truncated after ``max_steps``
+    steps.
 
     ## Info
-    `position` (x, y), `heading`, `coverage` in [0, 1]. `env.unwrapped.reachable` is bool[H, W], the cells the agent
-    can stand on; `env.unwrapped.plan` is the world as an `OccupancyGrid`.
+    ``position`` (x, y), ``heading``, ``coverage`` in [0, 1]. ``env.unwrapped.reachable`` is bool[H, W], the cells the
+    agent can stand on; ``env.unwrapped.plan`` is the world as an ``OccupancyGrid``.
 
     ## Registered Configurations
-    - `farl/MapWorld-Small-v0`: generated worlds of up to 3 000 cells
-    - `farl/MapWorld-Medium-v0`: up to 7 000 cells
-    - `farl/MapWorld-Large-v0`: above 7 000 cells, the paper's largest
-    - `farl/MapWorld-Huge-v0`: 600 x 600 cells
+    - ``farl/MapWorld-Small-v0``: generated worlds of up to 3 000 cells
+    - ``farl/MapWorld-Medium-v0``: up to 7 000 cells
+    - ``farl/MapWorld-Large-v0``: above 7 000 cells, the paper's largest
+    - ``farl/MapWorld-Huge-v0``: 600 x 600 cells
 
     :param size: which generated worlds: small, medium, large or huge; a new one at every reset
-    :param maps: a file of maps (a ROS map's YAML, a picture, arrays, text; see `load_grids`) or arrays to explore
-        instead (True is wall), in turn, or the name of a drawn plan (hairpin, compartments), whatever `size`
+    :param maps: a file of maps (a ROS map's YAML, a picture, arrays, text; see ``load_grids``) or arrays to explore
+        instead (True is wall), in turn, or the name of a drawn plan (hairpin, compartments), whatever ``size``
     :param map_name: explore only this map of the file
     :param threshold: of pictures: the brightness in (0, 1) that divides wall from free
     :param dark: of pictures: what is darker than that, ``"wall"`` or ``"free"``
@@ -149,7 +151,7 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
         )
 
     def render(self) -> ByteArray | None:
-        """Return the world as a picture, uint8[4 H, 4 W, 3]; see `draw_world`."""
+        """Return the world as a picture, uint8[4 H, 4 W, 3]; see ``draw_world``."""
         return draw_world(self.worlds, 0) if self.render_mode == "rgb_array" else None
 
     def get_state(self) -> dict[str, Any]:
@@ -157,7 +159,7 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
         return {"worlds": self.worlds.get_state(), "elapsed": self._elapsed, "rng": copy.deepcopy(self.np_random)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Go on from what ``get_state`` returned."""
         self.worlds.set_state(state["worlds"])
         self._elapsed, self.np_random = state["elapsed"], copy.deepcopy(state["rng"])
 
@@ -198,7 +200,7 @@ def map_sources(
 ) -> Sequence["_Generated | _InTurn"]:
     """One source of maps per world: generated ones, or the given ones in turn, world e beginning with map e.
 
-    :param reading: how files are read, see `load_grids`
+    :param reading: how files are read, see ``load_grids``
     :raises ConfigError: if a map is malformed, or there is no such size or name
     """
     if maps is None:
@@ -243,7 +245,7 @@ def given_grids(maps: Maps, scale: int, reading: Mapping[str, Any]) -> dict[str,
     """Read a file of maps, or take them as arrays or by the name of a plan, by their names.
 
     :param scale: the factor by which they will be enlarged, for the limit on their size
-    :param reading: how files are read, see `load_grids`
+    :param reading: how files are read, see ``load_grids``
     :raises ConfigError: if a map is malformed
     """
     if isinstance(maps, str) and maps in PLANS:

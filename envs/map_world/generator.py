@@ -86,7 +86,7 @@ def generate_world(rng: np.random.Generator, size: str | WorldSize = "small") ->
     """Draw worlds until one falls into the size's range of area, and return it: bool[H, W], True for wall, not
     enlarged.
 
-    :param size: a name in `SIZES`, or a size of your own
+    :param size: a name in ``SIZES``, or a size of your own
     :raises ValueError: if there is no such size, or 2 000 layouts held no world of that size
     """
     if isinstance(size, str):

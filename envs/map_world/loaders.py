@@ -52,8 +52,8 @@ def load_grids(
 ) -> dict[str, OccupancyGrid]:
     """Read every map of a file by its name, each with a rim of wall and one connected free space.
 
-    - ``.yaml``: a ROS map, with the picture that it names (`load_occupancy_map`).
-    - Pictures of any format that Pillow opens (PNG, PGM, GIF, TIFF, ...): one map (`picture_cells`).
+    - ``.yaml``: a ROS map, with the picture that it names (``load_occupancy_map``).
+    - Pictures of any format that Pillow opens (PNG, PGM, GIF, TIFF, ...): one map (``picture_cells``).
     - ``.npz``: each array is a map; ``.npy``: one map. Arrays are boolean, or hold 0 (free), 1 (wall) and -1 (unknown).
     - ``.txt``: one map, ``#``, ``X`` or ``1`` for wall, ``.``, a blank or ``0`` for free; short lines are filled with
       wall.
@@ -114,7 +114,7 @@ def load_grids(
 def load_maps(
     path: str | Path, scale: int = 1, threshold: float = 0.5, dark: Dark = "wall", resolution: float | None = None
 ) -> dict[str, BoolArray]:
-    """Read every map of a file: name -> bool[H, W], True for what cannot be walked on; see `load_grids`."""
+    """Read every map of a file: name -> bool[H, W], True for what cannot be walked on; see ``load_grids``."""
     return {
         name: np.asarray(grid.cells != OPEN)
         for name, grid in load_grids(path, scale, threshold, dark, resolution).items()
@@ -137,7 +137,7 @@ def load_map(path: str | Path, name: str | None = None, scale: int = 1) -> BoolA
 
 
 def map_files(folder: str | Path) -> list[Path]:
-    """The maps of a folder, by name: ROS maps by their YAML files, and the other files that `load_grids` reads.
+    """The maps of a folder, by name: ROS maps by their YAML files, and the other files that ``load_grids`` reads.
 
     :raises ConfigError: if it is no folder, or holds none
     """
@@ -169,7 +169,7 @@ def check_map(array: npt.ArrayLike, name: str = "map", scale: int = 1) -> BoolAr
 
 
 def check_cells(array: npt.ArrayLike, name: str = "map", scale: int = 1) -> Cells:
-    """Return a map as int8[H, W], 0 free, 1 wall, -1 unknown; as `check_map` otherwise."""
+    """Return a map as int8[H, W], 0 free, 1 wall, -1 unknown; as ``check_map`` otherwise."""
     cells = as_cells(array, name, scale)
     labels, n_parts = ndimage.label(cells == OPEN)
     if n_parts > 1:

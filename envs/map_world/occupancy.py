@@ -60,7 +60,7 @@ def read_picture(path: Path) -> Picture:
     Numbers without a fixed range (32 bits, floating point) are taken by the smallest of the usual ranges that holds
     them: 0 to 1, to 255, or to 65 535.
 
-    :raises ConfigError: if it cannot be read or has more than `LARGEST_PICTURE` pixels
+    :raises ConfigError: if it cannot be read or has more than ``LARGEST_PICTURE`` pixels
     """
     Image.init()
     try:
@@ -107,7 +107,7 @@ def coarser(grid: OccupancyGrid, resolution: float) -> OccupancyGrid:
     """Return a plan with cells of another size; a cell that holds any wall is a wall, else free if any of it is.
 
     :param resolution: metres a cell
-    :raises ConfigError: if the plan does not tell its own resolution, or would have more than `LARGEST_PICTURE` cells
+    :raises ConfigError: if the plan does not tell its own resolution, or would have more than ``LARGEST_PICTURE`` cells
     """
     if grid.resolution is None:
         raise ConfigError(

@@ -62,4 +62,4 @@ def compartments(rows: int = 2, cols: int = 3, side: int = 7) -> Plan:
 
 
 PLANS: dict[str, Callable[..., Plan]] = {"hairpin": hairpin, "compartments": compartments}
-"""The plans by the name that `MapWorldEnv` takes for ``maps``."""
+"""The plans by the name that ``MapWorldEnv`` takes for ``maps``."""

@@ -19,11 +19,11 @@ from farl.maps.geometry import decode
 
 
 class MapWorldVecEnv(BatchedVecEnv):
-    """E worlds in one compiled step; spaces, rewards and infos as in `MapWorldEnv`, whose parameters it takes.
+    """E worlds in one compiled step; spaces, rewards and infos as in ``MapWorldEnv``, whose parameters it takes.
 
-    World e with seed s does what a `MapWorldEnv` with seed s + e does. Worlds that end are reset at once; their infos
-    then hold `terminal_observation`, `TimeLimit.truncated` and `episode` (return, length), as a `VecMonitor` would
-    write it.
+    World e with seed s does what a ``MapWorldEnv`` with seed s + e does. Worlds that end are reset at once; their infos
+    then hold ``terminal_observation``, ``TimeLimit.truncated`` and ``episode`` (return, length), as a ``VecMonitor``
+    would write it.
 
     :param n_envs: number of worlds E
     :raises ConfigError: if a map is malformed
@@ -96,7 +96,7 @@ class MapWorldVecEnv(BatchedVecEnv):
         return super().get_state() | {"worlds": self.worlds.get_state(), "rngs": copy.deepcopy(self._rngs)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Go on from what ``get_state`` returned."""
         super().set_state(state)
         self.worlds.set_state(state["worlds"])
         self._rngs = copy.deepcopy(state["rngs"])
@@ -106,7 +106,7 @@ class MapWorldVecEnv(BatchedVecEnv):
         return [draw_world(self.worlds, env) for env in range(self.num_envs)]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute once per world; `reachable` and `plan` are the world's own."""
+        """Return an attribute once per world; ``reachable`` and ``plan`` are the world's own."""
         own = {"reachable": self.worlds.free, "plan": self.worlds.plan}.get(attr_name)
         if own is not None:
             return [own(env) for env in self._get_indices(indices)]
@@ -128,6 +128,6 @@ class MapWorldVecEnv(BatchedVecEnv):
 
 
 class MapWorldVectorEnv(BatchedVectorEnv):
-    """`MapWorldVecEnv` as `gymnasium.make_vec` makes it."""
+    """``MapWorldVecEnv`` as ``gymnasium.make_vec`` makes it."""
 
     batched = MapWorldVecEnv

@@ -52,7 +52,7 @@ class MapWorlds:
     :param sources: one per world; draws its map anew at each reset
     :param scale: the factor by which maps are enlarged
     :param view_size: cells a side of the view, odd
-    :param cone_ratio: see `visibility`
+    :param cone_ratio: see ``visibility``
     :param recolour: give every wall a new colour at every step
     :param n_obstacles: obstacles in each world; each moves to a random free neighbour at every step
     :raises ValueError: if a parameter is out of range
@@ -167,7 +167,7 @@ class MapWorlds:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Go on from what ``get_state`` returned."""
         for name in _STATE:
             setattr(self, name, state["arrays"][name].copy())
         self._plans = [OccupancyGrid(*plan) for plan in state["plans"]]

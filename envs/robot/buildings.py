@@ -28,7 +28,7 @@ WORLDS = ("office", *SIZES)
 class Building(NamedTuple):
     """A floor plan, ready to be driven in. Row 0 of every array is at y = 0, the bottom of the plan.
 
-    :ivar leap: uint8[H, W], see `farl.envs.robot.lidar.leaps`
+    :ivar leap: uint8[H, W], see ``farl.envs.robot.lidar.leaps``
     :ivar blocked: uint8[H, W], 1 where the robot's middle cannot be
     :ivar starts: int32[N, 2], rows and columns of the largest connected part of where it can be
     :ivar areas: uint8[h, w], 1 for the squares that can be seen from there, see ``RobotSettings.block``
@@ -84,7 +84,7 @@ def sources(
 ) -> list[Source]:
     """What gives each of E worlds its next building: drawn ones, or the given ones in turn.
 
-    :param reading: how files are read, see `farl.envs.map_world.load_grids`
+    :param reading: how files are read, see ``farl.envs.map_world.load_grids``
     :raises ConfigError: if a plan is malformed or too narrow, or there is no such world
     """
     if resolution is not None and not 0.0 < resolution < np.inf:
@@ -124,9 +124,9 @@ class InTurn:
 
 
 def draw_plan(world: str, rng: np.random.Generator) -> OccupancyGrid:
-    """Draw an office, or a world of FARMap's generator with cells of `CELL` metres, at `RESOLUTION`.
+    """Draw an office, or a world of FARMap's generator with cells of ``CELL`` metres, at ``RESOLUTION``.
 
-    :param world: one of `WORLDS`
+    :param world: one of ``WORLDS``
     """
     if world == "office":
         return generate_office(rng)

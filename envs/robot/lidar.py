@@ -21,7 +21,7 @@ def leaps(obstacles: BoolArray) -> ByteArray:
 def cast(leap: Any, x: float, y: float, across: float, along: float, furthest: float) -> float:
     """Distance in cells to the first obstacle along a ray, ``furthest`` where there is none so near.
 
-    :param leap: uint8[H, W], see `leaps`; its rim must be obstacle, or the ray must end before it
+    :param leap: uint8[H, W], see ``leaps``; its rim must be obstacle, or the ray must end before it
     :param x: columns, with row 0 at y 0
     :param y: rows
     :param across: cosine of the ray's angle

@@ -135,7 +135,7 @@ class RobotWorlds:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Go on from what ``get_state`` returned."""
         made: dict[bytes, Building] = {}
         for env, plan in enumerate(state["plans"]):
             if plan is not None:

@@ -23,47 +23,48 @@ class RoomChainEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
 
     ## Description
     A corridor world for the study of forgetting: neighbouring rooms are joined by a doorway in the middle of their
-    wall. By `look` rooms are `"alike"` (grey walls, bare floors), have a pair of colours each (`"color"`), or a random
-    pattern of floor tiles as well (`"texture"`). `plan` says where rooms are: `chain-N`, `grid-ROWS-COLS`,
-    `hub-HUBS-LENGTH` (hub rooms in a row, a branch of so many rooms from each of their free sides), `tree-ROWS-COLS`
-    (one way from each room to each other, at random), `ring-ROWS-COLS`. `noise` spoils what is seen, anew in every
-    step: `color-.05` (each cell's colour redrawn with that probability), `pixel-.1` (normal noise on each number),
-    `distractor-3` (so many cells in view that wander and change colour), `light-.5` (all numbers dimmed by a factor
-    that drifts). The layout is drawn from `layout_seed` alone: it is the same in every episode and in every parallel
-    environment, whatever the seed given to `reset`.
+    wall. By ``look`` rooms are ``"alike"`` (grey walls, bare floors), have a pair of colours each (``"color"``), or a
+    random pattern of floor tiles as well (``"texture"``). ``plan`` says where rooms are: ``chain-N``,
+    ``grid-ROWS-COLS``, ``hub-HUBS-LENGTH`` (hub rooms in a row, a branch of so many rooms from each of their free
+    sides), ``tree-ROWS-COLS`` (one way from each room to each other, at random), ``ring-ROWS-COLS``. ``noise`` spoils
+    what is seen, anew in every step: ``color-.05`` (each cell's colour redrawn with that probability), ``pixel-.1``
+    (normal noise on each number), ``distractor-3`` (so many cells in view that wander and change colour), ``light-.5``
+    (all numbers dimmed by a factor that drifts). The layout is drawn from ``layout_seed`` alone: it is the same in
+    every episode and in every parallel environment, whatever the seed given to ``reset``.
 
     ## Action Space
-    `Discrete(3)`: 0 turn left, 1 turn right, 2 move forward.
+    ``Discrete(3)``: 0 turn left, 1 turn right, 2 move forward.
 
     ## Observation Space
-    `Box(0, 1, (539,), float32)`: of each of the 7 x 7 cells ahead its kind (unseen, wall, floor, goal) and its colour
+    ``Box(0, 1, (539,), float32)``: of each of the 7 x 7 cells ahead its kind (unseen, wall, floor, goal) and its colour
     (bare or one of six), one-hot. Walls hide what is behind them.
 
     ## Rewards
-    0, save for the goal, if there is one: `1 - 0.9 * (step / max_steps)` when the agent reaches it, 1 without
-    `max_steps`. It lies in the middle of the room that is the most doorways away from the first.
+    0, save for the goal, if there is one: ``1 - 0.9 * (step / max_steps)`` when the agent reaches it, 1 without
+    ``max_steps``. It lies in the middle of the room that is the most doorways away from the first.
 
     ## Starting State
-    `start="fixed"`: in the middle of the first room, facing right. `start="random"`: on a random cell of the first
-    room in a random direction, drawn from the seed given to `reset`. `start="anywhere"`: the same in the whole world.
+    ``start="fixed"``: in the middle of the first room, facing right. ``start="random"``: on a random cell of the first
+    room in a random direction, drawn from the seed given to ``reset``. ``start="anywhere"``: the same in the whole
+    world.
 
     ## Episode End
-    *Termination*: the agent reaches the goal. *Truncation*: after `max_steps` steps, if there is such a limit; with
-    `max_steps=None` the agent is never taken back to the start.
+    *Termination*: the agent reaches the goal. *Truncation*: after ``max_steps`` steps, if there is such a limit; with
+    ``max_steps=None`` the agent is never taken back to the start.
 
     ## Info
-    `position` (x, y). `env.unwrapped.room_of_cell` is int64[height, width], the room of each cell, -1 outside of rooms.
-    `env.unwrapped.reachable` is bool[height, width], the cells the agent can stand on.
+    ``position`` (x, y). ``env.unwrapped.room_of_cell`` is int64[height, width], the room of each cell, -1 outside of
+    rooms. ``env.unwrapped.reachable`` is bool[height, width], the cells the agent can stand on.
 
     ## Registered Configurations
-    - `farl/RoomChain-v0`: six textured rooms in a row
-    - `farl/RoomChain-12-v0`: twelve textured rooms in a row
-    - `farl/RoomChain-3x3-v0`: nine textured rooms in a grid
-    - `farl/RoomHub-v0`: two hub rooms with six branches of five rooms, 32 rooms in all
-    - `farl/RoomHub-3-8-v0`: three hub rooms with eight branches of eight rooms, 67 rooms in all
-    - `farl/RoomTree-v0`: 25 rooms joined by a random tree
-    - `farl/RoomRing-v0`: 16 rooms in one loop
-    - `farl/RoomChain-Goal-v0`, `farl/RoomChain-12-Goal-v0`: with a goal in the last room
+    - ``farl/RoomChain-v0``: six textured rooms in a row
+    - ``farl/RoomChain-12-v0``: twelve textured rooms in a row
+    - ``farl/RoomChain-3x3-v0``: nine textured rooms in a grid
+    - ``farl/RoomHub-v0``: two hub rooms with six branches of five rooms, 32 rooms in all
+    - ``farl/RoomHub-3-8-v0``: three hub rooms with eight branches of eight rooms, 67 rooms in all
+    - ``farl/RoomTree-v0``: 25 rooms joined by a random tree
+    - ``farl/RoomRing-v0``: 16 rooms in one loop
+    - ``farl/RoomChain-Goal-v0``, ``farl/RoomChain-12-Goal-v0``: with a goal in the last room
 
     Any other number of rooms and any other look is a keyword away:
 
@@ -153,7 +154,7 @@ class RoomChainEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
         return {"pose": self._pose, "elapsed": self._elapsed, "noise": noise, "rng": rng}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Go on from what ``get_state`` returned."""
         self._pose, self._elapsed = state["pose"], state["elapsed"]
         self._noise_state, self.np_random = NoiseState(*state["noise"]), copy.deepcopy(state["rng"])
 

@@ -19,10 +19,10 @@ from farl.envs.vector import BatchedVectorEnv
 
 
 class RoomChainVecEnv(PoseVecEnv):
-    """E agents in one world; spaces, rewards and infos as in `RoomChainEnv`, whose parameters it takes.
+    """E agents in one world; spaces, rewards and infos as in ``RoomChainEnv``, whose parameters it takes.
 
-    Without noise, agent e with seed s does what a `RoomChainEnv` with seed s + e does; the noise of all agents is drawn
-    from the first one's generator.
+    Without noise, agent e with seed s does what a ``RoomChainEnv`` with seed s + e does; the noise of all agents is
+    drawn from the first one's generator.
 
     :param n_envs: number of agents E
     :raises ValueError: if a parameter is out of range
@@ -64,7 +64,7 @@ class RoomChainVecEnv(PoseVecEnv):
         return super().get_state() | {"noise": tuple(self._noise_state)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Go on from what ``get_state`` returned."""
         super().set_state(state)
         self._noise_state = NoiseState(*state["noise"])
 
@@ -86,6 +86,6 @@ class RoomChainVecEnv(PoseVecEnv):
 
 
 class RoomChainVectorEnv(BatchedVectorEnv):
-    """`RoomChainVecEnv` as `gymnasium.make_vec` makes it."""
+    """``RoomChainVecEnv`` as ``gymnasium.make_vec`` makes it."""
 
     batched = RoomChainVecEnv

@@ -90,7 +90,7 @@ def frame_rate(environment: EnvironmentConfig) -> int | None:
 
 
 class Camera:
-    """Takes a picture of the first environment in each step of its episodes, as `play` calls it.
+    """Takes a picture of the first environment in each step of its episodes, as ``play`` calls it.
 
     :param model: plays; where it has curiosity, fragment, surprisal and bonus are written below the picture
     :param append: takes the frames, uint8[H, W, 3]

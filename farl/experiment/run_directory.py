@@ -118,8 +118,7 @@ class RunDirectory:
 def create_run_directory(name: str, out: Path | None) -> RunDirectory:
     """Make the folder of a new run: ``out``, or the next free of ``runs/NAME``, ``runs/NAME-2``, ...
 
-    Raises:
-        ConfigError: ``out`` is taken, or the folder cannot be made.
+    :raises ConfigError: ``out`` is taken, or the folder cannot be made
     """
     if out is not None:
         if out.is_dir() and not _is_empty(out):
@@ -143,8 +142,7 @@ def create_run_directory(name: str, out: Path | None) -> RunDirectory:
 def open_run_directory(reference: str | Path, trust: bool = False) -> RunDirectory:
     """The run that the user means: its folder, or its name under ``runs/``.
 
-    Raises:
-        ConfigError: there is no such run.
+    :raises ConfigError: there is no such run
     """
     path = Path(reference)
     if not path.exists() and (RUNS / path).is_dir():

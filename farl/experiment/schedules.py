@@ -46,8 +46,7 @@ class Schedule:
 def parse_schedule(text: str) -> Schedule:
     """Read ``linear(3e-4)`` and its like.
 
-    Raises:
-        ValueError: not a known schedule, or wrong arguments; the message says which are known.
+    :raises ValueError: not a known schedule, or wrong arguments; the message says which are known
     """
     match = _CALL.match(text)
     if match is None:

@@ -21,8 +21,7 @@ def shipped_configs() -> dict[str, str]:
 def find_config(reference: str) -> Traversable:
     """The file that the user means: a path, or the bare name of a shipped configuration.
 
-    Raises:
-        ConfigError: neither exists.
+    :raises ConfigError: neither exists
     """
     path = Path(reference)
     try:

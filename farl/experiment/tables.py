@@ -1,4 +1,4 @@
-"""Tables that grow while a run goes on: `progress.csv` and `evaluations.csv`."""
+"""Tables that grow while a run goes on: ``progress.csv`` and ``evaluations.csv``."""
 
 import csv
 import io
@@ -56,7 +56,7 @@ class GrowingTable:
 
 
 class ProgressTable(KVWriter):
-    """Writes every number that SB3's logger gets to a `GrowingTable`, a row for each time that it is dumped.
+    """Writes every number that SB3's logger gets to a ``GrowingTable``, a row for each time that it is dumped.
 
     :param table: where to
     """

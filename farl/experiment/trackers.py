@@ -1,4 +1,4 @@
-"""The same log for Weights & Biases and for MLflow. Their own settings, as `WANDB_MODE=offline`, apply."""
+"""The same log for Weights & Biases and for MLflow. Their own settings, as ``WANDB_MODE=offline``, apply."""
 
 import importlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is recorded of an exploration, in bounded memory, and handed to `farl.figures` as plain arrays."""
+"""What is recorded of an exploration, in bounded memory, and handed to ``farl.figures`` as plain arrays."""
 
 from farl.exploration.cells import CellStatistics
 from farl.exploration.episodes import Episodes

@@ -63,7 +63,7 @@ class CellStatistics:
         self._time += n_steps
 
     def snapshot(self) -> Cells:
-        """Return what was measured as `farl.figures` draws it."""
+        """Return what was measured as ``farl.figures`` draws it."""
         shape = self.reachable.shape
         with np.errstate(invalid="ignore", divide="ignore"):
             reward = self._reward / self._rewards

@@ -50,7 +50,7 @@ class FragmentUse:
         return {int(i): float(self._sums[i, 0]) for i in np.flatnonzero(self._sums[:, 0])}
 
     def snapshot(self) -> list[KeyFrame]:
-        """Return all fragments that were used, as `farl.figures` draws them."""
+        """Return all fragments that were used, as ``farl.figures`` draws them."""
         used = np.flatnonzero(self._sums[:, 0]).tolist()
         return [
             KeyFrame(i, self._frames.get(i), int(row[0]), int(row[1]), float(row[2] / row[3]))

@@ -33,7 +33,7 @@ class ParticleHistory:
             self._rows, self._stride = self._rows[::2], 2 * self._stride
 
     def snapshot(self) -> Particles:
-        """Return the history as `farl.figures` draws it."""
+        """Return the history as ``farl.figures`` draws it."""
         rows = np.array(self._rows).reshape(-1, 1 + 2 * self._n)
         return Particles(rows[:, 0].astype(np.int64), rows[:, 1 : 1 + self._n], rows[:, 1 + self._n :])
 

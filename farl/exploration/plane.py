@@ -47,7 +47,7 @@ class ObservationSample:
         self._seen += n
 
     def snapshot(self, axes: tuple[int, int] | None, names: Sequence[str]) -> Plane:
-        """Return the sample on two axes, as `farl.figures` draws it.
+        """Return the sample on two axes, as ``farl.figures`` draws it.
 
         :param axes: numbers of an observation; None: its first two principal components
         :param names: of all numbers

@@ -64,7 +64,7 @@ class SurprisalTrace:
         self._samples += 1
 
     def snapshot(self) -> Trace:
-        """Return the trace as `farl.figures` draws it."""
+        """Return the trace as ``farl.figures`` draws it."""
         n = -(-self._samples // self._stride)
         step, peak, total, fragment, *counts, threshold, reward = self._points[:n].T
         samples = np.full(n, self._stride)

@@ -78,7 +78,7 @@ class VisitCounts:
                 np.add.at(counts, (y, x), 1)
 
     def snapshot(self) -> Visits:
-        """Return the counts as `farl.figures` draws them."""
+        """Return the counts as ``farl.figures`` draws them."""
         n = len(self._ids)
         ids = np.array(self._ids, np.int64)
         return Visits(self._layers[:n], ids, self.reachable, self.fractures, self.recalls, self.n_fragments)

@@ -50,7 +50,7 @@ def figure_array(figure: Figure) -> npt.NDArray[np.uint8]:
 
 
 def title(figure: Figure, box: Box, text: str, detail: str = "") -> None:
-    """Write a title and a line of detail into the upper `HEAD` inches of a box."""
+    """Write a title and a line of detail into the upper ``HEAD`` inches of a box."""
     width, height = figure.get_size_inches()
     left, top = box[0] / width, box[1] + box[3]
     figure.text(left, (top - 0.07) / height, text, fontsize=11.5, fontweight="bold", color=INK, va="top")

@@ -49,7 +49,7 @@ class BorderRecall(Recall):
         self.trip: IntArray = np.full(maps.n_envs, -1, np.int64)
         """int64[E], a fragment that is recalled at its fracture point whatever the heading; -1 for none."""
         self.table: IntArray = np.zeros((maps.n_envs, 8, 6), np.int64)
-        """int64[E, B, 6], the borders of each active fragment, as `Border`."""
+        """int64[E, B, 6], the borders of each active fragment, as ``Border``."""
         self.count: IntArray = np.zeros(maps.n_envs, np.int64)
         """int64[E], how many borders each active fragment has."""
         self._stale = False
@@ -96,7 +96,7 @@ class BorderRecall(Recall):
         return {"trip": torch.from_numpy(self.trip.copy())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned; `enter` must follow."""
+        """Restore what ``state_dict`` returned; ``enter`` must follow."""
         self.trip = state["trip"].cpu().numpy().copy()
 
     def _evicted(self, fragment_id: int) -> None:

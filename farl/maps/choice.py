@@ -21,7 +21,7 @@ the same length through different fragments would make agents turn back and fort
 class Memory(NamedTuple):
     """What E agents remember beyond their current maps, for the kernels.
 
-    :ivar bits: uint64[E, 2, S, S / 64], the indices of known places (`KnownCells`)
+    :ivar bits: uint64[E, 2, S, S / 64], the indices of known places (``KnownCells``)
     :ivar centre: row and column of the indices where the odometry is 0
     :ivar roads: the roadmaps
     :ivar active: int64[E], the current fragments
@@ -36,7 +36,7 @@ class Memory(NamedTuple):
 class Rule(NamedTuple):
     """How goals are weighed: by gain / (steps + ``reluctance``).
 
-    :ivar widths: int32[V - 1], of the cone (`cone_widths`)
+    :ivar widths: int32[V - 1], of the cone (``cone_widths``)
     """
 
     reluctance: float

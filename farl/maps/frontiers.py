@@ -19,7 +19,7 @@ class FrontierRule(NamedTuple):
     """How a subgoal is sampled among clusters: the weight of each is 1 over its straight distance, times factors.
 
     :ivar by_size: times the cluster's size
-    :ivar heading_bias: times `BEHIND` for those behind the agent
+    :ivar heading_bias: times ``BEHIND`` for those behind the agent
     :ivar least: clusters of fewer cells count only if there are no larger ones
     """
 

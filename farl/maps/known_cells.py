@@ -51,8 +51,8 @@ class KnownCells:
         """Note what is seen, and return what of it the agents' current maps should take in, int32[E, V, V].
 
         That is all of it where something is new, or where a map is empty: what is new must be joined to the agent's
-        place. Where nothing is new, only what lies in the map or `OVERLAP` cells around it: a walk through known places
-        hardly enlarges the map, but fragments that meet come to share some cells.
+        place. Where nothing is new, only what lies in the map or ``OVERLAP`` cells around it: a walk through known
+        places hardly enlarges the map, but fragments that meet come to share some cells.
 
         :param boxes: int64[E, 4], first and last row, first and last column of the maps, by the odometry; empty if
             last < first
@@ -63,7 +63,7 @@ class KnownCells:
         return sifted
 
     def forget(self, env: int, stored: LocalMap) -> None:
-        """Take a stored map's cells out of the index; those that other maps know must be put in again (`note`)."""
+        """Take a stored map's cells out of the index; those that other maps know must be put in again (``note``)."""
         self._mark(env, stored, False)
 
     def note(self, env: int, stored: LocalMap) -> None:
@@ -97,7 +97,7 @@ def is_known(bits: Any, row: int, col: int) -> bool:
 
 @compiled
 def unknown_in_cone(bits: Any, row: int, col: int, heading: int, widths: Any) -> int:
-    """Number of unknown cells in the cone ahead of a state of the index; see `cone_widths`. Walls hide nothing."""
+    """Number of unknown cells in the cone ahead of a state of the index; see ``cone_widths``. Walls hide nothing."""
     plane, line, at, step = 0, row, col, STEP_ROWS[heading]
     if heading >= 2:
         plane, line, at, step = 1, col, row, STEP_COLS[heading]

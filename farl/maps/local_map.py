@@ -27,7 +27,7 @@ from farl.maps.geometry import (
 )
 
 LocalMap = dict[str, Any]
-"""A stored map, a fragment's payload: `label` int32[h, w], `value` float32[h, w], `corner` (row, column by the
+"""A stored map, a fragment's payload: ``label`` int32[h, w], ``value`` float32[h, w], ``corner`` (row, column by the
 odometry) of its first cell, and what its agent adds. Only tensors, numbers and lists: it can be saved."""
 
 Surprisal = Literal["before", "after", "new-cells"]
@@ -41,7 +41,7 @@ _DECAYED = 512  # steps after which a confidence counts as 0
 
 
 class MapState(NamedTuple):
-    """The current maps of E agents as kernels take them; each array is that of `LocalMaps`.
+    """The current maps of E agents as kernels take them; each array is that of ``LocalMaps``.
 
     :ivar label: int32[E, S, S]
     :ivar value: float32[E, S, S]
@@ -152,7 +152,7 @@ class LocalMaps:
     def observe(self, codes: Int32Array, odometry: Int32Array, envs: IntArray | None = None) -> npt.NDArray[np.float64]:
         """Take in one view per agent; return the surprisal, float64[E]; see ``surprisal`` above.
 
-        :param codes: int32[E, V, V], colour codes as `MapWorlds.views`
+        :param codes: int32[E, V, V], colour codes as ``MapWorlds.views``
         :param odometry: int32[E, 3], rows and columns moved since the start, and heading
         :param envs: the agents that look, int64[n]; all by default. The surprisal of the others is 0
         """

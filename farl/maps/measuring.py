@@ -32,8 +32,8 @@ class Canvas(NamedTuple):
 class Outlook(NamedTuple):
     """What an agent knows in any of its fragments, and how far it sees.
 
-    :ivar bits: uint64[2, S, S / 64], its index of known places (`KnownCells`)
-    :ivar widths: int32[V - 1], of its cone (`cone_widths`)
+    :ivar bits: uint64[2, S, S / 64], its index of known places (``KnownCells``)
+    :ivar widths: int32[V - 1], of its cone (``cone_widths``)
     """
 
     bits: WordArray
@@ -77,7 +77,7 @@ def gain_now(outlook: Outlook, row: int, col: int, heading: int) -> int:
 def measure(canvas: Canvas, outlook: Outlook, landmarks: Any, scratch: Scratch) -> Measured:
     """Measure a fragment: its landmarks and goals, and the ways between them.
 
-    Its landmarks are the cells of the grid that it knows as free (`on_grid`), and those of ``landmarks``.
+    Its landmarks are the cells of the grid that it knows as free (``on_grid``), and those of ``landmarks``.
 
     :param landmarks: int64[N, 2], canvas rows and columns of all that there are, in and out of the map
     """

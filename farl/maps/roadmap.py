@@ -32,7 +32,7 @@ def on_grid(row: int, col: int) -> bool:
 
 
 class Roads(NamedTuple):
-    """The graphs of E agents as kernels take them; the first four arrays are those of `Roadmaps`.
+    """The graphs of E agents as kernels take them; the first four arrays are those of ``Roadmaps``.
 
     :ivar kind: uint8[E, P]
     :ivar place: int32[E, P, 5]

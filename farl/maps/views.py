@@ -63,7 +63,7 @@ def count_known(label: Any, box: Any, by_row: Any, by_col: Any) -> None:
 
 @compiled
 def unknown_ahead(row: int, col: int, heading: int, box: Any, by_row: Any, by_col: Any, widths: Any) -> int:
-    """Number of unknown cells in the cone ahead of a state, whatever walls hide; counts as in `count_known`."""
+    """Number of unknown cells in the cone ahead of a state, whatever walls hide; counts as in ``count_known``."""
     gain = 0
     for i in range(len(widths)):
         width = widths[i]

@@ -65,7 +65,7 @@ def match(
     :param angles: float64[B], of the beams
     :param furthest: metres, range of the lidar
     :param window: metres and radians to each side that the lattice reaches; 0 and 0 only refine
-    :param field: the map's `nearness`, computed if not given
+    :param field: the map's ``nearness``, computed if not given
     """
     echo = (scan > 0.0) & (scan < furthest)
     if echo.sum() < _LEAST_ECHOES:

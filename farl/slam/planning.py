@@ -21,7 +21,7 @@ _COMFORT = 0.2  # metres beside the robot within which a way costs more
 
 
 def ways(canvas: Canvas, pose: FloatArray, radius: float) -> Any:
-    """Cost in metres of the way from a pose to every cell, float32[H, W]; `UNREACHED` where none is known to lead.
+    """Cost in metres of the way from a pose to every cell, float32[H, W]; ``UNREACHED`` where none is known to lead.
 
     :param radius: metres, of the robot
     """

@@ -25,7 +25,7 @@ _FRAGMENTS = 64
 
 
 def curves(runs: Mapping[str, RunDirectory]) -> list[dict[str, Any]]:
-    """Return the charts of the runs' `progress.csv`: title and series, each with name, x and y.
+    """Return the charts of the runs' ``progress.csv``: title and series, each with name, x and y.
 
     :param runs: by the name that they have in the legend
     """
@@ -140,7 +140,7 @@ def _plain(values: Any) -> list[float | None]:
 
 
 def read_metrics(path: Path) -> dict[str, Any] | None:
-    """Return `metrics.json`; None while a run has none."""
+    """Return ``metrics.json``; None while a run has none."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
