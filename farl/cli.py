@@ -23,7 +23,7 @@ _EXAMPLES = """\
 examples:
   farl list configs                                what can be run right away
   farl train quickstart                            train; everything lands in runs/quickstart
-  farl train quickstart seed=3 far.criterion.threshold=4
+  farl train quickstart seed=3 far.module.graph.prior=1
                                                    the same with other values
   farl train my.yaml --out results/first           your own experiment, your own place
   farl resume runs/quickstart                      go on after Ctrl-C or a crash

@@ -39,14 +39,17 @@ def test_schema_knows_every_key_of_the_shipped_configs() -> None:
 
 
 def test_baselines_differ_from_the_quickstart_in_far_alone() -> None:
-    quickstart, ppo, rnd = (load_config(name) for name in ("quickstart", "ppo_baseline", "rnd_baseline"))
+    names = ("quickstart", "ppo_baseline", "rnd_baseline", "far_published")
+    quickstart, ppo, rnd, published = map(load_config, names)
     assert quickstart.far is not None
     assert ppo.far is None
     assert rnd.far is not None
+    assert published.far is not None
     assert rnd.far.criterion is None
-    for baseline in (ppo, rnd):
+    assert published.far.criterion is not None
+    assert rnd.far.module == published.far.module
+    for baseline in (ppo, rnd, published):
         assert baseline.model_dump(exclude={"far", "name"}) == quickstart.model_dump(exclude={"far", "name"})
-    assert rnd.far.module == quickstart.far.module
 
 
 def test_editors_are_told_the_hyperparameters_of_the_algorithm_named() -> None:

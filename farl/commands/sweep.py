@@ -19,7 +19,7 @@ _PROBE_SECONDS = 5.0
 EXAMPLES = """\
 examples:
   farl sweep quickstart --seeds 0-4                     five seeds, in runs/quickstart/seed=0, ...
-  farl sweep quickstart --seeds 0-2 --grid far.criterion.threshold=2,4,8
+  farl sweep quickstart --seeds 0-2 --grid far.module.graph.prior=0,1,3
                                                         nine runs: runs/quickstart/threshold=4,seed=1, ...
   farl sweep quickstart rnd_baseline ppo_baseline --seeds 0-4 --out runs/study
                                                         a study; then: farl compare runs/study/*

@@ -177,8 +177,10 @@ def _with_bases(path: Path, seen: tuple[Path, ...]) -> YamlDocument:
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any], path: KeyPath = ()) -> dict[str, Any]:
-    """Mappings are merged key by key, everything else is replaced."""
-    merged = dict(below)
+    """Mappings are merged key by key, everything else is replaced; so is a module or criterion by one of another
+    name."""
+    of_another_name = path[:1] == ("far",) and above.get("name", below.get("name")) != below.get("name")
+    merged = {} if of_another_name else dict(below)
     if path == ("algorithm",) and above.get("name", below.get("name")) != below.get("name"):
         for belonging in ("hyperparameters", "fast"):
             merged.pop(belonging, None)  # they belong to the other algorithm

@@ -13,7 +13,7 @@ from farl.exploration.episodes import Episodes
 from farl.exploration.fragments import FragmentUse
 from farl.exploration.particles import ParticleHistory
 from farl.exploration.plane import ObservationSample
-from farl.exploration.records import Visits
+from farl.exploration.records import Trace, Visits
 from farl.exploration.trace import SurprisalTrace
 from farl.exploration.visits import VisitCounts
 
@@ -134,8 +134,7 @@ class ExplorationRecord:
     def overview(self) -> "Figure | None":
         """Draw map, memory graph and surprisal in one picture; None where there is none of them."""
         visits = None if self.visits is None else self.visits.snapshot()
-        trace = None if self.trace is None else self.trace.snapshot()
-        graph = self._drawn_graph
+        trace, graph = self._drawn_trace, self._drawn_graph
         if visits is None and trace is None and graph is None:
             return None
         from farl import figures
@@ -228,6 +227,12 @@ class ExplorationRecord:
         return self.visits is None and self.episodes is not None
 
     @property
+    def _drawn_trace(self) -> Trace | None:
+        """The surprisal over time; None where nothing is predicted."""
+        trace = None if self.trace is None else self.trace.snapshot()
+        return trace if trace is not None and trace.surprisal.any() else None
+
+    @property
     def _drawn_graph(self) -> "nx.MultiGraph[int] | None":
         """The graph of the memory; where worlds differ its largest connected part, which is of one world or of all."""
         if self.graph is None or len(self.graph) < 2:
@@ -278,7 +283,8 @@ class ExplorationRecord:
             trace = self.trace.snapshot()
             # Where worlds differ a fragment is of one of them: the ten used most are then those of the first world.
             colors = FragmentColors().updated(trace.usage()) if self._worlds_differ else self.colors
-            yield "surprisal", figures.surprisal_trace(trace, colors)
+            if trace.surprisal.any():  # or nothing is predicted
+                yield "surprisal", figures.surprisal_trace(trace, colors)
             if n_fragments > 1:
                 yield "timeline", figures.fragment_timeline(trace, colors)
         if (graph := self._drawn_graph) is not None:

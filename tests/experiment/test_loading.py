@@ -156,6 +156,20 @@ def test_another_algorithm_drops_the_hyperparameters_of_its_base(tmp_path: Path)
     assert config.algorithm.hyperparameters == {"buffer_size": 1e4}
 
 
+def test_another_module_drops_the_settings_of_its_base(tmp_path: Path) -> None:
+    (tmp_path / "below.yaml").write_text(
+        CARTPOLE + "name: below\nfar: {module: {name: recognition, graph: {}}, episodic: true}\n", encoding="utf-8"
+    )
+    (tmp_path / "above.yaml").write_text("base: below.yaml\nfar: {module: {name: rnd}}\n", encoding="utf-8")
+    for config in (
+        load_config(tmp_path / "above.yaml"),
+        load_config(tmp_path / "below.yaml", ["far.module.name=rnd"]),
+    ):
+        assert config.far is not None
+        assert config.far.module.name == "rnd"
+        assert config.far.episodic, "the other settings stay"
+
+
 def test_missing_base_and_circles_are_refused(tmp_path: Path) -> None:
     (tmp_path / "below.yaml").write_text(CARTPOLE)
     assert "did you mean below.yaml" in problems(tmp_path, "base: belo.yaml")[0]
