@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from farl.envs.batched import BatchedVecEnv
@@ -29,8 +30,8 @@ class Dynamics(Protocol):
     def reset(self, envs: Ints, rngs: Sequence[np.random.Generator]) -> None:
         """Begin an episode in the environments ``envs``, drawn from their generators."""
 
-    def step(self, actions: Ints, envs: Ints) -> tuple[Floats, Bools]:
-        """Step the environments ``envs`` and return rewards and whether they have terminated, one for each."""
+    def step(self, actions: Ints) -> tuple[Floats, Bools]:
+        """Step all environments and return rewards and whether they have terminated, one for each."""
 
     def observe(self) -> npt.NDArray[np.float32]:
         """Observations of all, [E, size]."""
@@ -88,6 +89,7 @@ class CartPole(_Integrated):
 
     def __init__(self, num_envs: int) -> None:
         super().__init__(num_envs)
+        self._physics = CartPoleVectorEnv(num_envs, max_episode_steps=np.iinfo(np.int32).max)
         self._picture = _Drawn("CartPole-v1")
 
     def draw(self, env: int) -> npt.NDArray[np.uint8]:
@@ -98,17 +100,12 @@ class CartPole(_Integrated):
         """Begin near the upright position."""
         self.state[envs] = [rngs[env].uniform(-0.05, 0.05, 4) for env in envs]
 
-    def step(self, actions: Ints, envs: Ints) -> tuple[Floats, Bools]:
+    def step(self, actions: Ints) -> tuple[Floats, Bools]:
         """Push left (0) or right (1) with 10 N for 0.02 s."""
-        x, x_dot, theta, theta_dot = self.state[envs].T
-        cos, sin = np.cos(theta), np.sin(theta)
-        push = (np.where(actions == 1, 10.0, -10.0) + 0.05 * theta_dot**2 * sin) / 1.1
-        theta_acc = (9.8 * sin - cos * push) / (0.5 * (4.0 / 3.0 - 0.1 * cos**2 / 1.1))
-        x_acc = push - 0.05 * theta_acc * cos / 1.1
-        x, theta = x + 0.02 * x_dot, theta + 0.02 * theta_dot
-        self.state[envs] = np.stack([x, x_dot + 0.02 * x_acc, theta, theta_dot + 0.02 * theta_acc], 1)
-        fallen = (np.abs(x) > 2.4) | (np.abs(theta) > 12 * math.pi / 180)
-        return np.ones(len(envs)), fallen
+        self._physics.state, self._physics.prev_done[:] = self.state.T, False  # it is reset here, not there
+        _, _, fallen, _, _ = self._physics.step(actions)
+        self.state = self._physics.state.T
+        return np.ones(len(actions)), fallen
 
     def observe(self) -> npt.NDArray[np.float32]:
         """Position and velocity of the cart, angle and velocity of the pole."""
@@ -132,10 +129,10 @@ class Acrobot(_Integrated):
         """Begin hanging down."""
         self.state[envs] = [rngs[env].uniform(-0.1, 0.1, 4) for env in envs]
 
-    def step(self, actions: Ints, envs: Ints) -> tuple[Floats, Bools]:
+    def step(self, actions: Ints) -> tuple[Floats, Bools]:
         """Apply a torque of -1, 0 or 1 to the joint for 0.2 s."""
         torque: Floats = actions.astype(np.float64) - 1.0
-        y: Floats = self.state[envs]
+        y: Floats = self.state
         # One step of the classic Runge-Kutta method.
         k1 = self._change(y, torque)
         k2 = self._change(y + 0.1 * k1, torque)
@@ -144,7 +141,7 @@ class Acrobot(_Integrated):
         y = y + 0.2 / 6.0 * (k1 + 2 * k2 + 2 * k3 + k4)
         y[:, :2] = (y[:, :2] + math.pi) % (2 * math.pi) - math.pi
         y[:, 2:] = np.clip(y[:, 2:], [-4 * math.pi, -9 * math.pi], [4 * math.pi, 9 * math.pi])
-        self.state[envs] = y
+        self.state = y
         above = -np.cos(y[:, 0]) - np.cos(y[:, 0] + y[:, 1]) > 1.0
         return np.where(above, 0.0, -1.0), above
 
@@ -196,11 +193,11 @@ class LunarLander:
         for env in envs:
             self._begin(env, int(rngs[env].integers(2**31)))
 
-    def step(self, actions: Ints, envs: Ints) -> tuple[Floats, Bools]:
+    def step(self, actions: Ints) -> tuple[Floats, Bools]:
         """Fire no engine, the left, the main or the right one."""
-        rewards, landed = np.zeros(len(envs)), np.zeros(len(envs), bool)
-        for row, env in enumerate(envs):
-            rewards[row], landed[row] = self._step(env, int(actions[row]))
+        rewards, landed = np.zeros(len(actions)), np.zeros(len(actions), bool)
+        for env, action in enumerate(actions.tolist()):
+            rewards[env], landed[env] = self._step(env, action)
         return rewards, landed
 
     def get_state(self) -> dict[str, Any]:
@@ -314,7 +311,7 @@ class ControlVecEnv(BatchedVecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every environment."""
-        rewards, terminated = self.dynamics.step(self._actions, self._all)
+        rewards, terminated = self.dynamics.step(self._actions)
         self.lengths += 1
         self.returns += rewards
         dones = terminated | (self.lengths >= self.max_steps)
