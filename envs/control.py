@@ -89,7 +89,7 @@ class CartPole(_Integrated):
 
     def __init__(self, num_envs: int) -> None:
         super().__init__(num_envs)
-        self._physics = CartPoleVectorEnv(num_envs, max_episode_steps=np.iinfo(np.int32).max)
+        self._physics: Any = CartPoleVectorEnv(num_envs, max_episode_steps=np.iinfo(np.int32).max)
         self._picture = _Drawn("CartPole-v1")
 
     def draw(self, env: int) -> npt.NDArray[np.uint8]:
