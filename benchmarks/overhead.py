@@ -73,7 +73,9 @@ def make_env(condition: str, seed: int) -> Any:
     from farl.experiment.environments import make_vec_env
 
     if condition == "rooms":
-        return make_vec_env(EnvironmentConfig(id="farl/HeteroRooms-3x3-v0", kind="minigrid", n_envs=16), seed)
+        # One after another, as most environments are stepped: as a batch they would cost next to nothing.
+        rooms = EnvironmentConfig(id="farl/HeteroRooms-3x3-v0", kind="minigrid", n_envs=16, vector_backend="dummy")
+        return make_vec_env(rooms, seed)
     return make_vec_env(EnvironmentConfig(id="ALE/MontezumaRevenge-v5", kind="atari", n_envs=8), seed)
 
 

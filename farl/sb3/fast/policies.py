@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from farl.sb3.fast.flat_adam import ClippedSteps, FlatAdam
 from farl.sb3.fast.heads import Head, head_of
-from farl.sb3.fast.networks import ModuleNetwork, TwinMLP
+from farl.sb3.fast.networks import ModuleNetwork, Network, TwinMLP
 from farl.sb3.fast.repeats import Repeats
 
 _WITHOUT = 15  # rollouts that look for no repeated observations after one that found too few
@@ -33,7 +33,7 @@ class Evaluated(NamedTuple):
 class ComposedPolicy:
     """SB3's actor-critic policies: a network and a head."""
 
-    def __init__(self, policy: ActorCriticPolicy, network: ModuleNetwork | TwinMLP, head: Head) -> None:
+    def __init__(self, policy: ActorCriticPolicy, network: Network, head: Head) -> None:
         self._network, self._head = network, head
         self._shape = policy.action_space.shape or ()
 
@@ -101,7 +101,7 @@ class Lane:
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self.of = policy
         head = head_of(policy) if is_called_as(policy, ActorCriticPolicy) else None
-        network: ModuleNetwork | TwinMLP = ModuleNetwork(policy)
+        network: Network = ModuleNetwork(policy)
         if head is not None and FlatAdam.takes(policy.optimizer, policy) and TwinMLP.takes(policy):
             network = TwinMLP(policy)
         self._network = network
