@@ -33,7 +33,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+import yaml
 
 from benchmarks._results import read_results
 
@@ -50,7 +50,7 @@ def pages() -> list[Path]:
 
 def rewritten(text: str) -> str:
     """The text with every table as the results have it."""
-    return _BLOCK.sub(lambda match: f"{match[1]}{_table(YAML(typ='safe').load(match[2]))}{match[4]}", text)
+    return _BLOCK.sub(lambda match: f"{match[1]}{_table(yaml.safe_load(match[2]))}{match[4]}", text)
 
 
 @cache

@@ -3,15 +3,20 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+MOST_PROBLEMS = 20
+"""Problems that are told at once."""
+
 
 class ConfigError(ValueError):
     """One or more problems with what the user gave: a configuration, a path, a checkpoint, a name.
 
     Each problem is one line that says what is wrong and how to fix it. The command line prints them without a
-    traceback and exits with code 2.
+    traceback and exits with code 2. Of many problems the first 20 are told, and how many more there are.
     """
 
     def __init__(self, *problems: str) -> None:
+        if len(problems) > MOST_PROBLEMS + 1:
+            problems = (*problems[:MOST_PROBLEMS], f"and {len(problems) - MOST_PROBLEMS:,} more problems")
         super().__init__("\n".join(problems))
         self.problems: Sequence[str] = problems
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from farl.errors import did_you_mean
+from farl.errors import MOST_PROBLEMS, did_you_mean
 
 KeyPath = tuple[str, ...]
 Problem = tuple[KeyPath, str]
@@ -22,7 +22,10 @@ def validation_problems(error: ValidationError, data: Any, model: type[BaseModel
         model: the model
     """
     seen: set[Problem] = set()
-    for detail in error.errors(include_url=False):
+    for number, detail in enumerate(error.errors(include_url=False)):
+        if len(seen) >= MOST_PROBLEMS:
+            yield (), f"and {error.error_count() - number:,} more problems"
+            return
         if detail["type"] == "default_factory_not_called":
             continue  # a default that hangs on what is wrong already
         path = _key_path(detail["loc"], data, missing=detail["type"] == "missing")

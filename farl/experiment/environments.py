@@ -77,7 +77,7 @@ def find_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> Callable[
     Raises:
         ConfigError: the name is unknown, or an argument is.
     """
-    return _find(wrapper, _wrappers(), folder)
+    return _find(wrapper, _wrappers(), folder, gym.Env)
 
 
 def find_vec_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> Callable[..., VecEnv]:
@@ -86,11 +86,11 @@ def find_vec_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> Calla
     Raises:
         ConfigError: the name is unknown, or an argument is.
     """
-    return _find(wrapper, _vec_wrappers(), folder)
+    return _find(wrapper, _vec_wrappers(), folder, VecEnv)
 
 
-def _find(wrapper: WrapperConfig, known: Mapping[str, Any], folder: str | None) -> Callable[..., Any]:
-    """The class that is known by a name, or written as package.module:Class.
+def _find(wrapper: WrapperConfig, known: Mapping[str, Any], folder: str | None, kind: type[Any]) -> Callable[..., Any]:
+    """The class that is known by a name, or written as package.module:Class; a function may stand for a class.
 
     Raises:
         ConfigError: the name is unknown, or an argument is.
@@ -104,6 +104,9 @@ def _find(wrapper: WrapperConfig, known: Mapping[str, Any], folder: str | None) 
         raise ConfigError("VecNormalize is environment.normalize_observations and environment.normalize_rewards")
     if found is None:
         raise ConfigError(f"unknown wrapper {name!r}{did_you_mean(name, known)}; or write package.module:Class")
+    if not (inspect.isfunction(found) or (inspect.isclass(found) and issubclass(found, kind))):
+        what = "gymnasium.Wrapper" if kind is gym.Env else "stable_baselines3.common.vec_env.VecEnvWrapper"
+        raise ConfigError(f"{name} is no wrapper: neither a {what} nor a function")
     parameters = dict(list(inspect.signature(found).parameters.items())[1:])
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return found  # type: ignore[no-any-return]
@@ -140,6 +143,7 @@ def make_one(environment: EnvironmentConfig, render_mode: str | None = None, pas
             env = Monitor(_prepare_minigrid(made, environment) if environment.kind == "minigrid" else made)
         for wrapper in environment.wrappers:
             env = find_wrapper(wrapper, environment.folder)(env, **wrapper.kwargs)
+            _require(env, gym.Env, wrapper.name)
         env = Restorable(env)
     except ConfigError:
         raise
@@ -281,13 +285,21 @@ def _make_batched(environment: EnvironmentConfig, count: int, render_mode: str |
 
 
 def _wrap_together(venv: VecEnv, environment: EnvironmentConfig) -> VecEnv:
+    wrapped = venv
     try:
         for wrapper in environment.vec_wrappers:
-            venv = find_vec_wrapper(wrapper, environment.folder)(venv, **wrapper.kwargs)
+            wrapped = find_vec_wrapper(wrapper, environment.folder)(wrapped, **wrapper.kwargs)
+            _require(wrapped, VecEnv, wrapper.name)
     except _REFUSALS as error:
         venv.close()
         raise ConfigError(_refused(environment, error)) from None
-    return venv
+    return wrapped
+
+
+def _require(wrapped: Any, kind: type[Any], name: str) -> None:
+    """Refuse what a function returned in place of an environment."""
+    if not isinstance(wrapped, kind):
+        raise ConfigError(f"{name} returns {type(wrapped).__name__}, not an environment")
 
 
 def _prepare_minigrid(env: AnyEnv, environment: EnvironmentConfig) -> AnyEnv:

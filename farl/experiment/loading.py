@@ -17,10 +17,10 @@ from farl.experiment.checks import (
     environment_problems,
 )
 from farl.experiment.config import AlgorithmConfig, EnvironmentConfig, ExperimentConfig
-from farl.experiment.sequence import check_sequence, check_spaces, task_environments
+from farl.experiment.sequence import check_sequence, check_spaces, task_environment
 from farl.experiment.shipped import find_config, shipped_configs
 from farl.experiment.yaml_source import YamlDocument, parse_value, read_yaml, write_yaml
-from farl.validation import KeyPath, Problem, plain, validation_problems
+from farl.validation import KeyPath, Problem, validation_problems
 
 MAX_BASES = 10
 _COMMAND_LINE = "command line"
@@ -53,7 +53,7 @@ def load_config(reference: str | Path, overrides: Sequence[str] = ()) -> Experim
         except ConfigError as error:
             problems.extend(error.problems)
     _name_folder(document.data, folder)
-    if document.data.keys() <= {"name"}:  # nothing could be read: there is nothing more to check
+    if problems and document.data.keys() <= {"name"}:  # nothing could be read: there is nothing more to check
         raise ConfigError(*problems)
     try:
         config = parse_config(document.data, document.origins)
@@ -116,16 +116,15 @@ def _sequence_problems(config: ExperimentConfig, sound: bool) -> Iterator[Proble
     if config.sequence is None:
         return
     found: list[Problem] = list(check_sequence(config))
-    try:
-        for number, environment in enumerate(task_environments(config)):
-            found.extend(
-                (("sequence", "tasks", str(number), *path[1:]), text)
-                for path, text in environment_problems(environment)
-            )
-    except ValidationError as error:
-        found.extend(
-            (("sequence", "tasks", *map(str, detail["loc"])), plain(detail["msg"])) for detail in error.errors()
-        )
+    for number, changes in enumerate(config.sequence.tasks):
+        place = ("sequence", "tasks", str(number))
+        try:
+            environment = task_environment(config, changes)
+        except ValidationError as error:
+            told = validation_problems(error, changes, EnvironmentConfig)
+            found.extend(((*place, *path), text) for path, text in told)
+            continue
+        found.extend(((*place, *path[1:]), text) for path, text in environment_problems(environment))
     yield from found
     if sound and not found:
         yield from check_spaces(config)

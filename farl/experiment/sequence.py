@@ -19,12 +19,19 @@ def task_environments(config: ExperimentConfig) -> list[EnvironmentConfig]:
     """The environment of each task; the configuration's own where there is no sequence."""
     if config.sequence is None:
         return [config.environment]
+    return [task_environment(config, changes) for changes in config.sequence.tasks]
+
+
+def task_environment(config: ExperimentConfig, changes: dict[str, Any]) -> EnvironmentConfig:
+    """The configuration's environment as a task changes it.
+
+    :raises ValidationError: the changes are none that it can have
+    """
     own = config.environment.model_dump(exclude_unset=True)
-    tasks = []
-    for changes in config.sequence.tasks:
-        kwargs = {**own.get("kwargs", {}), **changes.get("kwargs", {})}
-        tasks.append(EnvironmentConfig.model_validate({**own, **changes, "kwargs": kwargs}))
-    return tasks
+    kwargs = changes.get("kwargs", {})
+    if isinstance(kwargs, dict):  # else the model says what is wrong with it
+        kwargs = {**own.get("kwargs", {}), **kwargs}
+    return EnvironmentConfig.model_validate({**own, **changes, "kwargs": kwargs})
 
 
 def task_at(config: ExperimentConfig, timesteps: int) -> int:

@@ -30,6 +30,9 @@ def problems(folder: Path, text: str, *overrides: str) -> list[str]:
     return list(caught.value.problems)
 
 
+RUN = "total_timesteps: 100\nenvironment: {id: CartPole-v1}\n"
+
+
 def test_resolved_config_loads_to_an_equal_config(tmp_path: Path) -> None:
     config = load(tmp_path, CARTPOLE, "far={}", "evaluation={}")
     (tmp_path / "resolved.yaml").write_text(resolved_yaml(config))
@@ -210,3 +213,27 @@ def test_a_module_that_cannot_be_fragmented_says_why_in_one_line(tmp_path: Path)
         "different fragments could not be compared in it; set criterion: null"
     ]
     assert load(tmp_path, CARTPOLE, "far.module=e3b").far.criterion is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}", ["total_timesteps: this key is required", "environment: this key is required"]),
+        ("name: x", ["total_timesteps: this key is required", "environment: this key is required"]),
+        (RUN + "sequence: {steps: 100, tasks: [{kwargs: x}]}", ["sequence.tasks.0.kwargs: expected a section"]),
+        (RUN + "sequence: {steps: 100, tasks: [{ids: 3}]}", ["sequence.tasks.0.ids: unknown key; did you mean id?"]),
+        (RUN.replace("}", ", vec_wrappers: ['builtins:print']}"), ["builtins:print is no wrapper"]),
+        (RUN.replace("}", ", wrappers: ['os:path']}"), ["os:path is no wrapper"]),
+        (RUN.replace("}", ", wrappers: ['textwrap:dedent']}"), ["cannot be made with these kwargs and wrappers"]),
+        (RUN + "".join(f"key{n}: 1\n" for n in range(500)), ["unknown key", "and 480 more problems"]),
+    ],
+)
+def test_nothing_is_refused_without_a_word(tmp_path: Path, text: str, told: list[str]) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert len(caught.value.problems) <= 21
+    for words in told:
+        assert any(words in problem for problem in caught.value.problems), caught.value.problems
+    assert all("\n" not in problem and len(problem) <= 300 for problem in caught.value.problems)

@@ -18,6 +18,15 @@ def test_scientific_notation_is_a_number_and_no_is_a_word(tmp_path: Path) -> Non
     assert isinstance(data["a"], float)
 
 
+def test_what_is_written_is_read_as_it_was() -> None:
+    data = {"a": ["no", "yes", "1e6", "on", "~", "010", "0x1f", "1_000", "", "12:30", ".5", "true", "null", "x: y"]}
+    data |= {"b": [1e6, 1e-7, 5, -3, None, True, False, 0.1 + 0.2], "c": {"d": {}, "e": []}, "f": "ü\n#"}
+    assert parse_value(write_yaml(data, "# header\n")) == data
+    assert parse_value("010") == 10
+    assert parse_value("0o10") == 8
+    assert parse_value("[.inf, -.inf]") == [float("inf"), float("-inf")]
+
+
 def test_every_key_remembers_its_line(tmp_path: Path) -> None:
     path = written(tmp_path, "a: 1\nb:\n  c:\n    d: 2\n")
     assert read_yaml(path).origins == {
@@ -73,7 +82,7 @@ def test_override_values_are_read_as_yaml() -> None:
         True,
         "linear(3e-4)",
     ]
-    with pytest.raises(ConfigError, match=r"net_arch:1: not valid YAML"):
+    with pytest.raises(ConfigError, match=r"net_arch:2: not valid YAML"):
         parse_value("[1, 2", "net_arch")
 
 
