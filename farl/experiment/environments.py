@@ -109,7 +109,7 @@ def _find(wrapper: WrapperConfig, known: Mapping[str, Any], folder: str | None, 
         raise ConfigError(f"{name} is no wrapper: neither a {what} nor a function")
     parameters = dict(list(inspect.signature(found).parameters.items())[1:])
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return found  # type: ignore[no-any-return]
+        return found
     for key in wrapper.kwargs:
         if key not in parameters:
             raise ConfigError(f"wrapper {name} has no argument {key!r}{did_you_mean(key, parameters)}")
@@ -117,7 +117,7 @@ def _find(wrapper: WrapperConfig, known: Mapping[str, Any], folder: str | None, 
     missing = [key for key in required if key not in wrapper.kwargs]
     if missing:
         raise ConfigError(f"wrapper {name} needs kwargs: {', '.join(missing)}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def make_one(environment: EnvironmentConfig, render_mode: str | None = None, passive_checker: bool = True) -> AnyEnv:

@@ -106,12 +106,12 @@ def _refuse_bombs(text: str, path: Path) -> None:
     depth = 0
     try:
         for event in yaml.parse(text, Loader=_Loader):
+            line = event.start_mark.line + 1 if event.start_mark is not None else 1
             if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1
                 raise ConfigError(f"{path}:{line}: aliases (*{event.anchor}) are not supported; write the value out")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
-                raise ConfigError(f"{path}:{event.start_mark.line + 1}: nested more than {MAX_DEPTH} levels deep")
+                raise ConfigError(f"{path}:{line}: nested more than {MAX_DEPTH} levels deep")
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{_position(error, path)}: {_problem(error)}") from None
     except yaml.YAMLError as error:
@@ -149,14 +149,14 @@ class _Loader(_Fast):  # type: ignore[misc, valid-type]
 class _Dumper(yaml.SafeDumper):
     """Writes what ``_Loader`` reads."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
 
 class _DuplicateKey(ConstructorError):
     """A key stands twice in a mapping."""
 
 
-for _kind, _pattern, _first in (
+for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("int", r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
@@ -167,9 +167,9 @@ for _kind, _pattern, _first in (
     ),
 ):
     for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
-for _kind in ("int", "float"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.construct_number)
 
 
 def _origins(node: Any, path: Path, prefix: KeyPath) -> Iterable[tuple[KeyPath, str]]:
