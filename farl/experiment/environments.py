@@ -246,7 +246,7 @@ def _batch(environment: EnvironmentConfig) -> Callable[[int], VecEnv] | None:
     kwargs = dict(environment.kwargs)
     if environment.kind == "minigrid":
         kwargs["observation"] = environment.observation or "one_hot"
-    make = batch_maker(gym.spec(found) if isinstance(found, str) else found, kwargs)
+    make = batch_maker(gym.spec(found.rpartition(":")[2]) if isinstance(found, str) else found, kwargs)
     return None if make is None else partial(make, **kwargs)
 
 
