@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 from matplotlib.figure import Figure
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import safe_mean
@@ -25,6 +24,8 @@ from farl.maps.geometry import FREE, UNKNOWN, Int32Array, IntArray, WordArray, e
 from farl.maps.local_map import LocalMap
 from farl.maps.pictures import fragment_map
 from farl.maps.unseen import joined
+from farl.plain import from_plain, to_plain
+from farl.sb3.stepping import OpenRollout
 
 Observation = Mapping[str, npt.NDArray[Any]]
 Self = TypeVar("Self", bound="MapExplorer")
@@ -99,7 +100,7 @@ class Explorers(ABC):
         self.random = saved.copy()
 
 
-class MapExplorer(BaseAlgorithm):
+class MapExplorer(OpenRollout):
     """Base of the map-building agents: `learn` explores, `predict` chooses a step, `save` and `load` are exact.
 
     A subclass says in `_make_explorers` how its explorers are made. The environment is one or many map worlds
@@ -146,6 +147,7 @@ class MapExplorer(BaseAlgorithm):
         """Metres a cell of the first world; None where it does not tell."""
         self._predicting: Explorers | None = None
         self._episode = EpisodeWay()
+        self._iteration = 0  # steps of all environments since training began
         if _init_setup_model:
             self._setup_model()
 
@@ -192,10 +194,12 @@ class MapExplorer(BaseAlgorithm):
         if self.env.has_attr("plan"):
             self.resolution = self.env.get_attr("plan", 0)[0].resolution
         callback.on_training_start(locals(), globals())
-        iteration = 0
+        if self.reopened is None:
+            self._iteration = 0
         while self.num_timesteps < total:
-            if iteration % ROLLOUT == 0:
+            if self._iteration % ROLLOUT == 0:
                 callback.on_rollout_start()
+            self.pause()
             assert isinstance(self._last_obs, dict)
             if self._last_episode_starts[0] or self._episode.walls is None:
                 self._episode.begin(self.env)
@@ -209,10 +213,10 @@ class MapExplorer(BaseAlgorithm):
             callback.update_locals(locals())
             if not callback.on_step():
                 break
-            iteration += 1
-            if iteration % ROLLOUT == 0:
+            self._iteration += 1
+            if self._iteration % ROLLOUT == 0:
                 callback.on_rollout_end()
-                if log_interval and iteration // ROLLOUT % log_interval == 0:
+                if log_interval and self._iteration // ROLLOUT % log_interval == 0:
                     self._dump_logs(infos)
         callback.on_training_end()
         return self
@@ -283,6 +287,15 @@ class MapExplorer(BaseAlgorithm):
         if self._episode.walls is None or not known:
             return None
         return fragment_map(self._episode.walls, self._episode.start, known, self.explorers.graph, self._episode.way)
+
+    def open_state(self) -> dict[str, Any]:
+        """Return the way so far in the first world."""
+        return super().open_state() | {"way": to_plain(vars(self._episode))}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Put it back."""
+        super().take_up(state)
+        vars(self._episode).update(from_plain(state["way"]))
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_predicting", "_episode", "explorers"]

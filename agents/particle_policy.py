@@ -294,6 +294,7 @@ class ParticlePolicy(BasePolicy):
             "evidence": self.weights.evidence.clone(),
             "choice": self._choice.get_state(),
             "chosen": self.chosen.clone(),
+            "begins": None if self.begins is None else torch.from_numpy(np.array(self.begins, bool)),
         }
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
@@ -312,3 +313,5 @@ class ParticlePolicy(BasePolicy):
         self.weights.set_evidence(state_dict["evidence"])
         self._choice.set_state(state_dict["choice"].cpu())
         self.chosen = state_dict["chosen"].cpu()
+        begins = state_dict.get("begins")
+        self.begins = None if begins is None else begins.cpu().numpy()

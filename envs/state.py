@@ -7,6 +7,7 @@ pickled, and read back only where this user has written them. Environments of Bo
 episode began. What can be restored in no way raises ``CannotRestoreError``.
 """
 
+import functools
 import io
 import pickle
 import types
@@ -28,7 +29,8 @@ from farl.seal import is_sealed, seal
 __all__ = ["CannotRestoreError", "Restorable", "get_state", "set_state"]
 
 _KNOWN: Known = {"RunningMeanStd": RunningMeanStd, "StackedObservations": StackedObservations}
-_CONSTANT = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, type, EnvSpec)
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
+_CONSTANT = (*_FUNCTIONS, types.ModuleType, type, EnvSpec)
 _LINKS = ("env", "venv", "class_attributes")  # of wrappers
 
 Layer = Any

@@ -1,13 +1,11 @@
 """What happens beside learning: progress, checkpoints, stopping."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from farl.experiment.interruption import StopRequest
 from farl.experiment.metrics import curiosity_metrics, episode_metrics
 
 COVERAGE_GOAL = 0.9
@@ -49,17 +47,14 @@ class Observer(Protocol):
 
 
 class RunTracker(BaseCallback):
-    """Reports to the observer, notes when 90% of the cells were covered, and stops when asked to."""
+    """Reports to the observer, and notes when 90% of the cells were covered."""
 
-    def __init__(
-        self, total_timesteps: int, exploration: HasCoverage, observer: Observer | None, stop: StopRequest
-    ) -> None:
+    def __init__(self, total_timesteps: int, exploration: HasCoverage, observer: Observer | None) -> None:
         super().__init__()
         self.goal_timesteps: int | None = None
         self._total_timesteps = total_timesteps
         self._exploration = exploration
         self._observer = observer
-        self._stop = stop
         self._steps_at_start = 0
         self._began = 0.0
         self._reported = 0.0
@@ -75,7 +70,7 @@ class RunTracker(BaseCallback):
             self.goal_timesteps = self.num_timesteps
         if self._observer is not None and time.monotonic() - self._reported > SECONDS_BETWEEN_REPORTS:
             self.report()
-        return not self._stop.requested
+        return True
 
     def _on_training_end(self) -> None:
         self.report()
@@ -100,22 +95,22 @@ class RunTracker(BaseCallback):
         )
 
 
-class PeriodicCheckpoints(BaseCallback):
-    """Saves every ``freq`` timesteps, between rollouts: then no half-collected rollout is lost on resuming."""
+class CheckpointClock:
+    """Says when it is time for a checkpoint: after so many timesteps, or minutes, whichever comes first.
 
-    def __init__(self, freq: int, save: Callable[[], object]) -> None:
-        super().__init__()
-        self._freq = freq
-        self._save = save
-        self._next = freq
+    :param freq: timesteps between two checkpoints
+    :param minutes: minutes between two checkpoints
+    """
 
-    def _on_training_start(self) -> None:
-        self._next = (self.model.num_timesteps // self._freq + 1) * self._freq
+    def __init__(self, freq: int, minutes: float) -> None:
+        self._freq, self._seconds = freq, 60.0 * minutes
+        self.saved(0)
 
-    def _on_rollout_start(self) -> None:
-        if self.model.num_timesteps >= self._next:
-            self._save()
-            self._next = (self.model.num_timesteps // self._freq + 1) * self._freq
+    def saved(self, timesteps: int) -> None:
+        """Begin to wait anew, at ``timesteps``."""
+        self._next = (timesteps // self._freq + 1) * self._freq
+        self._last = time.monotonic()
 
-    def _on_step(self) -> bool:
-        return True
+    def is_due(self, timesteps: int) -> bool:
+        """Whether it is time."""
+        return timesteps >= self._next or time.monotonic() - self._last >= self._seconds

@@ -1,13 +1,11 @@
 """Checkpoints: a folder that appears whole or not at all, and says of itself whether it is intact.
 
-A checkpoint holds the model's zip, the replay buffer of off-policy algorithms, the VecNormalize statistics, the state
-of all random number generators and of the exploration pictures. The environments themselves cannot be saved: a resumed
-run starts new episodes.
+A checkpoint holds the model's zip, the replay buffer of off-policy algorithms, the VecNormalize statistics, and the
+state of everything around them: see docs/resume.md.
 """
 
 import logging
 import os
-import random
 import re
 import shutil
 import tempfile
@@ -77,7 +75,7 @@ def save_checkpoint(
     unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
     try:
         save_without_pickles(model, unfinished / _MODEL)
-        save_state(_as_tensors({"rng": _rng_state(model), "norm": _norm_state(model), **extra}), unfinished / _STATE)
+        save_state(_as_tensors({"norm": _norm_state(model), **extra}), unfinished / _STATE)
         if replay and isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
             save_state(_as_tensors(_replay_state(model.replay_buffer)), unfinished / _REPLAY)
         for file in copies:
@@ -127,19 +125,17 @@ def latest_checkpoint(folder: Path) -> Checkpoint:
     raise ConfigError(f"{damage[0]}; there is no other that is whole; {again}")
 
 
-def restore_checkpoint(checkpoint: Checkpoint, model: BaseAlgorithm) -> dict[str, Any]:
-    """Put the saved state around a model that was loaded from ``checkpoint.model_file``.
+def read_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the ``extra`` state that was saved, with its arrays as tensors."""
+    state: dict[str, Any] = load_state(checkpoint.path / _STATE)
+    return state
 
-    Returns the ``extra`` state that was saved, with its arrays as tensors.
-    """
-    state = load_state(checkpoint.path / _STATE)
-    restore_normalisation(checkpoint, model.get_vec_normalize_env())
+
+def restore_replay(checkpoint: Checkpoint, model: BaseAlgorithm) -> None:
+    """Fill the replay buffer of a model that was loaded from ``checkpoint.model_file``, if it has one."""
     replay_file = checkpoint.path / _REPLAY
     if replay_file.is_file() and isinstance(model, OffPolicyAlgorithm) and model.replay_buffer is not None:
         _restore_replay(model.replay_buffer, _as_arrays(load_state(replay_file)))
-    _restore_rng(_as_arrays(state.pop("rng")), model)
-    state.pop("norm")
-    return dict(state)
 
 
 def restore_normalisation(checkpoint: Checkpoint, venv: VecNormalize | None) -> None:
@@ -169,29 +165,6 @@ def _norm_state(model: BaseAlgorithm) -> dict[str, Any] | None:
             for key, part in parts.items()
         }
     return state
-
-
-def _rng_state(model: BaseAlgorithm) -> dict[str, Any]:
-    version, python_words, python_gauss = random.getstate()
-    kind, numpy_words, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
-    return {
-        "python": [version, list(python_words), python_gauss],
-        "numpy": [kind, np.asarray(numpy_words, np.int64), position, has_gauss, gauss],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "actions": model.action_space.np_random.bit_generator.state,
-    }
-
-
-def _restore_rng(state: dict[str, Any], model: BaseAlgorithm) -> None:
-    version, python_words, python_gauss = state["python"]
-    random.setstate((version, tuple(python_words), python_gauss))
-    kind, numpy_words, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, numpy_words.astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
-    torch.set_rng_state(torch.from_numpy(state["torch"]))
-    if len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([torch.from_numpy(device) for device in state["cuda"]])
-    model.action_space.np_random.bit_generator.state = state["actions"]
 
 
 def _replay_state(buffer: ReplayBuffer) -> dict[str, Any]:

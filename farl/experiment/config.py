@@ -125,6 +125,8 @@ class CheckpointConfig(StrictModel):
 
     freq: Annotated[int, Field(ge=1, le=MAX_TIMESTEPS), _Whole] = 100_000
     """Timesteps between two checkpoints."""
+    minutes: Annotated[float, Field(gt=0, le=1e6)] = 10.0
+    """Minutes between two checkpoints; one is made when either time has come."""
     keep: Annotated[int, Field(ge=1, le=10_000), _Whole] = 2
     """How many of the latest checkpoints stay on disk."""
 

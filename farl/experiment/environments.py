@@ -144,7 +144,6 @@ def make_one(environment: EnvironmentConfig, render_mode: str | None = None, pas
         for wrapper in environment.wrappers:
             env = find_wrapper(wrapper, environment.folder)(env, **wrapper.kwargs)
             _require(env, gym.Env, wrapper.name)
-        env = Restorable(env)
     except ConfigError:
         raise
     except ImportError as error:
@@ -188,7 +187,7 @@ def make_vec_env(
     def make_numbered(number: int) -> AnyEnv:
         # What Gymnasium's own checker only warns of, and only at the first step, is an error here, at all steps.
         make = partial(make_one, environment, render_mode, passive_checker=False)
-        return CheckedEnv(make, environment.id, number, restart, environment.timeout)
+        return Restorable(CheckedEnv(make, environment.id, number, restart, environment.timeout))
 
     venv: VecEnv
     if environment.kind in BATCHED_KINDS:

@@ -13,17 +13,18 @@ from farl.experiment.compiler import import_compiler_on_demand
 from farl.experiment.config import ExperimentConfig
 from farl.sb3 import FAR, Fast
 from farl.sb3.archives import look_at, refusal
+from farl.sb3.stepping import Stepwise
 
 _REFUSALS = (ValueError, TypeError, AssertionError, RuntimeError, KeyError, NotImplementedError, MemoryError)
 
 
 def learner_class(config: ExperimentConfig) -> type[BaseAlgorithm]:
-    """The algorithm, in ``Fast`` and ``FAR`` where the configuration says so."""
+    """The algorithm, in ``Fast`` and ``FAR`` where the configuration says so; it can be stopped between any steps."""
     import_compiler_on_demand()
     learner = algorithm_class(config.algorithm.name)
     if config.algorithm.fast:
         learner = Fast(learner)
-    return learner if config.far is None else FAR(learner)
+    return Stepwise(learner if config.far is None else FAR(learner))
 
 
 def learner_name(config: ExperimentConfig) -> str:

@@ -1,5 +1,7 @@
 """Where the log of a run goes: TensorBoard, `progress.csv`, and on request Weights & Biases and MLflow."""
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
@@ -8,7 +10,9 @@ from farl.experiment.config import ExperimentConfig
 from farl.experiment.run_directory import RunDirectory
 from farl.experiment.tables import GrowingTable, ProgressTable
 
-__all__ = ["CHARTS", "make_logger", "summary_writer"]
+__all__ = ["CHARTS", "cut_events", "event_sizes", "make_logger", "summary_writer"]
+
+_EVENTS = "events.out.tfevents.*"
 
 CHARTS: dict[str, dict[str, list[str]]] = {
     "1 What it explored": {
@@ -64,7 +68,8 @@ def make_logger(run: RunDirectory | None, config: ExperimentConfig, timesteps: i
     outputs: list[KVWriter] = [ProgressTable(GrowingTable(run.progress_file, timesteps))]
     if config.logging.tensorboard:
         outputs.append(TensorBoardOutputFormat(str(run.tensorboard)))
-        _write_layout(outputs[-1].writer)  # type: ignore[attr-defined]
+        if not timesteps:
+            _write_layout(outputs[-1].writer)  # type: ignore[attr-defined]
     if config.logging.wandb or config.logging.mlflow:
         from farl.experiment.trackers import MLflowOutput, WandbOutput
 
@@ -77,6 +82,24 @@ def summary_writer(logger: Logger) -> Any:
     """Return torch's ``SummaryWriter`` behind a logger, for what SB3 has no words for; None if there is none."""
     outputs = [each for each in logger.output_formats if isinstance(each, TensorBoardOutputFormat)]
     return outputs[0].writer if outputs else None
+
+
+def event_sizes(run: RunDirectory, logger: Logger) -> dict[str, int]:
+    """Return the size of each TensorBoard file, with all that was logged written out."""
+    writer = summary_writer(logger)
+    if writer is not None:
+        writer.flush()
+    return {file.name: file.stat().st_size for file in sorted(run.tensorboard.glob(_EVENTS))}
+
+
+def cut_events(run: RunDirectory, sizes: Mapping[str, int]) -> None:
+    """Take away what was logged after ``event_sizes`` returned these: it will be logged again."""
+    for file in run.tensorboard.glob(_EVENTS):
+        size = sizes.get(file.name)
+        if size is None:
+            file.unlink()
+        elif file.stat().st_size > size:
+            os.truncate(file, size)
 
 
 def _write_layout(writer: Any) -> None:

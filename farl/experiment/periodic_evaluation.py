@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from farl.experiment.config import EvaluationConfig
 from farl.experiment.logs import summary_writer
+from farl.experiment.model_state import preserved_randomness
 from farl.experiment.playing import Played, play, seen_reward
 from farl.experiment.recording import Camera
 from farl.experiment.tables import GrowingTable
@@ -34,6 +35,7 @@ class PeriodicEvaluation(BaseCallback):
     :param table: takes a row for each episode; None keeps none
     :param save_best: called whenever the mean return, or at equal returns the coverage, is the best so far
     :param make_film_env: makes one environment that draws pictures; None makes no films
+    :param seed: of the episodes, with the timesteps
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class PeriodicEvaluation(BaseCallback):
         table: GrowingTable | None,
         save_best: Callable[[], object],
         make_film_env: Callable[[], VecEnv] | None,
+        seed: int,
     ) -> None:
         super().__init__()
         self.last_mean_reward: float | None = None
@@ -53,7 +56,7 @@ class PeriodicEvaluation(BaseCallback):
         """Mean return and coverage of the best evaluation so far."""
         self.venv = venv
         self._settings, self._table, self._save_best = settings, table, save_best
-        self._make_film_env = make_film_env
+        self._make_film_env, self._seed = make_film_env, seed
         self._film_env: VecEnv | None = None
         self._done = 0
         self._began, self._filming = time.monotonic(), 0.0
@@ -76,6 +79,8 @@ class PeriodicEvaluation(BaseCallback):
 
     def _evaluate(self) -> None:
         sync_envs_normalization(self.training_env, self.venv)
+        # Not by what was played before: then a run that is resumed is evaluated alike.
+        self.venv.seed((self._seed + self.num_timesteps) % 2**32)
         played = play(self.model, self.venv, self._settings.episodes, self._deterministic)
         self.last_mean_reward = float(np.mean([episode.extrinsic_return for episode in played]))
         covered = [episode.coverage for episode in played if episode.coverage is not None]
@@ -93,7 +98,18 @@ class PeriodicEvaluation(BaseCallback):
             self.best = mark
             self._save_best()
         if self._filming <= _FILM_TIME * (time.monotonic() - self._began):
-            self._film()
+            with preserved_randomness(self.model):  # whether there is time for it must change nothing
+                self._film()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the evaluations so far came to."""
+        best = None if self.best is None else list(self.best)
+        return {"mean_reward": self.last_mean_reward, "coverage": self.last_coverage, "best": best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        self.last_mean_reward, self.last_coverage = state["mean_reward"], state["coverage"]
+        self.best = None if state["best"] is None else (float(state["best"][0]), float(state["best"][1]))
 
     @property
     def _deterministic(self) -> bool:

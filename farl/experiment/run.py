@@ -1,42 +1,49 @@
 """Trains: a checked configuration becomes metrics and, given a directory, everything worth keeping of the run."""
 
+import logging
 import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from farl.envs.state import CannotRestoreError, get_state, set_state
 from farl.errors import ConfigError
-from farl.experiment.callbacks import Observer, PeriodicCheckpoints, RunTracker
+from farl.experiment.callbacks import CheckpointClock, Observer, RunTracker
 from farl.experiment.checkpoint import (
     Checkpoint,
     latest_checkpoint,
-    restore_checkpoint,
+    latest_path,
+    read_checkpoint,
+    restore_normalisation,
+    restore_replay,
     save_checkpoint,
 )
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.environments import make_vec_env
 from farl.experiment.failure import Soundness, TrainingFailed, close_quietly, failed
 from farl.experiment.hyperparameters import LogHyperparameters
-from farl.experiment.interruption import StopRequest, TrainingInterrupted, stop_on_signals
+from farl.experiment.interruption import TrainingInterrupted, stop_on_signals
 from farl.experiment.learner import build_learner, learner_name, load_learner
 from farl.experiment.lock import hold
-from farl.experiment.logs import make_logger
+from farl.experiment.logs import cut_events, event_sizes, make_logger
 from farl.experiment.metrics import curiosity_metrics, episode_metrics, library_versions, machine_facts
+from farl.experiment.model_state import model_state, prepare_model, take_up_model
 from farl.experiment.periodic_evaluation import PeriodicEvaluation
 from farl.experiment.recording import RENDER_MODE, frame_rate
 from farl.experiment.report import write_report
 from farl.experiment.run_directory import RunDirectory
-from farl.experiment.sequence import TaskSequence, task_at, task_environments
+from farl.experiment.sequence import TaskSequence, task_environments
 from farl.experiment.tables import GrowingTable
 from farl.memory.storage import save_state
 from farl.sb3.exploration import ExplorationCallback
 
 _EVALUATION_SEED_OFFSET = 10_000
+
+_log = logging.getLogger(__name__)
 
 
 def train(config: ExperimentConfig, run_dir: Path | None = None, observer: Observer | None = None) -> dict[str, Any]:
@@ -63,6 +70,9 @@ def resume(
 ) -> dict[str, Any]:
     """Go on from the latest checkpoint of a run, in the same directory, to the end of its budget.
 
+    On the same machine and versions, on CPU, it goes on as if it had never stopped, where the environments tell their
+    state (`farl.envs.state`); others begin new episodes. A run that has no checkpoint yet begins anew.
+
     Args:
         run_dir: the directory of the run.
         total_timesteps: a new budget for the whole run. Schedules are stretched to it.
@@ -76,9 +86,12 @@ def resume(
     """
     run = RunDirectory(run_dir, trust)
     config = run.read_config()
-    checkpoint = latest_checkpoint(run.checkpoints)
     if total_timesteps is not None:
         config = config.model_copy(update={"total_timesteps": total_timesteps})
+    if latest_path(run.checkpoints) is None:
+        _log.warning("%s: has no checkpoint yet; it begins anew", run.path)
+        return _Training(config, run, observer).run(None)
+    checkpoint = latest_checkpoint(run.checkpoints)
     if checkpoint.timesteps >= config.total_timesteps:
         raise ConfigError(
             f"{run_dir}: {checkpoint.timesteps:,} of {config.total_timesteps:,} timesteps are done already; "
@@ -102,6 +115,12 @@ class _Training:
         self.restart = config.on_error == "restart_env"
         self.soundness = Soundness(run.path if run is not None else None, counting=self.restart)
         self.sequence = TaskSequence(config) if config.sequence is not None else None
+        self.evaluation: PeriodicEvaluation | None = None
+        self.clock = CheckpointClock(config.checkpoints.freq, config.checkpoints.minutes)
+        self.saved: dict[str, Any] | None = None  # what is still to be taken up of a checkpoint
+        self.episodes_cut = 0
+        """Episodes that could not be restored."""
+        self.looked_at_environments = False
         self.seconds_before = 0.0
         self.began = time.monotonic()
 
@@ -109,16 +128,22 @@ class _Training:
         config = self.config
         if config.torch_threads is not None:
             torch.set_num_threads(config.torch_threads)
+        if checkpoint is not None:
+            self.saved = read_checkpoint(checkpoint)
+            if self.sequence is not None:
+                self.sequence.load_state_dict(self.saved["run"]["sequence"])
         run = self.run_directory
-        with stop_on_signals() as stop, hold(run.path) if run is not None else nullcontext():
-            # A resumed run meets new episodes, not the first ones again.
+        with stop_on_signals() as self.stop, hold(run.path) if run is not None else nullcontext():
+            if run is not None:
+                cut_events(run, {} if self.saved is None else self.saved["events"])
+            # Environments that cannot be restored meet new episodes, not the first ones again.
             seed = (config.seed + (checkpoint.timesteps if checkpoint else 0)) % 2**32
-            timesteps = checkpoint.timesteps if checkpoint else 0
-            venv = make_vec_env(task_environments(config)[task_at(config, timesteps)], seed, restart=self.restart)
+            task = 0 if self.sequence is None else self.sequence.task
+            venv = make_vec_env(task_environments(config)[task], seed, restart=self.restart)
             try:
-                self.tracker = RunTracker(config.total_timesteps, self.exploration, self.observer, stop)
-                self.model = self._build(venv, checkpoint)
-                return self._learn(stop, fresh=checkpoint is None)
+                self.tracker = RunTracker(config.total_timesteps, self.exploration, self.observer)
+                self.model: Any = build_learner(config, venv) if checkpoint is None else self._load(venv, checkpoint)
+                return self._learn(fresh=checkpoint is None)
             finally:
                 if self.observer is not None:
                     self.observer.finished()
@@ -126,27 +151,70 @@ class _Training:
                 live = self.model.get_env() if hasattr(self, "model") else None
                 close_quietly(live if live is not None else venv, "an environment")
 
-    def _build(self, venv: VecEnv, checkpoint: Checkpoint | None) -> BaseAlgorithm:
-        if checkpoint is None:
-            return build_learner(self.config, venv)
+    def _load(self, venv: VecEnv, checkpoint: Checkpoint) -> Any:
+        """Load the model of a checkpoint, and prepare everything before it begins to learn."""
+        assert self.saved is not None
+        saved = self.saved["run"]
         trust = self.run_directory is not None and self.run_directory.trusted
         model = load_learner(self.config, checkpoint, venv, trust)
-        state = restore_checkpoint(checkpoint, model)
-        self.exploration.load_state_dict(state["exploration"])
-        self.tracker.goal_timesteps = state["goal_timesteps"]
-        if self.sequence is not None:
-            self.sequence.returns = [list(row) for row in state.get("sequence", [])]
-        self.seconds_before = state["seconds"]
+        restore_replay(checkpoint, model)
+        self.episodes_cut = int(saved["episodes_cut"])
+        wrapped: Any = model.get_env()  # with what Stable-Baselines3 puts around them
+        anew = not self._restore_environments(wrapped)
+        if anew:
+            restore_normalisation(checkpoint, model.get_vec_normalize_env())
+            self.episodes_cut += venv.num_envs
+        prepare_model(model, self.saved["model"], anew)
+        self.tracker.goal_timesteps = saved["goal_timesteps"]
+        self.soundness.restarts = int(saved["restarts"])
+        self.seconds_before = saved["seconds"]
         return model
 
-    def _learn(self, stop: StopRequest, fresh: bool) -> dict[str, Any]:
+    def _restore_environments(self, venv: VecEnv) -> bool:
+        assert self.saved is not None
+        why = "their state is not in the checkpoint"
+        if self.saved["environments"] is not None:
+            try:
+                venv.reset()
+                set_state(venv, self.saved["environments"])
+                return True
+            except CannotRestoreError as error:
+                why = str(error)
+        _log.warning("the environments cannot be restored (%s); new episodes begin", why)
+        return False
+
+    def _between_steps(self) -> None:
+        """Nothing is under way: take up what was saved, save, or stop."""
+        if self.saved is not None:
+            self._take_up(self.saved)
+        if not self.looked_at_environments:
+            self.looked_at_environments = True
+            try:
+                get_state(self.model.get_env())
+            except CannotRestoreError as error:
+                _log.warning("the environments cannot be restored after a stop (%s): new episodes will begin", error)
+        saved = None
+        if self.run_directory is not None and (self.stop.requested or self.clock.is_due(self.model.num_timesteps)):
+            saved = self._save()
+        if self.stop.requested:
+            run = self.run_directory.path if self.run_directory is not None else None
+            raise TrainingInterrupted(self.model.num_timesteps, run, saved, self.stop.number)
+
+    def _take_up(self, saved: dict[str, Any]) -> None:
+        self.saved = None
+        anew = bool((self.model.reopened or {}).get("anew"))
+        self.exploration.take_up(saved["exploration"], begin_anew=anew)
+        if self.evaluation is not None and saved["run"]["evaluation"] is not None:
+            self.evaluation.load_state_dict(saved["run"]["evaluation"])
+        take_up_model(self.model, saved["model"], self.seconds_before)
+
+    def _learn(self, fresh: bool) -> dict[str, Any]:
         config, model = self.config, self.model
         if self.run_directory is not None:
             self.run_directory.write_config(config)
             self.run_directory.error_file.unlink(missing_ok=True)
         model.set_logger(make_logger(self.run_directory, config, 0 if fresh else model.num_timesteps))
-        evaluation = self._evaluation()
-        path = self.run_directory.path if self.run_directory is not None else None
+        self.evaluation = evaluation = self._evaluation()
         callbacks: list[BaseCallback] = [self.soundness, self.exploration, self.tracker]
         if evaluation is not None:
             callbacks.append(evaluation)
@@ -154,8 +222,8 @@ class _Training:
             callbacks.append(self.sequence)
         if fresh:
             callbacks.insert(0, LogHyperparameters(config))
-        if self.run_directory is not None:
-            callbacks.append(PeriodicCheckpoints(config.checkpoints.freq, self._save))
+        self.clock.saved(model.num_timesteps)
+        model.between_steps = self._between_steps
         try:
             # learn() adds what is asked for to what is done: asking for the rest keeps the schedules where they were.
             model.learn(
@@ -164,15 +232,18 @@ class _Training:
                 log_interval=config.logging.interval,
                 reset_num_timesteps=fresh,
             )
-            saved = self._save() if self.run_directory is not None else None
+            if self.run_directory is not None:
+                self._save()
+        except TrainingInterrupted:
+            if self.run_directory is not None:
+                self.exploration.write(self.run_directory.exploration)
+            raise
         except Exception as error:  # whatever fails, what was learnt until then is kept
             raise self._failed(error) from error
         finally:
             if evaluation is not None:
                 close_quietly(evaluation, "an environment of the evaluation")
             close_quietly(model.logger, "the log")
-        if stop.requested and model.num_timesteps < config.total_timesteps:
-            raise TrainingInterrupted(model.num_timesteps, path, saved, stop.number)
         metrics = self._metrics(evaluation)
         if self.run_directory is not None:
             try:
@@ -187,12 +258,13 @@ class _Training:
         run = self.run_directory
         if run is None:
             return failed(error, self.model, None, self._save)
+        self.model.settle()
 
         def save() -> Path:
             if not run.config_file.is_file():  # somebody deleted it
                 run.path.mkdir(parents=True, exist_ok=True)
                 run.write_config(self.config)
-            return self._save()
+            return self._save(failed=True)
 
         return failed(error, self.model, run, save)
 
@@ -216,28 +288,42 @@ class _Training:
             table,
             self._save_best,
             (lambda: make(1, RENDER_MODE)) if films else None,
+            seed,
         )
 
     def _save_best(self) -> None:
         if self.run_directory is not None:
             save_checkpoint(self.run_directory.best, self.model, self.config.algorithm.name, {}, keep=1, replay=False)
 
-    def _save(self) -> Path:
-        assert self.run_directory is not None
-        extra = {
-            "exploration": self.exploration.state_dict(),
-            "goal_timesteps": self.tracker.goal_timesteps,
-            "seconds": self._seconds(),
-            "sequence": self.sequence.returns if self.sequence is not None else [],
+    def _save(self, failed: bool = False) -> Path:
+        """Save a checkpoint, and change nothing by it.
+
+        :param failed: whether the environments may be the reason, so that new ones are better
+        """
+        run, model = self.run_directory, self.model
+        assert run is not None
+        try:
+            environments = None if failed else get_state(model.get_env())
+        except CannotRestoreError:
+            environments = None
+        state = {
+            "run": {
+                "goal_timesteps": self.tracker.goal_timesteps,
+                "seconds": self._seconds(),
+                "sequence": None if self.sequence is None else self.sequence.state_dict(),
+                "evaluation": None if self.evaluation is None else self.evaluation.state_dict(),
+                "restarts": self.soundness.restarts,
+                "episodes_cut": self.episodes_cut,
+            },
+            "environments": environments,
+            "model": model_state(model),
+            "exploration": self.exploration.open_state(),
+            "events": event_sizes(run, model.logger),
         }
-        return save_checkpoint(
-            self.run_directory.checkpoints,
-            self.model,
-            self.config.algorithm.name,
-            extra,
-            self.config.checkpoints.keep,
-            copies=[self.run_directory.config_file],
-        )
+        name, keep = self.config.algorithm.name, self.config.checkpoints.keep
+        saved = save_checkpoint(run.checkpoints, model, name, state, keep, copies=[run.config_file])
+        self.clock.saved(model.num_timesteps)
+        return saved
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.began
@@ -260,6 +346,7 @@ class _Training:
             "episode_coverage": self.exploration.episode_coverage,
             "worlds_differ": self.exploration.procedural,
             **({"environment_restarts": self.soundness.restarts} if self.restart else {}),
+            **({"episodes_cut": self.episodes_cut} if self.episodes_cut else {}),
             "coverage_90_timesteps": self.tracker.goal_timesteps,
             "room_agreement": self.exploration.room_agreement,
             **curiosity_metrics(self.model),

@@ -1,5 +1,6 @@
 """Tasks in sequence: one model, whose environments change under it, judged on every task so far."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class TaskSequence(BaseCallback):
     """Changes the environments when a task's steps are done, between two rollouts, and evaluates on all tasks so far.
 
     :param config: with a ``sequence`` section
+    :ivar task: number of the present task, from 0
     :ivar returns: after each finished task, the mean return on it and on each before it
     """
 
@@ -54,12 +56,20 @@ class TaskSequence(BaseCallback):
         self.config, self.sequence = config, config.sequence
         self.tasks = task_environments(config)
         self.returns: list[list[float]] = []
-        self._task = 0
+        self.task = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of the present task, and all returns."""
+        return {"task": self.task, "returns": self.returns}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned; call it before ``learn``."""
+        self.task = int(state["task"])
+        self.returns = [list(row) for row in state["returns"]]
 
     def _on_training_start(self) -> None:
-        self._task = task_at(self.config, self.model.num_timesteps)
         # An interruption may have come between the last step of a task and its evaluation.
-        while len(self.returns) < self._task:
+        while len(self.returns) < self.task:
             self._judge(len(self.returns) + 1)
 
     def _on_step(self) -> bool:
@@ -67,9 +77,9 @@ class TaskSequence(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         following = task_at(self.config, self.model.num_timesteps)
-        while self._task < following:
-            self._task += 1
-            self._judge(self._task)
+        while self.task < following:
+            self.task += 1
+            self._judge(self.task)
             self._switch()
 
     def _on_training_end(self) -> None:
@@ -117,7 +127,7 @@ class TaskSequence(BaseCallback):
         model: Any = self.model
         before, old = model.get_vec_normalize_env(), model.get_env()
         seed = (self.config.seed + self.model.num_timesteps) % 2**32
-        venv = make_vec_env(self.tasks[self._task], seed, restart=self.config.on_error == "restart_env")
+        venv = make_vec_env(self.tasks[self.task], seed, restart=self.config.on_error == "restart_env")
         if isinstance(venv, VecNormalize) and before is not None and "normalization" not in self.sequence.reset:
             venv.ret_rms = before.ret_rms
             if venv.norm_obs:
@@ -137,7 +147,7 @@ class TaskSequence(BaseCallback):
             return
         from farl.experiment.learner import build_learner
 
-        seed = (self.config.seed + self._task) % 2**32
+        seed = (self.config.seed + self.task) % 2**32
         fresh = build_learner(self.config.model_copy(update={"seed": seed}), venv).get_parameters()
         held = self.model.get_parameters()
         chosen: Any = {

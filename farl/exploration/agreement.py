@@ -1,5 +1,8 @@
 """How well fragments agree with rooms, where an environment tells them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,6 +47,15 @@ class RoomAgreement:
         rooms = self.room_of_cell[positions[..., 1], positions[..., 0]].ravel()
         self._rooms.append(rooms[rooms >= 0])
         self._fragments.append(active.ravel()[rooms >= 0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was added since the last ``take``."""
+        parts = {"rooms": self._rooms, "fragments": self._fragments}
+        return {name: np.concatenate([np.empty(0, np.int64), *added]) for name, added in parts.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        self._rooms, self._fragments = ([np.asarray(state[name])] for name in ("rooms", "fragments"))
 
     def take(self) -> float | None:
         """Return the adjusted Rand index between rooms and fragments since the last call; None if nobody was in one."""

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +24,7 @@ from farl.exploration import (
     VisitCounts,
 )  # fmt: skip
 from farl.exploration.agreement import RoomAgreement
+from farl.plain import Known, from_plain, to_plain
 from farl.sb3.pictures import Pixels, rendered, write_png
 from farl.sb3.seen import frames_of, numbers_of, observation_names, resolve_axes
 from farl.sb3.unnormalised import original_observations, unnormalised_space
@@ -52,6 +53,9 @@ class _Step(NamedTuple):
     positions: IntArray | None
     vectors: npt.NDArray[np.float32] | None
     frames: npt.NDArray[np.uint8] | None
+
+
+_KNOWN: Known = {kind.__name__: kind for kind in (_Step, NewEpisode)}
 
 
 class ExplorationCallback(BaseCallback):
@@ -159,6 +163,31 @@ class ExplorationCallback(BaseCallback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned; call it before ``learn``."""
         self._record = ExplorationRecord.from_state_dict(state)
+
+    def open_state(self) -> dict[str, Any]:
+        """Return all that was recorded and what still waits, as it is: nothing is taken in for it."""
+        return {
+            "record": self._record.state_dict(),
+            "waiting": to_plain(self._waiting, _KNOWN),
+            "settled": self._settled,
+            "last_image": self._last_image,
+            "agreement": None if self._agreement is None else self._agreement.state_dict(),
+            "room_agreement": self.room_agreement,
+        }
+
+    def take_up(self, state: Mapping[str, Any], begin_anew: bool = False) -> None:
+        """Go on from what ``open_state`` returned; call it between two steps.
+
+        :param begin_anew: whether the environments have begun new episodes since
+        """
+        self._record = ExplorationRecord.from_state_dict(state["record"])
+        self._waiting = from_plain(state["waiting"], _KNOWN)
+        self._settled, self._last_image = int(state["settled"]), int(state["last_image"])
+        self.room_agreement = state["room_agreement"]
+        if self._agreement is not None and state["agreement"] is not None:
+            self._agreement.load_state_dict(state["agreement"])
+        if begin_anew and self._positions_told:
+            self._begin_worlds(self.training_env)
 
     def _on_training_start(self) -> None:
         self._settle()  # what an interrupted rollout left
@@ -317,6 +346,7 @@ class ExplorationCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         self._settle()
+        self._settled = 0
         if self.coverage is not None:
             self.logger.record("exploration/coverage", self.coverage)
         if self._agreement is not None and (agreement := self._agreement.take()) is not None:

@@ -1,6 +1,7 @@
 """``FAR(Algorithm)``: any Stable-Baselines3 algorithm with curiosity under fragmentation and recall."""
 
 import warnings
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -32,6 +33,7 @@ from farl.sb3.observations import Array, Observation, action_spec, require_finit
 from farl.sb3.replay import BonusReplay, with_bonus, without_bonus
 from farl.sb3.rollout import Rollout
 from farl.sb3.saving import Saving
+from farl.sb3.stepping import OpenRollout, rollout_rows
 from farl.sb3.unnormalised import unnormalised_space
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
@@ -76,7 +78,7 @@ def _make_class(algorithm: type[Any]) -> type[Any]:
     return type(f"FAR{algorithm.__name__}", (mixin, algorithm), members)
 
 
-class _FARAlgorithm(Saving):
+class _FARAlgorithm(Saving, OpenRollout):
     """What both kinds share: building, and taking in every transition."""
 
     _seen_space: spaces.Space[Any] | None = None  # of observations without normalisation; saved with the model
@@ -112,7 +114,7 @@ class _FARAlgorithm(Saving):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Save the model, with all that its curiosity has seen; see SB3."""
         self.take_in()
-        super().save(*args, **kwargs)
+        self.save_as_it_is(*args, **kwargs)
 
     def plain(self) -> BaseAlgorithm:
         """Return the same agent as an ordinary SB3 model, whose ``save`` can be loaded without FARL."""
@@ -182,7 +184,7 @@ class _FARAlgorithm(Saving):
             assert self.env is not None, "set an environment first: model.set_env(env)"
             self._rollout.attach(self.env)
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
-        if self.far is not None:
+        if self.far is not None and (self.reopened is None or restarts):
             assert self._last_obs is not None
             self.take_in()  # what an interrupted rollout left
             observations = without_advice(self._last_obs)
@@ -190,6 +192,21 @@ class _FARAlgorithm(Saving):
             if self.n_advised:
                 self._last_obs = with_advice(observations, self._rollout.advise(np.full(self.n_envs, restarts)))
         return result
+
+    def open_state(self) -> dict[str, Any]:
+        """Return the steps of the rollout, as far as they have been taken in or wait."""
+        return super().open_state() | ({} if self.far is None else {"far": self._rollout.open_state(self._rows)})
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Put them back."""
+        super().take_up(state)
+        if self.far is not None:
+            self._rollout.take_up(state["far"], anew=bool((self.reopened or {}).get("anew")))
+
+    @property
+    def _rows(self) -> int | None:
+        """Steps of the open rollout that have been stored; None where all that is seen is stored at once."""
+        return None
 
     def _init_callback(self, callback: Any, progress_bar: bool = False) -> BaseCallback:
         if self.far is not None:
@@ -238,6 +255,10 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
     def curiosity_steps(self) -> list[CuriosityStep]:
         """What the curiosity made of each step of this rollout, as far as it was taken in; empty without ``far``."""
         return [] if self.far is None else self._rollout.steps
+
+    @property
+    def _rows(self) -> int | None:
+        return rollout_rows(self.rollout_buffer)
 
     def collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> bool:
         """Collect a rollout, then mix the two advantages and train critic and modules on it."""

@@ -9,10 +9,15 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from farl.curiosity import CuriosityStep, Seen, Transitions
+from farl.fragmentation import Events, Sight
+from farl.plain import Known, from_plain, to_plain
 from farl.sb3.build import build_curiosity
 from farl.sb3.config import FARConfig
 from farl.sb3.observations import Array, Observation, ObservationAdapter, action_spec, require_finite, true_last
 from farl.sb3.unnormalised import Unnormalised
+
+_KNOWN: Known = {kind.__name__: kind for kind in (CuriosityStep, Events, Seen, Sight, Transitions)}
+_PRESENT = ("latest", "_starts", "_observations")
 
 
 class Rollout:
@@ -140,6 +145,25 @@ class Rollout:
         if self.config.memory.disk is not None:
             record("far/disk_mb", self.curiosity.memory.tiers.disk_bytes / 2**20)
 
+    def open_state(self, rows: int | None = None) -> Any:
+        """Return all that has been added since ``clear``, as plain data; the curiosity has a state of its own.
+
+        :param rows: only of so many steps; None for all
+        """
+        steps = self.steps[:rows]
+        waiting = self._waiting if rows is None else self._waiting[: rows - len(steps)]
+        added = {"steps": steps, "rewards": self.rewards[:rows], "_waiting": waiting}
+        return to_plain(added | {name: getattr(self, name) for name in _PRESENT}, _KNOWN)
+
+    def take_up(self, state: Any, anew: bool = False) -> None:
+        """Go on from what ``open_state`` returned.
+
+        :param anew: whether new episodes have begun since
+        """
+        for name, value in from_plain(state, _KNOWN).items():
+            if not (anew and name in _PRESENT):
+                setattr(self, name, _moved(value, self.device))
+
     def __getstate__(self) -> dict[str, Any]:
         """Keep the curiosity's state instead of itself, and no wrappers: neither can be pickled."""
         leave_out = ("curiosity", "adapter", "_unnormalised")
@@ -174,6 +198,17 @@ class Rollout:
         assert self.curiosity.last is not None
         intrinsic = self.config.intrinsic_coef * self.curiosity.last.intrinsic_reward
         return (self.config.extrinsic_coef * reward + intrinsic).astype(np.float32)
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    """Return a value with all tensors on a device, those in lists and named tuples, too."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, list):
+        return [_moved(part, device) for part in value]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_moved(part, device) for part in value))
+    return value
 
 
 def _positions(infos: list[dict[str, Any]]) -> Array | None:

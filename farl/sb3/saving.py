@@ -58,8 +58,11 @@ class Saving(BaseAlgorithm, metaclass=FARClass):
                 raise error.__context__ from None
             raise
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save a model; see SB3. Only FAR loads it again: for those without FARL, save ``model.plain()``."""
+    def save_as_it_is(self, *args: Any, **kwargs: Any) -> None:
+        """Do what ``save`` does, without a look at what waits to be taken in.
+
+        Only FAR loads the file again: for those without FARL, save ``model.plain()``.
+        """
         plain = getattr(self, self.buffer_class_name)
         if self.far is not None:
             name = self.algorithm_class.__name__

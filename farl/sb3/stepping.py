@@ -8,7 +8,7 @@ they have drawn and cleared is restored after them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
 
-__all__ = ["OpenRollout", "Stepwise", "announced", "rollout_rows"]
+__all__ = ["OpenRollout", "Stepwise", "is_aligned", "pausing", "rollout_rows", "rows_taken"]
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
 
@@ -32,6 +32,8 @@ class OpenRollout(BaseAlgorithm):
     """Called between any two steps of a rollout, and before its first."""
     reopened: Mapping[str, int] | None = None
     """How far the rollout is that the next one goes on with; None begins a new one."""
+    pauses_itself = False
+    """Whether ``collect_rollouts`` calls ``pause``."""
 
     def pause(self) -> None:
         """Call ``between_steps``, if there is anyone to be called."""
@@ -43,9 +45,16 @@ class OpenRollout(BaseAlgorithm):
         """Return what an open rollout holds, as a tree of arrays, tensors, numbers, strings, lists and dicts."""
         return {}
 
-    def reopen(self, state: Mapping[str, Any]) -> None:
-        """Go on with an open rollout in the next call of ``learn``; ``state`` is what ``open_state`` returned."""
-        self.reopened = {}
+    def reopen(self, state: Mapping[str, Any], anew: bool = False) -> None:
+        """Go on with an open rollout in the next call of ``learn``.
+
+        :param state: what ``open_state`` returned
+        :param anew: whether new episodes begin in it
+        """
+        self.reopened = {"anew": int(anew)}
+
+    def settle(self) -> None:
+        """Forget a step that was begun and never stored, as one that failed."""
 
     def take_up(self, state: Mapping[str, Any]) -> None:
         """Put back what an open rollout held; to be called by the first ``between_steps`` after ``reopen``."""
@@ -59,7 +68,9 @@ def Stepwise(algorithm: type[Algorithm]) -> type[Algorithm]:
 
     :param algorithm: on-policy or off-policy, with or without ``FAR`` and ``Fast``; others are returned as they are
     """
-    if issubclass(algorithm, _OnPolicy | _OffPolicy) or not issubclass(algorithm, OnPolicyAlgorithm | OffPolicyAlgorithm):
+    if issubclass(algorithm, _OnPolicy | _OffPolicy) or not issubclass(
+        algorithm, OnPolicyAlgorithm | OffPolicyAlgorithm
+    ):
         return algorithm
     return _make_class(algorithm)
 
@@ -75,6 +86,7 @@ class _OnPolicy(OpenRollout, OnPolicyAlgorithm):
 
     iterations = 0
     """Rollouts so far, for the log."""
+    _began = 0  # timesteps before the present rollout
     _log_interval: int | None = 1
 
     def learn(
@@ -96,8 +108,9 @@ class _OnPolicy(OpenRollout, OnPolicyAlgorithm):
         self, env: Any, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """Collect a rollout, or the rest of one; see SB3."""
-        taken = (self.reopened or {}).get("rows", 0)
-        with announced(self, taken):
+        taken = rows_taken(self)
+        self._began = self.num_timesteps - taken * self.n_envs
+        with nullcontext() if self.pauses_itself else pausing(self, taken):
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps - taken)
 
     def open_state(self) -> dict[str, Any]:
@@ -108,10 +121,16 @@ class _OnPolicy(OpenRollout, OnPolicyAlgorithm):
         }
         return super().open_state() | {"rows": rows, "buffer": arrays}
 
-    def reopen(self, state: Mapping[str, Any]) -> None:
+    def reopen(self, state: Mapping[str, Any], anew: bool = False) -> None:
         """Go on with an open rollout."""
-        super().reopen(state)
-        self.reopened = {"rows": int(state["rows"])}
+        super().reopen(state, anew)
+        self.reopened = {**(self.reopened or {}), "rows": int(state["rows"])}
+
+    def settle(self) -> None:
+        """Forget a step that was begun and never stored."""
+        super().settle()
+        if not (self.rollout_buffer.full or self.rollout_buffer.generator_ready):
+            self.num_timesteps = self._began + self.rollout_buffer.pos * self.n_envs
 
     def take_up(self, state: Mapping[str, Any]) -> None:
         """Fill the rows."""
@@ -126,18 +145,19 @@ class _OnPolicy(OpenRollout, OnPolicyAlgorithm):
 class _OffPolicy(OpenRollout, OffPolicyAlgorithm):
     """A rollout is so many steps or episodes; the transitions themselves are in the replay buffer."""
 
-    _steps_taken = 0  # of the open rollout
-    _episodes_before = 0  # it, since training began
+    _began = 0  # timesteps before the open rollout
+    _episodes_before = 0  # it
 
     def collect_rollouts(
         self, env: Any, callback: BaseCallback, train_freq: TrainFreq, *args: Any, **kwargs: Any
     ) -> RolloutReturn:
         """Collect a rollout, or the rest of one; see SB3."""
         steps, episodes = ((self.reopened or {}).get(name, 0) for name in ("steps", "episodes"))
-        self._steps_taken, self._episodes_before = steps, self._episode_num - episodes
+        self._began, self._episodes_before = self.num_timesteps - steps * env.num_envs, self._episode_num - episodes
         done = steps if train_freq.unit is TrainFrequencyUnit.STEP else episodes
         rest = TrainFreq(train_freq.frequency - done, train_freq.unit)
         found = super().collect_rollouts(env, callback, rest, *args, **kwargs)
+        self._began, self._episodes_before = self.num_timesteps, self._episode_num
         return RolloutReturn(
             found.episode_timesteps + steps * env.num_envs, found.n_episodes + episodes, found.continue_training
         )
@@ -145,35 +165,33 @@ class _OffPolicy(OpenRollout, OffPolicyAlgorithm):
     def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         if is_aligned(self, self._steps_taken):
             self.pause()
-        self._steps_taken += 1
         return super()._sample_action(*args, **kwargs)
+
+    @property
+    def _steps_taken(self) -> int:
+        return (self.num_timesteps - self._began) // self.n_envs
 
     def open_state(self) -> dict[str, Any]:
         """Return how far the rollout is."""
         episodes = self._episode_num - self._episodes_before
         return super().open_state() | {"steps": self._steps_taken, "episodes": episodes}
 
-    def reopen(self, state: Mapping[str, Any]) -> None:
+    def reopen(self, state: Mapping[str, Any], anew: bool = False) -> None:
         """Go on with an open rollout."""
-        super().reopen(state)
-        self.reopened = {name: int(state[name]) for name in ("steps", "episodes")}
+        super().reopen(state, anew)
+        self.reopened = {**(self.reopened or {}), **{name: int(state[name]) for name in ("steps", "episodes")}}
 
 
 @contextmanager
-def announced(model: Any, taken: int = 0) -> Iterator[None]:
+def pausing(model: Any, taken: int) -> Iterator[None]:
     """Have an on-policy algorithm that calls its policy for each action pause before it does.
 
     :param taken: steps of the rollout that were taken before
     """
-    from farl.sb3.fast.factory import collects_by_itself
-
-    if collects_by_itself(model):
-        yield
-        return
     policy, buffer = model.policy, model.rollout_buffer
     forward, begin = policy.forward, model.num_timesteps - taken * model.n_envs
 
-    def pausing(*args: Any, **kwargs: Any) -> Any:
+    def pause_first(*args: Any, **kwargs: Any) -> Any:
         # Policies are also called to evaluate them: then the latest step has not been stored yet.
         rows = taken if model.reopened is not None else rollout_rows(buffer)
         at_rest = model.num_timesteps == begin + rows * model.n_envs and not buffer.full
@@ -181,7 +199,7 @@ def announced(model: Any, taken: int = 0) -> Iterator[None]:
             model.pause()
         return forward(*args, **kwargs)
 
-    policy.forward = pausing
+    policy.forward = pause_first
     try:
         yield
     finally:
@@ -191,6 +209,11 @@ def announced(model: Any, taken: int = 0) -> Iterator[None]:
 def is_aligned(model: Any, steps: int) -> bool:
     """Whether a rollout can be gone on with after so many steps: gSDE draws its noise at every so many."""
     return not (model.use_sde and model.sde_sample_freq > 0 and steps % model.sde_sample_freq)
+
+
+def rows_taken(model: Any) -> int:
+    """Return how many rows were filled of the rollout that an on-policy algorithm goes on with; 0 for a new one."""
+    return int((model.reopened or {}).get("rows", 0))
 
 
 def rollout_rows(buffer: RolloutBuffer) -> int:

@@ -1,5 +1,6 @@
 """``FARVecEnv``: curiosity under fragmentation and recall from outside, for code that cannot change its algorithm."""
 
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -113,6 +114,23 @@ class FARVecEnv(VecEnvWrapper):
             infos = [self._advised_last(info) for info in infos]
             observations = with_advice(observations, rollout.advise(dones))  # type: ignore[arg-type]
         return observations, rollout.mixed(rewards), dones, infos
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the curiosity and all that decides what happens next."""
+        if self._rollout is None:
+            return {}
+        return {
+            "curiosity": self._rollout.curiosity.state_dict(),
+            "rollout": self._rollout.open_state(),
+            "metrics": dict(self.metrics),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``get_state`` returned."""
+        if self._rollout is not None:
+            self._rollout.curiosity.load_state_dict(state["curiosity"])
+            self._rollout.take_up(state["rollout"])
+            self.metrics = dict(state["metrics"])
 
     def _advised_last(self, info: dict[str, Any]) -> dict[str, Any]:
         """Give an episode's last observation an advice of zeros, so that it is like all others."""

@@ -1,6 +1,6 @@
 """Rollouts, as SB3 collects them, without what costs time in each step."""
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from farl.plain import from_plain, to_plain
 from farl.sb3.fast.policies import Lane
 from farl.sb3.observations import Array
+from farl.sb3.stepping import is_aligned, rollout_rows, rows_taken
 
 
 class Actor(Protocol):
@@ -46,13 +48,12 @@ class FeedforwardActor:
     unscales = True
 
     def __init__(self, lane: Lane, n_samples: int) -> None:
-        self._act, self._policy = lane.policy.act, lane.of
+        self._lane, self._policy = lane, lane.of
         lane.look_for_repeats(n_samples)
-        self._repeats = lane.repeats
 
     def act(self, observations: Any, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return actions, values float32[E], and log-probabilities float32[E]."""
-        return self._act(observations, self._repeats)
+        return self._lane.policy.act(observations, self._lane.repeats)
 
     def advance(self) -> None:
         """There is nothing to remember."""
@@ -69,6 +70,43 @@ class FeedforwardActor:
         return self._policy.predict_values(observations)
 
 
+class Collected(NamedTuple):
+    """What has been collected of a rollout of T steps, and is written to its buffer at the end.
+
+    :ivar values: float32[T, E]
+    :ivar log_probs: float32[T, E]
+    :ivar cut_off: where time limits ended episodes: step, environment, last observation, and the actor's memory of it
+    """
+
+    values: Tensor
+    log_probs: Tensor
+    cut_off: list[tuple[int, int, Any, Any]]
+
+
+def state_of(model: Any) -> Any:
+    """Return what has been collected of an algorithm's open rollout; None of nothing."""
+    rows = rollout_rows(model.rollout_buffer)
+    if model.collected is None or not rows:
+        return None
+    values, log_probs, cut_off = model.collected
+    return to_plain((values[:rows], log_probs[:rows], cut_off))
+
+
+def put_back(model: Any, state: Any) -> None:
+    """Put back what ``state_of`` returned into an algorithm that has begun to collect."""
+    if state is None:
+        return
+    assert model.collected is not None
+    values, log_probs, cut_off = from_plain(state)
+    model.collected.values[: len(values)] = values.to(model.device)
+    model.collected.log_probs[: len(values)] = log_probs.to(model.device)
+    model.collected.cut_off[:] = [(step, env, seen, _on(model.device, memory)) for step, env, seen, memory in cut_off]
+
+
+def _on(device: torch.device, memory: Any) -> Any:
+    return None if memory is None else tuple(part.to(device) for part in memory)
+
+
 def takes(buffer: RolloutBuffer) -> bool:
     """Whether a buffer is one of SB3's own, which hold what this module writes into them."""
     return type(buffer) in (RolloutBuffer, DictRolloutBuffer)
@@ -82,13 +120,13 @@ def begin(buffer: RolloutBuffer) -> None:
 
 
 @torch.no_grad()
-def collect(
-    model: OnPolicyAlgorithm, actor: Actor, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer
-) -> bool:
+def collect(model: Any, actor: Actor, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer) -> bool:
     """Do what ``OnPolicyAlgorithm.collect_rollouts`` does, with the same local variables for callbacks.
 
     Two things come later: values of what time limits cut off are computed together, at the end, and so are the
-    advantages. The policy does not change meanwhile.
+    advantages. The policy does not change meanwhile. Of a rollout that was reopened the rest is collected.
+
+    :param model: an on-policy algorithm of ``Fast``
 
     :return: whether the rollout is complete
     """
@@ -98,7 +136,8 @@ def collect(
     kept_values = torch.empty((n_rollout_steps, n_envs), device=model.device)
     kept_log_probs = torch.empty_like(kept_values)
     cut_off: list[tuple[int, int, Any, Any]] = []
-    n_steps = 0
+    model.collected = Collected(kept_values, kept_log_probs, cut_off)
+    n_steps = rows_taken(model)
     begin(rollout_buffer)
     if model.use_sde:
         model.policy.reset_noise(n_envs)
@@ -106,6 +145,8 @@ def collect(
     while n_steps < n_rollout_steps:
         if model.use_sde and model.sde_sample_freq > 0 and n_steps % model.sde_sample_freq == 0:
             model.policy.reset_noise(n_envs)
+        if is_aligned(model, n_steps):
+            model.pause()
         observations: Any = model._last_obs
         obs_tensor = to_tensor(observations, model.device)
         actions_tensor, flat_values, log_probs = actor.act(obs_tensor, n_steps)

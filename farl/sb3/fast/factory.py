@@ -1,6 +1,7 @@
 """``Fast(Algorithm)``: a subclass that does the same in less time."""
 
 import sys
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from farl.sb3.fast import collecting, updating
 from farl.sb3.fast.policies import Lane
+from farl.sb3.stepping import OpenRollout, pausing, rows_taken
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
 
@@ -68,15 +70,17 @@ def _mixin(algorithm: type[Any]) -> Any:
     return next((mixin for mixin in mixins if issubclass(algorithm, mixin.learns_as)), None)
 
 
-class _FastAlgorithm(OnPolicyAlgorithm):
+class _FastAlgorithm(OpenRollout, OnPolicyAlgorithm):
     """Collects rollouts."""
 
+    pauses_itself = True
+    collected: collecting.Collected | None = None
     learns_as: type[OnPolicyAlgorithm]
     plain_class: type[OnPolicyAlgorithm]
     _lane: Lane | None = None
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_lane"]
+        return [*super()._excluded_save_params(), "_lane", "collected"]
 
     def _the_lane(self) -> Lane:
         if self._lane is None or not self._lane.fits(self.policy):
@@ -85,14 +89,28 @@ class _FastAlgorithm(OnPolicyAlgorithm):
 
     def collect_rollouts(self, env: Any, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
         """Collect a rollout; see SB3."""
-        if not collecting.takes(rollout_buffer) or n_rollout_steps != rollout_buffer.buffer_size:
-            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        taken = rows_taken(self)
+        if not collecting.takes(rollout_buffer) or n_rollout_steps + taken != rollout_buffer.buffer_size:
+            with pausing(self, taken):
+                return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         assert self._last_obs is not None
         self.policy.set_training_mode(False)
         lane = self._the_lane()
         lane.begin()
-        actor = collecting.FeedforwardActor(lane, n_rollout_steps * env.num_envs)
+        actor = collecting.FeedforwardActor(lane, rollout_buffer.buffer_size * env.num_envs)
         return collecting.collect(self, actor, env, callback, rollout_buffer)
+
+    def open_state(self) -> dict[str, Any]:
+        """Return what has been collected, and which observations have been seen."""
+        lane = None if self._lane is None else self._lane.state_dict()
+        return super().open_state() | {"collected": collecting.state_of(self), "lane": lane}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Put it back."""
+        super().take_up(state)
+        collecting.put_back(self, state["collected"])
+        if state["lane"] is not None:
+            self._the_lane().load_state_dict(state["lane"])
 
 
 class _FastA2C(_FastAlgorithm):

@@ -1,5 +1,6 @@
 """A policy as the fast lane calls it: act, evaluate, and the gradient of what was evaluated."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -122,6 +123,18 @@ class Lane:
         self.steps.begin()
         if isinstance(self._network, TwinMLP):
             self._network.bind()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which observations have been seen in this rollout."""
+        repeats = None if self.repeats is None else self.repeats.state_dict()
+        return {"repeats": repeats, "without_repeats": self._without_repeats}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self._without_repeats, self.repeats = int(state["without_repeats"]), None
+        if state["repeats"] is not None:
+            self.repeats = Repeats(self._network.outputs, int(state["repeats"]["n_samples"]))
+            self.repeats.load_state_dict(state["repeats"])
 
     def look_for_repeats(self, n_samples: int) -> None:
         """Prepare for a rollout in which observations may repeat, unless a late one has shown that they do not."""

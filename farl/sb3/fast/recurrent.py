@@ -1,5 +1,6 @@
 """``Fast(RecurrentPPO)``: sequences go through the LSTM in one call, and only what is no padding through the rest."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,21 @@ from farl.sb3.fast import collecting, updating
 from farl.sb3.fast.flat_adam import ClippedSteps
 from farl.sb3.fast.heads import head_of
 from farl.sb3.fast.policies import Evaluated, is_called_as
+from farl.sb3.stepping import OpenRollout, pausing, rows_taken
 
 States = tuple[Tensor, Tensor]
 
 
-class FastRecurrentPPO(RecurrentPPO):
+class FastRecurrentPPO(OpenRollout, RecurrentPPO):
     """RecurrentPPO, the same in less time; what has ways of its own is done as sb3-contrib does it."""
 
+    pauses_itself = True
+    collected: collecting.Collected | None = None
     learns_as = RecurrentPPO
     _recurrent: "RecurrentLane | None" = None
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_recurrent"]
+        return [*super()._excluded_save_params(), "_recurrent", "collected"]
 
     def _lane(self) -> "RecurrentLane | None":
         if type(self.rollout_buffer) not in (RecurrentRolloutBuffer, RecurrentDictRolloutBuffer):
@@ -38,11 +42,22 @@ class FastRecurrentPPO(RecurrentPPO):
     def collect_rollouts(self, env: Any, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
         """Collect a rollout; see SB3."""
         lane = self._lane()
-        if lane is None or rollout_buffer is not self.rollout_buffer or n_rollout_steps != rollout_buffer.buffer_size:
-            return bool(super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps))
+        taken, ours = rows_taken(self), rollout_buffer is self.rollout_buffer
+        if lane is None or not ours or n_rollout_steps + taken != rollout_buffer.buffer_size:
+            with pausing(self, taken):
+                return bool(super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps))
         self.policy.set_training_mode(False)
         lane.steps.begin()
         return collecting.collect(self, RecurrentActor(self, lane), env, callback, rollout_buffer)
+
+    def open_state(self) -> dict[str, Any]:
+        """Return what has been collected."""
+        return super().open_state() | {"collected": collecting.state_of(self)}
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Put it back."""
+        super().take_up(state)
+        collecting.put_back(self, state["collected"])
 
     def train(self) -> None:
         """Do the gradient steps of a rollout; see SB3."""

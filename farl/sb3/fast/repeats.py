@@ -1,6 +1,6 @@
 """Observations that repeat: in a grid world a rollout shows a few hundred kinds of them, thousands of times."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -65,6 +65,24 @@ class Repeats:
         self._done += count
         _, outputs, values = self._tables
         return outputs.index_select(0, where), values.index_select(0, where)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the kinds seen so far, and what the network made of them."""
+        return {
+            "n_samples": len(self._ids),
+            "ids": self._ids[: self._done].clone(),
+            "keys": torch.tensor(list(self._kind_of), dtype=torch.int64),
+            "tables": [table[: len(self._kind_of)].clone() for table in self._tables],
+            "fresh": self._fresh,
+            "pays": self.pays,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self._done, self._fresh, self.pays = len(state["ids"]), int(state["fresh"]), bool(state["pays"])
+        self._ids[: self._done] = state["ids"]
+        self._kind_of = {key: kind for kind, key in enumerate(state["keys"].tolist())}
+        self._tables = list(state["tables"])
 
     def _keep(self, known: int, observations: Tensor) -> None:
         parts = (observations, *self._outputs(observations))
