@@ -118,7 +118,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     resume = add(
         "resume",
         _resume,
-        "go on with a run from its latest checkpoint; environments begin new episodes",
+        "go on with a run where it was stopped, as if it never had been",
         "farl resume runs/quickstart",
     )
     _add_run(resume)

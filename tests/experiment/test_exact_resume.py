@@ -28,7 +28,12 @@ NOT_COMPARED = {"wall_seconds", "steps_per_second", "machine"}
 ROOMS = {"id": "farl/RoomChain-v0", "n_envs": 2, "kwargs": {"start": "anywhere", "noise": "color-.05", "max_steps": 45}}
 NORMALISED = {"id": "CartPole-v1", "n_envs": 2, "normalize_observations": True, "normalize_rewards": True}
 MAPS = {"id": "farl/MapWorld-Small-v0", "n_envs": 2, "kwargs": {"max_steps": 150}}
-FAR = {"warmup": 40, "criterion": {"name": "zscore", "threshold": 0.7}, "batch_size": 16, "memory": {"capacity": 6}}
+FAR = {
+    "warmup": 40,
+    "criterion": {"name": "ratio", "threshold": 1.1, "min_samples": 8},
+    "batch_size": 16,
+    "memory": {"capacity": 6},
+}
 NET = {"policy_kwargs": {"net_arch": [8]}}
 
 

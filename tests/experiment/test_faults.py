@@ -168,7 +168,7 @@ def test_a_callback_that_raises_costs_nothing(
     monkeypatch.setattr("farl.experiment.callbacks.RunTracker._on_step", broken)
     with pytest.raises(TrainingFailed, match=r"KeyError: \"somebody's own mistake\" \(test_faults.py:\d+\)"):
         train(make_config(), tmp_path)
-    assert latest_checkpoint(tmp_path / "checkpoints").timesteps == 102
+    assert latest_checkpoint(tmp_path / "checkpoints").timesteps == 100  # what the callback looked at is done again
 
 
 def test_values_a_little_outside_are_said_once_and_whole_numbers_must_be_inside(
@@ -246,7 +246,7 @@ def test_a_directory_that_is_deleted_meanwhile_is_made_again_with_all_that_was_l
     monkeypatch.setattr("farl.experiment.failure._SECONDS_BETWEEN_LOOKS", -1.0)
     with pytest.raises(TrainingFailed, match="deleted or moved while it was written to") as raised:
         train(make_config(), run)
-    assert latest_checkpoint(run / "checkpoints").timesteps == raised.value.timesteps == 152
+    assert latest_checkpoint(run / "checkpoints").timesteps == raised.value.timesteps == 150
     monkeypatch.undo()
     assert resume(run)["total_timesteps"] >= 256
 

@@ -1,3 +1,4 @@
+import signal
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Watch(_Training):
         seen, counts = [], []
         original = self._learn
 
-        def learn(stop: Any, fresh: bool) -> dict[str, Any]:
+        def learn(fresh: bool) -> dict[str, Any]:
             model = self.model
             collect = model.collect_rollouts
 
@@ -58,7 +59,7 @@ class Watch(_Training):
                 return collect(env, *args, **kwargs)
 
             model.collect_rollouts = collecting
-            return original(stop, fresh)
+            return original(fresh)
 
         self._learn = learn
         self.run(None)
@@ -95,8 +96,8 @@ def test_a_run_resumes_in_the_middle_of_its_sequence(tmp_path, monkeypatch):
     original = module.RunTracker._on_step
 
     def stopping(self: Any) -> bool:
-        if self.num_timesteps >= 96:
-            self._stop.requested = True
+        if self.num_timesteps == 96:
+            signal.raise_signal(signal.SIGINT)
         return original(self)
 
     monkeypatch.setattr(module.RunTracker, "_on_step", stopping)
