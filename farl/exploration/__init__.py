@@ -5,7 +5,7 @@ from farl.exploration.episodes import Episodes
 from farl.exploration.fragments import FragmentUse
 from farl.exploration.particles import ParticleHistory
 from farl.exploration.plane import ObservationSample
-from farl.exploration.record import Block, ExplorationRecord, NewEpisode
+from farl.exploration.record import Block, ExplorationRecord, NewEpisode, WaitingStep
 from farl.exploration.trace import SurprisalTrace
 from farl.exploration.visits import VisitCounts
 
@@ -20,4 +20,5 @@ __all__ = [
     "ParticleHistory",
     "SurprisalTrace",
     "VisitCounts",
+    "WaitingStep",
 ]  # fmt: skip

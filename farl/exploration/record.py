@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # drawing imports matplotlib, and a run starts without it
     import networkx as nx
     from matplotlib.figure import Figure
 
-__all__ = ["Block", "ExplorationRecord", "NewEpisode"]
+__all__ = ["Block", "ExplorationRecord", "NewEpisode", "WaitingStep"]
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -40,6 +40,17 @@ class NewEpisode:
     env: int
     reachable: BoolArray
     start: IntArray | None
+
+
+class WaitingStep(NamedTuple):
+    """One step of all environments that has not been recorded yet: a row of a `Block`."""
+
+    timesteps: int
+    dones: BoolArray
+    begun: list[NewEpisode]
+    positions: IntArray | None
+    vectors: npt.NDArray[np.float32] | None
+    frames: npt.NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
 """A callback that records where an agent goes, what surprises it and which fragment is active, and draws it."""
 
-import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +21,19 @@ from farl.exploration import (
     ObservationSample,
     ParticleHistory,
     VisitCounts,
+    WaitingStep,
 )  # fmt: skip
 from farl.exploration.agreement import RoomAgreement
 from farl.plain import Known, from_plain, to_plain
 from farl.sb3.pictures import Pixels, rendered, write_png
-from farl.sb3.seen import frames_of, numbers_of, observation_names, resolve_axes
+from farl.sb3.seen import (
+    environment_id,
+    frames_of,
+    mention_positions,
+    numbers_of,
+    observation_names,
+    resolve_axes,
+)  # fmt: skip
 from farl.sb3.unnormalised import original_observations, unnormalised_space
 
 if TYPE_CHECKING:  # drawing imports matplotlib, and a run starts without it
@@ -41,21 +48,8 @@ _NOT_TEXT = ("stdout", "log", "json", "csv")  # logger formats that cannot hold 
 _MOST_TIME = 0.02
 """Share of the wall-clock time that pictures may take while the run goes on."""
 
-_log = logging.getLogger(__name__)
 
-
-class _Step(NamedTuple):
-    """One step of all environments that has not been recorded yet."""
-
-    timesteps: int
-    dones: BoolArray
-    begun: list[NewEpisode]
-    positions: IntArray | None
-    vectors: npt.NDArray[np.float32] | None
-    frames: npt.NDArray[np.uint8] | None
-
-
-_KNOWN: Known = {kind.__name__: kind for kind in (_Step, NewEpisode)}
+_KNOWN: Known = {kind.__name__: kind for kind in (NewEpisode, WaitingStep)}
 
 
 class ExplorationCallback(BaseCallback):
@@ -110,7 +104,7 @@ class ExplorationCallback(BaseCallback):
         """How well fragments agreed with rooms in the last rollout (adjusted Rand index); None where rooms are not
         known."""
         self._agreement: RoomAgreement | None = None
-        self._waiting: list[_Step] = []
+        self._waiting: list[WaitingStep] = []
         self._settled = 0  # steps of this rollout that have been recorded
 
     @property
@@ -200,10 +194,10 @@ class ExplorationCallback(BaseCallback):
         if env.has_attr("reachable"):
             self._begin_worlds(env)
         else:
-            record.names = observation_names(self._observation_space, _environment_id(env))
+            record.names = observation_names(self._observation_space, environment_id(env))
             if record.sample is None and record.names:
                 record.sample = ObservationSample(len(record.names))
-            _mention_positions(env)
+            mention_positions(env)
         record.axes = resolve_axes(self.axes, record.names) if record.names or self.axes is None else None
         self._positions_told = record.episodes is not None
         # Asked once: FAR would have to take in every step by itself, were it asked in each.
@@ -265,7 +259,7 @@ class ExplorationCallback(BaseCallback):
             frames = frames_of(self._observation_space, seen) if self._curious else None
             if record.sample is not None:
                 vectors = numbers_of(self._observation_space, seen)
-        self._waiting.append(_Step(self.num_timesteps, dones, begun, positions, vectors, frames))
+        self._waiting.append(WaitingStep(self.num_timesteps, dones, begun, positions, vectors, frames))
         if not hasattr(self.model, "curiosity_steps"):
             self._settle()
         return True
@@ -404,20 +398,3 @@ _EVENTS = ("active", "fragmented", "recalled")
 
 def _position(info: dict[str, Any]) -> IntArray | None:
     return np.array(info["position"], np.int64) if "position" in info else None
-
-
-def _environment_id(env: VecEnv) -> str:
-    """The id of the first environment, where it has one."""
-    try:
-        spec = env.get_attr("spec", 0)[0]
-    except AttributeError:
-        return ""
-    return str(getattr(spec, "id", ""))
-
-
-def _mention_positions(env: VecEnv) -> None:
-    if env.has_attr("agent_pos"):
-        _log.warning(
-            "no map of visits: this MiniGrid environment does not tell where the agent is. Add the wrapper "
-            "farl.envs.minigrid.PositionInfo, as in make_vec_env(id, wrapper_class=PositionInfo)"
-        )

@@ -1,5 +1,6 @@
 """What of an observation is recorded: an image as the agent sees it, or numbers with names."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.vec_env import VecEnv
 
 from farl.errors import ConfigError, did_you_mean
 
-__all__ = ["frames_of", "numbers_of", "observation_names", "resolve_axes"]
+__all__ = ["environment_id", "frames_of", "mention_positions", "numbers_of", "observation_names", "resolve_axes"]
+
+_log = logging.getLogger(__name__)
 
 _KNOWN_NAMES = {
     "MountainCar": ("position", "velocity"),
@@ -99,3 +103,21 @@ def resolve_axes(axes: Sequence[str | int] | None, names: Sequence[str]) -> tupl
             hint = did_you_mean(str(axis), names, limit=10) or f"; there are {', '.join(names[:10])}"
             raise ConfigError(f"axes: {axis!r} is no number of the observation{hint}; or give 0 to {len(names) - 1}")
     return found[0], found[1]
+
+
+def environment_id(env: VecEnv) -> str:
+    """Return the id of the first environment, where it has one."""
+    try:
+        spec = env.get_attr("spec", 0)[0]
+    except AttributeError:
+        return ""
+    return str(getattr(spec, "id", ""))
+
+
+def mention_positions(env: VecEnv) -> None:
+    """Tell those whose MiniGrid does not tell positions how to have them."""
+    if env.has_attr("agent_pos"):
+        _log.warning(
+            "no map of visits: this MiniGrid environment does not tell where the agent is. Add the wrapper "
+            "farl.envs.minigrid.PositionInfo, as in make_vec_env(id, wrapper_class=PositionInfo)"
+        )

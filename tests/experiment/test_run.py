@@ -153,8 +153,8 @@ def test_checkpoint_holds_generators_normalisation_replay_buffer_and_more(
     tmp_path: Path, make_config: MakeConfig
 ) -> None:
     from farl.experiment.checkpoint import read_checkpoint, restore_normalisation, restore_replay, save_checkpoint
-    from farl.experiment.model_state import random_state, restore_randomness
     from farl.experiment.learner import build_learner
+    from farl.experiment.model_state import random_state, restore_randomness
 
     environment = {"id": "CartPole-v1", "n_envs": 2, "normalize_observations": True, "normalize_rewards": True}
     config = make_config(environment=environment, algorithm=DQN)
