@@ -28,6 +28,7 @@ success: ``--conditions multiroom-n4 --methods rnd:0.5,rnd:0.05,rnd:0.005,... --
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -278,6 +279,18 @@ def follow_script(venv: Any, job: Job, progress: Any) -> dict[str, Any]:
     return progress.metrics() | {"seconds": time.perf_counter() - began}
 
 
+def lead(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How far ``recognition-graph`` is ahead of each other method with the same seed, and so on the same layout."""
+    done = {(row["condition"], row["seed"], row["method"]): row for row in rows if "error" not in row}
+    ahead = []
+    for (condition, seed, method), row in done.items():
+        led = done.get((condition, seed, "recognition-graph"))
+        if led is not None and method != "recognition-graph" and "coverage" in row:
+            gained = {f"{name}_ahead": led[name] - row[name] for name in ("coverage", "coverage_end")}
+            ahead.append({"method": method, "condition": f"{condition}, graph ahead of", "seed": seed, **gained})
+    return ahead
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
@@ -312,6 +325,8 @@ BENCHMARK = Benchmark(
     metrics={
         "coverage": "share of the reachable cells visited so far, mean over training",
         "coverage_end": "share of the reachable cells visited by the end",
+        "coverage_ahead": "coverage of recognition-graph less that of the method, paired by seed",
+        "coverage_end_ahead": "the same for coverage_end",
         "steps_to_50": "environment steps until half were visited, over the runs that got there",
         "steps_to_90": "environment steps until nine tenths were visited, over the runs that got there",
         "episode_coverage": "share of the reachable cells that an episode visits, mean over rollouts that ended some",
@@ -320,6 +335,7 @@ BENCHMARK = Benchmark(
         "seconds": "wall-clock time of the run, in s",
     },
     run=run,
+    derive=lead,
     statistic="interquartile mean",
     plot=partial(default_plots, x_label="environment steps"),
     add_arguments=add_arguments,

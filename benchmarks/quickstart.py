@@ -9,10 +9,12 @@ Conditions are layouts of the nine rooms: ``layout-0`` is the configuration's ow
 the others were never used to choose anything.
 """
 
+import argparse
 import sys
 from typing import Any
 
 from benchmarks.harness import Benchmark, Job, Size, main
+from farl.errors import ConfigError
 
 CONFIGS = {"far": "quickstart", "far-published": "far_published", "rnd": "rnd_baseline", "ppo": "ppo_baseline"}
 
@@ -31,6 +33,18 @@ def run(job: Job) -> dict[str, Any]:
     return known | {"seconds": metrics["wall_seconds"]}
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, metavar="N", help="environment steps (default: the configuration's)")
+
+
+def parameters(options: argparse.Namespace) -> dict[str, Any]:
+    if options.steps is None:
+        return {}
+    if options.steps < 1:
+        raise ConfigError(f"--steps {options.steps}: must be at least 1")
+    return {"steps": options.steps}
+
+
 BENCHMARK = Benchmark(
     name="quickstart",
     methods=tuple(CONFIGS),
@@ -44,6 +58,8 @@ BENCHMARK = Benchmark(
         "seconds": "wall-clock time of the run, in s",
     },
     run=run,
+    add_arguments=add_arguments,
+    parameters=parameters,
     sizes={
         "quick": Size(seeds=1, parameters={"steps": 4_096}, note="one seed, 4 096 steps", conditions=("layout-0",)),
         "default": Size(seeds=5, parameters={"steps": None}),
