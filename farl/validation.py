@@ -16,10 +16,9 @@ Problem = tuple[KeyPath, str]
 def validation_problems(error: ValidationError, data: Any, model: type[BaseModel]) -> Iterator[Problem]:
     """Say what is wrong with data that a model refused, once each.
 
-    Args:
-        error: what the model raised
-        data: what it was given
-        model: the model
+    :param error: what the model raised
+    :param data: what it was given
+    :param model: the model
     """
     seen: set[Problem] = set()
     for number, detail in enumerate(error.errors(include_url=False)):

@@ -60,14 +60,13 @@ def save_checkpoint(
 ) -> Path:
     """Save a checkpoint below ``folder`` and remove all but the ``keep`` latest.
 
-    Args:
-        folder: the run's folder of checkpoints.
-        model: what to save, with its environment.
-        algorithm: its name in the configuration.
-        extra: further state, a tree of dicts, lists, arrays, tensors, numbers and strings.
-        keep: how many checkpoints stay.
-        replay: whether to save the replay buffer, which only going on with the training needs.
-        copies: files that are kept with it, such as the run's ``config.yaml``.
+    :param folder: the run's folder of checkpoints
+    :param model: what to save, with its environment
+    :param algorithm: its name in the configuration
+    :param extra: further state, a tree of dicts, lists, arrays, tensors, numbers and strings
+    :param keep: how many checkpoints stay
+    :param replay: whether to save the replay buffer, which only going on with the training needs
+    :param copies: files that are kept with it, such as the run's ``config.yaml``
     """
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".unfinished-*"):

@@ -35,8 +35,7 @@ def learner_name(config: ExperimentConfig) -> str:
 def build_learner(config: ExperimentConfig, venv: VecEnv) -> BaseAlgorithm:
     """A new, untrained model.
 
-    Raises:
-        ConfigError: the algorithm refuses its hyperparameters.
+    :raises ConfigError: the algorithm refuses its hyperparameters
     """
     hyperparameters = build_hyperparameters(
         algorithm_class(config.algorithm.name), config.algorithm.hyperparameters, venv.action_space.shape or ()
@@ -59,9 +58,7 @@ def load_learner(
 
     :param trust: whether to read pickled objects, which can run code; FARL's own checkpoints hold none, unless you
         gave the algorithm objects of a kind of your own
-
-    Raises:
-        ConfigError: the checkpoint belongs to another algorithm or another environment.
+    :raises ConfigError: the checkpoint belongs to another algorithm or another environment
     """
     wanted = (config.algorithm.name, config.far is not None)
     if (checkpoint.algorithm, checkpoint.far) != wanted:

@@ -30,12 +30,9 @@ _AnyModel = TypeVar("_AnyModel", bound=BaseModel)
 def load_config(reference: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """Read, complete and check a configuration; nothing is written.
 
-    Args:
-        reference: a YAML file, or the bare name of a configuration that comes with FARL.
-        overrides: ``key.path=value``, later ones win; values are read as YAML.
-
-    Raises:
-        ConfigError: with every problem found, one line each.
+    :param reference: a YAML file, or the bare name of a configuration that comes with FARL
+    :param overrides: ``key.path=value``, later ones win; values are read as YAML
+    :raises ConfigError: with every problem found, one line each
     """
     problems: list[str] = []
     document = YamlDocument({})
@@ -77,12 +74,9 @@ def _name_folder(data: dict[str, Any], folder: Path) -> None:
 def parse_config(data: dict[str, Any], origins: dict[KeyPath, str] | None = None) -> ExperimentConfig:
     """Check plain data against the types, the registries and itself.
 
-    Args:
-        data: nested mappings, as a YAML file holds them.
-        origins: where each key stands, named in the messages.
-
-    Raises:
-        ConfigError: with every problem found, one line each.
+    :param data: nested mappings, as a YAML file holds them
+    :param origins: where each key stands, named in the messages
+    :raises ConfigError: with every problem found, one line each
     """
     problems: list[Problem] = []
     config = None

@@ -1,4 +1,4 @@
-"""Where the log of a run goes: TensorBoard, `progress.csv`, and on request Weights & Biases and MLflow."""
+"""Where the log of a run goes: TensorBoard, ``progress.csv``, and on request Weights & Biases and MLflow."""
 
 import os
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ CHARTS: dict[str, dict[str, list[str]]] = {
 def make_logger(run: RunDirectory | None, config: ExperimentConfig, timesteps: int) -> Logger:
     """Return the logger of a run; without a directory nothing is written.
 
-    :param timesteps: done already; what was logged beyond them is taken back from `progress.csv`
+    :param timesteps: done already; what was logged beyond them is taken back from ``progress.csv``
     :raises ConfigError: a package is missing
     """
     if run is None:

@@ -51,15 +51,12 @@ def train(config: ExperimentConfig, run_dir: Path | None = None, observer: Obser
 
     A plain function of its configuration: it can be sent to another process, and without ``run_dir`` it writes nothing.
 
-    Args:
-        config: a checked configuration, from ``load_config``.
-        run_dir: an existing, empty directory for logs, checkpoints, pictures, ``metrics.json`` and ``report.html``.
-        observer: told about the progress.
-
-    Raises:
-        ConfigError: the environment or the algorithm refuses the configuration.
-        TrainingInterrupted: a signal came; a checkpoint was saved first.
-        TrainingFailed: the environment, the algorithm or a callback raised; a checkpoint was saved first.
+    :param config: a checked configuration, from ``load_config``
+    :param run_dir: an existing, empty directory for logs, checkpoints, pictures, ``metrics.json`` and ``report.html``
+    :param observer: told about the progress
+    :raises ConfigError: the environment or the algorithm refuses the configuration
+    :raises TrainingInterrupted: a signal came; a checkpoint was saved first
+    :raises TrainingFailed: the environment, the algorithm or a callback raised; a checkpoint was saved first
     """
     run = RunDirectory(run_dir) if run_dir is not None else None
     return _Training(config, run, observer).run(None)
@@ -71,18 +68,15 @@ def resume(
     """Go on from the latest checkpoint of a run, in the same directory, to the end of its budget.
 
     On the same machine and versions, on CPU, it goes on as if it had never stopped, where the environments tell their
-    state (`farl.envs.state`); others begin new episodes. A run that has no checkpoint yet begins anew.
+    state (``farl.envs.state``); others begin new episodes. A run that has no checkpoint yet begins anew.
 
-    Args:
-        run_dir: the directory of the run.
-        total_timesteps: a new budget for the whole run. Schedules are stretched to it.
-        observer: told about the progress.
-        trust: whether to read pickled objects in the model's file, which can run code.
-
-    Raises:
-        ConfigError: there is nothing to resume, or the checkpoint is damaged or foreign.
-        TrainingInterrupted: a signal came; a checkpoint was saved first.
-        TrainingFailed: the environment, the algorithm or a callback raised; a checkpoint was saved first.
+    :param run_dir: the directory of the run
+    :param total_timesteps: a new budget for the whole run. Schedules are stretched to it.
+    :param observer: told about the progress
+    :param trust: whether to read pickled objects in the model's file, which can run code
+    :raises ConfigError: there is nothing to resume, or the checkpoint is damaged or foreign
+    :raises TrainingInterrupted: a signal came; a checkpoint was saved first
+    :raises TrainingFailed: the environment, the algorithm or a callback raised; a checkpoint was saved first
     """
     run = RunDirectory(run_dir, trust)
     config = run.read_config()

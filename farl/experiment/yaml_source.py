@@ -32,9 +32,8 @@ class YamlDocument:
 def read_yaml(path: Path) -> YamlDocument:
     """Read the mapping in ``path``.
 
-    Raises:
-        ConfigError: the file is missing, a directory, empty, binary, too large, not YAML 1.2, nested too deeply,
-            uses aliases, repeats a key, or holds something other than a mapping.
+    :raises ConfigError: the file is missing, a directory, empty, binary, too large, not YAML 1.2, nested too deeply,
+        uses aliases, repeats a key, or holds something other than a mapping
     """
     text = _read_text(path)
     _refuse_bombs(text, path)
@@ -62,12 +61,9 @@ def read_yaml(path: Path) -> YamlDocument:
 def parse_value(text: str, name: str = "value") -> Any:
     """Read a value as YAML would: ``"1e6"`` is a number, ``"null"`` is None, ``"[64, 64]"`` a list.
 
-    Args:
-        text: what stands for the value
-        name: what errors call it
-
-    Raises:
-        ConfigError: the text is not one YAML value.
+    :param text: what stands for the value
+    :param name: what errors call it
+    :raises ConfigError: the text is not one YAML value
     """
     _refuse_bombs(text, Path(name))
     try:
