@@ -45,6 +45,7 @@ format: install
 
 benchmarks-quick: install
 	$(BIN)/python -m benchmarks --quick --out build/benchmarks
+	$(BIN)/python -m benchmarks.faults --part kill --short
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

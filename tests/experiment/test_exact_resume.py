@@ -1,6 +1,7 @@
 """A run that is stopped anywhere and resumed is, bit for bit, the run that was never stopped."""
 
 import random
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks._small_runs import KINDS, logged, parameters, small_run
+from farl.envs.state import CannotRestoreError
 from farl.experiment.callbacks import Status
 from farl.experiment.interruption import TrainingInterrupted
 from farl.experiment.run import resume, train
@@ -63,3 +65,59 @@ def test_resumed_run_is_the_run_that_was_never_stopped(kind: str, tmp_path: Path
     assert config.far is None or "recognition" in kind or expected["fragments"] > 1
     np.testing.assert_equal(logged(parts), expected)
     np.testing.assert_equal(parameters(parts, config), parameters(whole, config))
+
+
+def test_what_was_logged_after_the_checkpoint_is_logged_once(tmp_path: Path) -> None:
+    config = small_run("FAR(PPO)", tmp_path, checkpoints={"freq": 30, "keep": 3})
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    train(config, whole)
+    with pytest.raises(TrainingInterrupted):
+        train(config, parts, StopAt(200))
+    *_, latest = sorted((parts / "checkpoints").iterdir())
+    shutil.rmtree(latest)  # as if it had been killed, long after the checkpoint before
+    resume(parts)
+    np.testing.assert_equal(logged(parts), logged(whole))
+    np.testing.assert_equal(parameters(parts, config), parameters(whole, config))
+
+
+def test_checkpoints_change_nothing(tmp_path: Path) -> None:
+    for name, checkpoints in (("few", {}), ("many", {"freq": 30, "keep": 1}), ("timely", {"minutes": 0.005})):
+        (tmp_path / name).mkdir()
+        train(small_run("FAR(Fast(PPO))", tmp_path, checkpoints=checkpoints), tmp_path / name)
+    np.testing.assert_equal(logged(tmp_path / "many"), logged(tmp_path / "few"))
+    np.testing.assert_equal(logged(tmp_path / "timely"), logged(tmp_path / "few"))
+
+
+def test_run_without_a_checkpoint_begins_anew_in_its_directory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = small_run("A2C", tmp_path)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    train(config, whole)
+    with pytest.raises(TrainingInterrupted):
+        train(config, killed, StopAt(100))
+    shutil.rmtree(killed / "checkpoints")
+    resume(killed)
+    assert "begins anew" in caplog.text
+    np.testing.assert_equal(logged(killed), logged(whole))
+
+
+@pytest.mark.parametrize("kind", ["FAR(PPO)", "DQN", "FARMap"])
+def test_new_episodes_begin_where_environments_cannot_be_restored(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(venv: object) -> None:
+        raise CannotRestoreError("it is a robot")
+
+    monkeypatch.setattr("farl.experiment.run.get_state", refuse)
+    config = small_run(kind, tmp_path)
+    with pytest.raises(TrainingInterrupted):
+        train(config, tmp_path, StopAt(100))
+    assert "cannot be restored after a stop (it is a robot)" in caplog.text
+    metrics = resume(tmp_path)
+    assert metrics["episodes_cut"] == config.environment.n_envs
+    assert metrics["total_timesteps"] - config.total_timesteps < 64
