@@ -113,6 +113,13 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     evaluate = add("evaluate", _evaluate, "play episodes with a trained agent", "farl evaluate runs/quickstart")
     _add_run(evaluate)
     evaluate.add_argument("--episodes", type=_count, default=20, metavar="N", help="how many (default: 20)")
+    evaluate.add_argument(
+        "--max-steps",
+        type=_count,
+        default=30_000,
+        metavar="N",
+        help="cut off an episode that has not ended after N steps (default: 30000)",
+    )
     _add_policy(evaluate)
 
     resume = add(
@@ -317,8 +324,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from farl.experiment.evaluation import evaluate
+    from farl.experiment.progress import episodes_bar
 
-    result = evaluate(run, options.episodes, options.deterministic, options.seed)
+    with episodes_bar(Console(stderr=True), options.episodes) as observe:
+        result = evaluate(run, options.episodes, options.deterministic, options.seed, options.max_steps, observe)
     out = run.path / "evaluation.json"
     write_atomically(out, json.dumps(result.as_dict(), indent=2) + "\n")
     rows = {
@@ -331,6 +340,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     if result.coverage is not None:
         cover = result.coverage
         rows["mean coverage"] = f"{cover.value:.1%}  (95% interval {cover.low:.1%} to {cover.high:.1%})"
+    if result.cut:
+        rows["cut off"] = (
+            f"{result.cut:,} after {options.max_steps:,} steps; their environments played no other (--max-steps)"
+        )
     console = Console()
     console.print(_table(f"evaluation of {run.path}", rows))
     _say_how_it_acted(options.deterministic, result.deterministic)

@@ -35,6 +35,7 @@ from farl.experiment.workers import WorkerVecEnv
 AnyEnv = gym.Env[Any, Any]
 
 _REFUSALS = (TypeError, ValueError, AssertionError, AttributeError, KeyError, GymnasiumError)
+_WORKER_TIMEOUT = 600.0
 _EXTRAS = {"ale_py": "atari", "cv2": "atari", "envpool": "envpool", "gym3": "procgen", "procgen": "procgen"}
 
 BATCHED_KINDS = {"procgen": (ProcgenVecEnv, GAMES), "control": (ControlVecEnv, tuple(TASKS))}
@@ -197,7 +198,12 @@ def make_vec_env(
     elif _steps_a_batch(environment) and render_mode is None and not restart:
         venv = _make_batch(environment, count)
     elif environment.vector_backend == "subproc" and count > 1:
-        venv = WorkerVecEnv([partial(make_numbered, number) for number in range(count)])
+        venv = WorkerVecEnv(
+            [partial(make_numbered, number) for number in range(count)],
+            # A worker stops what hangs in Python by itself, a little earlier.
+            timeout=_WORKER_TIMEOUT if environment.timeout is None else 1.5 * environment.timeout + 1.0,
+            restart=restart,
+        )
     else:
         venv = DummyVecEnv([partial(make_numbered, number) for number in range(count)])
     if environment.kind == "atari" and not isinstance(venv, AtariVecEnv):

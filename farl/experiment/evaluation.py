@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
 from farl.experiment.environments import make_vec_env
 from farl.experiment.learner import load_learner
-from farl.experiment.playing import play, seen_reward
+from farl.experiment.playing import MAX_STEPS, Observe, play, seen_reward
 from farl.experiment.run_directory import RunDirectory
 from farl.experiment.statistics import Estimate, estimate, interquartile_mean, mean
 
@@ -29,17 +29,28 @@ class Evaluation:
     returns: list[float]
     lengths: list[int]
     coverages: list[float] | None
+    cut: int = 0
+    """Episodes that were cut off by the limit on their steps."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
-def evaluate(run: RunDirectory, episodes: int, deterministic: bool | None, seed: int) -> Evaluation:
+def evaluate(
+    run: RunDirectory,
+    episodes: int,
+    deterministic: bool | None,
+    seed: int,
+    max_steps: int = MAX_STEPS,
+    observe: Observe | None = None,
+) -> Evaluation:
     """Play ``episodes`` episodes with the policy of the latest checkpoint; nothing is learned or written.
 
     :param deterministic: whether to take the most likely actions; None: only where training brought reward. What is
         most likely for a policy that only curiosity moves is often to stand still
+    :param max_steps: of an episode; one that has more is cut off
+    :param observe: as in `play`
     :raises ConfigError: the run has no checkpoint that can be loaded
     """
     config = run.read_config()
@@ -54,14 +65,14 @@ def evaluate(run: RunDirectory, episodes: int, deterministic: bool | None, seed:
         model = load_learner(config, checkpoint, None, run.trusted)
         set_random_seed(seed)
         deterministic = seen_reward(model) if deterministic is None else deterministic
-        played = play(model, venv, episodes, deterministic)
+        played = play(model, venv, episodes, deterministic, observe, max_steps)
     finally:
         venv.close()
     sample = np.array([episode.extrinsic_return for episode in played])
     coverages = [episode.coverage for episode in played if episode.coverage is not None]
     return Evaluation(
         timesteps=checkpoint.timesteps,
-        episodes=episodes,
+        episodes=len(played),
         deterministic=deterministic,
         seed=seed,
         mean=estimate([sample], mean, seed),
@@ -70,4 +81,5 @@ def evaluate(run: RunDirectory, episodes: int, deterministic: bool | None, seed:
         returns=sample.tolist(),
         lengths=[episode.length for episode in played],
         coverages=coverages or None,
+        cut=sum(episode.cut for episode in played),
     )

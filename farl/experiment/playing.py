@@ -11,6 +11,9 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from farl.exploration import Episodes
 
+MAX_STEPS = 30_000
+"""Steps of an episode that is played, if nothing else is said: more than Atari's 27,000, the longest of the usual ones."""
+
 Observe = Callable[[Any, Any, npt.NDArray[np.bool_], list[dict[str, Any]]], bool]
 
 
@@ -21,11 +24,13 @@ class Played:
     :ivar extrinsic_return: sum of the environment's rewards
     :ivar length: steps
     :ivar coverage: part of the cells covered, in [0, 1]; None where the environment does not tell
+    :ivar cut: whether it was cut off by the limit on its steps; its return is then that of the steps it had
     """
 
     extrinsic_return: float
     length: int
     coverage: float | None
+    cut: bool = False
 
 
 def seen_reward(model: BaseAlgorithm) -> bool:
@@ -37,7 +42,12 @@ def seen_reward(model: BaseAlgorithm) -> bool:
 
 
 def play(
-    model: BaseAlgorithm, venv: VecEnv, episodes: int, deterministic: bool, observe: Observe | None = None
+    model: BaseAlgorithm,
+    venv: VecEnv,
+    episodes: int,
+    deterministic: bool,
+    observe: Observe | None = None,
+    max_steps: int = MAX_STEPS,
 ) -> list[Played]:
     """Play episodes to their ends; where a lost life ends one in training, the game goes on.
 
@@ -45,6 +55,8 @@ def play(
 
     :param observe: called after the reset, with the observation, None, and what follows from it, and after each step
         with the observation, the actions, bool[E] where something ended, and the infos; True ends it all
+    :param max_steps: of an episode. One that has more is cut off, and its environment, which may never end an episode,
+        plays no other
     """
     shares = np.array([(episodes + env) // venv.num_envs for env in range(venv.num_envs)])
     observation: Any = venv.reset()
@@ -54,9 +66,12 @@ def play(
     if observe is not None:
         observe(observation, None, starts, venv.unwrapped.reset_infos)
     played: list[Played] = []
+    lengths, returns = np.zeros(venv.num_envs, np.int64), np.zeros(venv.num_envs)
     while shares.any():
         actions, state = model.predict(observation, state=state, episode_start=starts, deterministic=deterministic)
-        observation, _, starts, infos = venv.step(actions)
+        observation, rewards, starts, infos = venv.step(actions)
+        lengths += 1
+        returns += rewards
         if observe is not None and observe(observation, actions, starts, infos):
             break
         coverage.step(infos)
@@ -65,9 +80,13 @@ def play(
             if record is None:
                 continue  # a life was lost
             part = coverage.end(env, infos[env])
+            lengths[env] = returns[env] = 0
             if shares[env]:
                 shares[env] -= 1
                 played.append(Played(float(record["r"]), int(record["l"]), part))
+        for env in np.flatnonzero((lengths >= max_steps) & (shares > 0)).tolist():
+            shares[env] = 0
+            played.append(Played(float(returns[env]), int(lengths[env]), infos[env].get("coverage"), cut=True))
     return played
 
 

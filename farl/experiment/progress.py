@@ -1,11 +1,17 @@
 """Shows how training goes: a bar on a terminal, a line now and then elsewhere."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from farl.experiment.callbacks import Observer, Status
+from farl.experiment.playing import Observe
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -96,3 +102,25 @@ def describe(status: Status) -> str:
         f"{status.steps_per_second:,.0f} steps/s",
     ]
     return "  ".join(part for part in parts if part is not None)
+
+
+@contextmanager
+def episodes_bar(console: Console, episodes: int) -> Iterator[Observe | None]:
+    """A bar that counts the episodes, and the steps, that ``play`` plays; nothing where nobody looks."""
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("episodes"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[steps]:,} steps"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=episodes, steps=0)
+        steps = 0
+
+        def observe(_: Any, actions: Any, starts: npt.NDArray[np.bool_], infos: list[dict[str, Any]]) -> bool:
+            nonlocal steps
+            if actions is not None:
+                steps += len(infos)
+                ended = sum("episode" in infos[env] for env in np.flatnonzero(starts))
+                progress.update(task, advance=ended, steps=steps)
+            return False
+
+        yield observe

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+
+from farl.errors import ConfigError
 
 FORMAT = "farl-state-1"
 
@@ -27,7 +30,8 @@ def save_state(state: Any, path: str | os.PathLike[str], durable: bool = True) -
     tensors: dict[str, torch.Tensor] = {}
     names: dict[tuple[Any, ...], str] = {}
     document = _pack(state, tensors, names)
-    content = save(tensors, {"format": FORMAT, "state": json.dumps(document)})
+    text = json.dumps(document)
+    content = save(tensors, {"format": FORMAT, "crc32": _checksum(text), "state": text})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -47,17 +51,28 @@ def load_state(path: str | os.PathLike[str], device: str | torch.device = "cpu")
     """Read what ``save_state`` wrote.
 
     :raises FileNotFoundError: if there is no such file
-    :raises ValueError: if the file is damaged or not one of ours
+    :raises ConfigError: if the file is damaged or not one of ours
     """
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             header: Mapping[str, str] = file.metadata() or {}
             if header.get("format") != FORMAT:
-                raise ValueError(f"{path} is not a FARL state file (or one of another version)")
+                raise ConfigError(f"{path} is not a FARL state file (or one of another version)")
+            text = header["state"]
+            if header.get("crc32") != _checksum(text):
+                raise ConfigError(f"{path} is damaged: its description has another checksum")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict, not iterable)
-            return _unpack(json.loads(header["state"]), tensors)
-    except (SafetensorError, json.JSONDecodeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged or not a FARL state file: {error}") from error
+            return _unpack(json.loads(text), tensors)
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path} is damaged or not a FARL state file: {str(error)[:100]}") from error
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _pack(node: Any, tensors: dict[str, torch.Tensor], names: dict[tuple[Any, ...], str]) -> Any:
@@ -81,7 +96,12 @@ def _unpack(node: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     if isinstance(node, list):
         return [_unpack(value, tensors) for value in node]
     if isinstance(node, dict):
-        if "tensor" in node:
+        if node.keys() == {"tensor"}:
             return tensors[node["tensor"]]
-        return {key: _unpack(value, tensors) for key, value in node["dict"]}
+        if node.keys() != {"dict"}:
+            raise ValueError("neither a tensor nor a dictionary")
+        unpacked = {key: _unpack(value, tensors) for key, value in node["dict"]}
+        if not all(isinstance(key, str | int) for key in unpacked):
+            raise ValueError("a key is neither text nor a whole number")
+        return unpacked
     return node

@@ -52,7 +52,7 @@ class Faulty(gym.Env[Any, Any]):
 
     def step(self, action: Any) -> Any:
         self.steps += 1
-        done = self.steps % 10 == 0
+        done = self.steps % 10 == 0 and self.fault != "endless"
         if self.fault and "reset" not in self.fault and self._now():
             if self.fault == "raises":
                 raise ValueError("the robot fell over")

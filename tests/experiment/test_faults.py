@@ -278,3 +278,13 @@ def test_a_crafted_model_runs_nothing_unless_it_is_trusted(
     assert not mark.exists()
     assert main(["evaluate", str(run), "--episodes", "1", "--trust"]) == 0
     assert mark.exists()
+
+
+def test_episodes_that_never_end_are_cut_off_and_that_is_said(
+    tmp_path: Path, make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(make_config(environment=_environment("endless")), tmp_path)
+    assert main(["evaluate", str(tmp_path), "--episodes", "4", "--max-steps", "50"]) == 0
+    assert "2 after 50 steps" in " ".join(capsys.readouterr().out.split())
+    result = json.loads((tmp_path / "evaluation.json").read_text())
+    assert (result["cut"], result["episodes"], result["lengths"]) == (2, 2, [50, 50])

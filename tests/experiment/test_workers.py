@@ -1,12 +1,14 @@
 """Environments in processes of their own: what goes wrong in one is raised here, once."""
 
 import os
+import time
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from farl.experiment.checked_env import EnvironmentFault
 from farl.experiment.workers import WorkerVecEnv
 
 FORK = {"start_method": "fork"}  # importing torch anew in each process would take longer than all else here
@@ -36,6 +38,8 @@ def _maker(fault="", at=3):
                 raise ValueError("the robot fell over")
             if self.steps == at and fault == "unsendable":
                 raise self.Unsendable("one", "two")
+            if self.steps == at and fault == "hang":
+                time.sleep(60)
             if self.steps == at and fault == "death":
                 os._exit(7)
             return np.full(2, self.steps, np.float32), float(action), self.steps == 5, False, {}
@@ -55,7 +59,7 @@ def _play(venv):
         ("step", ValueError, "the robot fell over"),
         ("unsendable", RuntimeError, "Unsendable: one and two"),
         ("reset", LookupError, "no such level"),
-        ("death", RuntimeError, r"environment 0 \(exit code 7\) has ended"),
+        ("death", EnvironmentFault, r"environment 0 \(exit code 7\) has ended"),
     ],
 )
 def test_a_fault_in_a_worker_is_raised_once_and_the_workers_end(fault, error, words):
@@ -85,3 +89,32 @@ def test_a_method_that_fails_in_a_worker_raises_here_and_the_worker_goes_on():
         workers.env_method("get_state")
     assert workers.reset().shape == (2, 2)
     workers.close()
+
+
+def test_a_worker_that_hangs_is_named_and_ended():
+    venv = WorkerVecEnv([_maker(), _maker("hang")], timeout=0.5, **FORK)
+    venv.reset()
+    with pytest.raises(EnvironmentFault, match=r"environment 1 has not answered for 0\.5 s"):
+        _step(venv, 3)
+    assert not any(process.is_alive() for process in venv.processes)
+
+
+@pytest.mark.parametrize("fault", ["hang", "death"])
+def test_a_worker_that_ends_or_hangs_is_replaced_where_that_is_asked_for(fault):
+    venv = WorkerVecEnv([_maker(), _maker(fault)], timeout=0.5, restart=True, **FORK)
+    venv.reset()
+    _step(venv, 2)
+    _, rewards, dones, infos = venv.step(np.ones(2, int))
+    assert dones.tolist() == [False, True]
+    assert rewards.tolist() == [1.0, 0.0]
+    assert infos[1]["TimeLimit.truncated"]
+    assert infos[1]["restarts"] == 1
+    _step(venv, 2)
+    assert venv.step(np.ones(2, int))[3][1]["restarts"] == 1, "it fails in its third step again, and is replaced again"
+    venv.close()
+    assert not any(process.is_alive() for process in venv.processes)
+
+
+def _step(venv, times):
+    for _ in range(times):
+        venv.step(np.ones(2, int))
