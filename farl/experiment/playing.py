@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from farl.exploration import Episodes
 
 MAX_STEPS = 30_000
-"""Steps of an episode that is played, if nothing else is said: more than Atari's 27,000, the longest of the usual ones."""
+"""Steps of an episode that is played, if nothing else is said; Atari, the longest of the usual ones, has 27,000."""
 
 Observe = Callable[[Any, Any, npt.NDArray[np.bool_], list[dict[str, Any]]], bool]
 
