@@ -44,7 +44,8 @@ class WorkerVecEnv(SubprocVecEnv):
         self._gone = False
         self._replaced = 0
         self._timeout, self._restart = timeout, restart
-        self._makers, self._start_method = [_Maker(make) for make in makers], start_method
+        self._makers: list[Callable[[], AnyEnv]] = [_Maker(make) for make in makers]
+        self._start_method = start_method
         self._failed_in_a_row = [0] * len(makers)
         try:
             super().__init__(self._makers, start_method)
