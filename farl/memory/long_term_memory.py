@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from farl.errors import ConfigError
 from farl.memory.storage import load_state, save_state
 from farl.memory.tiers import Tiers
 
@@ -249,6 +250,8 @@ class LongTermMemory(Generic[Payload]):
         named = {int(owner) for owner in owners} | {end for a, b, _ in state["edges"] for end in (a, b)}
         if not named <= set(ids) or set(ids) != set(state["last_used"]):
             raise ValueError("this memory refers to fragments that it does not hold: the state is damaged")
+        if state["keys"].ndim != 2 or owners.shape != state["keys"].shape[:1]:
+            raise ValueError("this memory's keys are not those of its fragments: the state is damaged")
         if self.capacity is not None and len(ids) > self.capacity:
             raise ValueError(f"{len(ids)} fragments do not fit into a memory with a capacity of {self.capacity}")
         self.tiers.load_state_dict(state["tiers"])
@@ -271,9 +274,15 @@ class LongTermMemory(Generic[Payload]):
         """Read what ``save`` wrote.
 
         :raises FileNotFoundError: if there is no such file
-        :raises ValueError: if the file is damaged or not one of ours
+        :raises ConfigError: if the file is damaged or not one of ours
         """
-        self.load_state_dict(load_state(path))
+        state = load_state(path)
+        try:
+            self.load_state_dict(state)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
+            raise ConfigError(f"{path}: holds something other than a memory, or is damaged") from error
 
     def _require(self, fragment_id: int) -> None:
         if fragment_id not in self._last_used:
