@@ -16,6 +16,7 @@ from farl.memory.storage import load_state, save_state
 from farl.plain import from_plain, to_plain
 
 ROOMS = "farl/RoomChain-v0"
+ALONE = {"vector_backend": "dummy"}
 KINDS: dict[str, dict[str, Any]] = {
     "cartpole": {"id": "CartPole-v1"},
     "pendulum": {"id": "Pendulum-v1"},
@@ -24,6 +25,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "hetero rooms": {"id": "farl/HeteroRooms-2x3-v0", "kind": "minigrid", "kwargs": {"start": "random"}},
     "robot": {"id": "farl/Robot-v0", "kwargs": {"max_steps": 25, "beams": 12}},
     "map world": {"id": "farl/MapWorld-Small-v0", "kwargs": {"obstacles": 3, "recolour": True, "max_steps": 25}},
+    "rooms, one by one": {"id": ROOMS, "kwargs": {"start": "anywhere", "noise": "light-.5", "max_steps": 30}, **ALONE},
+    "hetero rooms, one by one": {"id": "farl/HeteroRooms-2x3-Goal-v0", "kind": "minigrid", **ALONE},
+    "map world, one by one": {"id": "farl/MapWorld-Small-v0", "kwargs": {"obstacles": 3, "max_steps": 25}, **ALONE},
     "minigrid": {"id": "MiniGrid-Dynamic-Obstacles-5x5-v0", "kind": "minigrid"},
     "minigrid key": {"id": "MiniGrid-KeyCorridorS3R1-v0", "kind": "minigrid"},
     "lander": {"id": "LunarLander-v3"},
