@@ -106,3 +106,16 @@ def test_the_graph_is_left_out_unless_it_is_asked_for() -> None:
     assert plain.n_advised == RecognitionConfig().n_advised(TURNS) == 0
     led = RecognitionConfig.model_validate({"name": "recognition", "graph": {}})
     assert led.build((12,), TURNS, 0).n_advised == led.n_advised(TURNS) == 2
+
+
+def test_a_graph_tells_places_apart_more_strictly() -> None:
+    def threshold(**settings: Any) -> float:
+        rng = np.random.default_rng(5)
+        curiosity = Recognition((12,), TURNS, calibration=400, seed=0, **settings)
+        for _ in range(50):
+            views = VIEWS[rng.integers(12, size=8)] + 0.1 * torch.from_numpy(rng.standard_normal((8, 12))).float()
+            curiosity.locate(curiosity.prepare(Transitions(views, torch.zeros(8), views)))
+        assert curiosity.calibration is None
+        return curiosity.places.threshold
+
+    assert threshold(shaping=0.1) > threshold() + 0.01

@@ -89,6 +89,18 @@ def test_calibrated_threshold_tells_places_apart_whatever_the_noise(spread: floa
         assert len(pairs) == 300
 
 
+def test_the_more_may_be_missed_the_stricter_it_is_and_without_noise_equal_views_are_never_missed() -> None:
+    def found(spread: float, missed: float) -> float:
+        rng = np.random.default_rng(4)
+        threshold = Calibration(800, missed)(noisy(rng.integers(200, size=800), spread, rng))
+        assert threshold is not None
+        return threshold
+
+    loose, strict = found(0.1, 0.05), found(0.1, 0.5)
+    assert loose < strict - 0.01
+    assert found(0.0, 0.05) == found(0.0, 0.5) > 0.99
+
+
 def test_first_visits_are_paid_once_an_episode_a_life_or_for_all() -> None:
     places = [np.array([0, 0]), np.array([1, 0]), np.array([0, 1])]
     starts = [np.array([True, True]), np.array([False, False]), np.array([True, False])]
