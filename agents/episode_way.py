@@ -1,21 +1,43 @@
-"""What it takes to draw the first of many worlds: its walls, and the way that its explorer went in this episode."""
+"""What it takes to draw the first of many worlds: its walls, the way its explorer went, and what it knew at the end."""
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import networkx as nx
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from farl.maps.geometry import BoolArray, Int32Array, IntArray
+from farl.maps.geometry import FREE, BoolArray, Int32Array, IntArray
 
 _LONGEST = 20_000  # steps that are kept: an episode may go on for ever
+
+
+class ExploredWorld(NamedTuple):
+    """A world as an explorer knew it.
+
+    :ivar walls: bool[H, W]
+    :ivar start: row and column in it where the odometry is 0
+    :ivar way: int64[T, 2], rows and columns of the last steps
+    :ivar fragments: the maps by id (`LocalMap`), those with free cells alone
+    :ivar graph: joins fragments by edges with the ``position`` of the fracture points, by the odometry
+    :ivar complete: whether the episode had ended
+    """
+
+    walls: BoolArray
+    start: tuple[int, int]
+    way: IntArray
+    fragments: Mapping[int, Mapping[str, Any]]
+    graph: "nx.MultiGraph"
+    complete: bool
 
 
 class EpisodeWay:
     """The first world of a vector of map worlds, followed step by step."""
 
     def __init__(self) -> None:
+        self.last: ExploredWorld | None = None
+        """The last episode that ended in it."""
         self.walls: BoolArray | None = None
         """bool[H, W], what cannot be walked on; None until an episode has begun, or where the world does not tell."""
         self.start: tuple[int, int] = (0, 0)
@@ -40,3 +62,16 @@ class EpisodeWay:
         self._way.append((row, col))
         if not done:  # else the odometry is that of the next episode
             self.start = (row - int(odometry[0]), col - int(odometry[1]))
+
+    def world(
+        self, known: Mapping[int, Mapping[str, Any]], graph: "nx.MultiGraph", complete: bool
+    ) -> ExploredWorld | None:
+        """Return the world of this episode; None where nothing is known of it, or it does not tell its walls.
+
+        :param known: the explorer's maps by id
+        :param graph: of all explorers
+        """
+        known = {key: stored for key, stored in known.items() if (stored["label"] == FREE).any()}
+        if self.walls is None or not known:
+            return None
+        return ExploredWorld(self.walls, self.start, self.way, known, graph.subgraph(known).copy(), complete)

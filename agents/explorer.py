@@ -16,13 +16,13 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
-from farl.agents.episode_way import EpisodeWay
+from farl.agents.episode_way import EpisodeWay, ExploredWorld
 from farl.envs.map_world.map_server import save_occupancy_map
 from farl.envs.map_world.occupancy import OPEN, UNMAPPED, WALL, OccupancyGrid
 from farl.errors import ConfigError
 from farl.maps.geometry import FREE, UNKNOWN, Int32Array, IntArray, WordArray, encode
 from farl.maps.local_map import LocalMap
-from farl.maps.pictures import fragment_map
+from farl.maps.pictures import draw_explored
 from farl.maps.unseen import joined
 from farl.plain import from_plain, to_plain
 from farl.sb3.stepping import OpenRollout
@@ -207,6 +207,8 @@ class MapExplorer(OpenRollout):
             observation, rewards, dones, infos = self.env.step(actions)
             self._last_obs, self._last_episode_starts = observation, dones  # type: ignore[assignment]
             self._episode.step(infos[0], self._last_obs["odometry"][0], dones[0])  # type: ignore[index]
+            if dones[0]:
+                self._episode.last = self._explored(complete=True) or self._episode.last
             self.num_timesteps += self.n_envs
             self._update_info_buffer(infos, dones)
             self._update_current_progress_remaining(self.num_timesteps, total)
@@ -279,14 +281,16 @@ class MapExplorer(OpenRollout):
         return save_occupancy_map(path, self.whole_map(env, resolution))
 
     def draw_map(self) -> Figure | None:
-        """Draw the first world: fragments in colour, fracture points, the memory graph, and the way in this episode.
+        """Draw the first world as it was known at the end of its last episode, or is now where none has ended.
 
         None where nothing was explored, nothing is remembered, or the world does not tell its walls.
         """
-        known = {key: stored for key, stored in self.explorers.known_maps(0).items() if (stored["label"] == FREE).any()}
-        if self._episode.walls is None or not known:
-            return None
-        return fragment_map(self._episode.walls, self._episode.start, known, self.explorers.graph, self._episode.way)
+        world = self._episode.last or self._explored(complete=False)
+        return None if world is None else draw_explored(*world)
+
+    def _explored(self, complete: bool) -> ExploredWorld | None:
+        """The first world as it is known now."""
+        return self._episode.world(self.explorers.known_maps(0), self.explorers.graph, complete)
 
     def open_state(self) -> dict[str, Any]:
         """Return the way so far in the first world."""

@@ -114,9 +114,14 @@ class Run:
 
     @cached_property
     def figures(self) -> "dict[str, Figure]":
-        """The pictures of the exploration, drawn anew, by name; empty where nothing was recorded."""
+        """The pictures of the exploration and of tasks in sequence, drawn anew, by name; empty where there are none."""
+        from farl.figures import task_matrix
+
         record = read_record(self.directory)
-        return {} if record is None else record.draw()
+        found = {} if record is None else record.draw()
+        ended = self.directory.metrics_file.is_file()
+        returns = (self.metrics.get("sequence_returns") if ended else None) or []
+        return found | ({"task_matrix": task_matrix(returns)} if any(returns) else {})
 
     @staticmethod
     def _frame(path: Path) -> "pd.DataFrame":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["COLORS", "OTHERS", "FragmentColors", "fragment_colors"]
+__all__ = ["COLORS", "OTHERS", "FragmentColors"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -50,11 +50,6 @@ class FragmentColors:
 
     def __contains__(self, fragment: object) -> bool:
         return fragment in self.slots and fragment != -1
-
-
-def fragment_colors(fragment_ids: Iterable[int]) -> FloatArray:
-    """Return a colour by the id alone, the ten in turn, float64[F, 3] in [0, 1]; a negative id is grey."""
-    return _rgb(COLORS[int(i) % len(COLORS)] if i >= 0 else OTHERS for i in fragment_ids)
 
 
 def _rgb(colors: Iterable[str]) -> FloatArray:

@@ -5,7 +5,7 @@ display and in many processes. Within one set of pictures a fragment has one col
 artists however large the map is. ``records`` says what they are drawn from.
 """
 
-from farl.exploration.colors import FragmentColors, fragment_colors
+from farl.exploration.colors import FragmentColors
 from farl.exploration.records import Cells, Episode, KeyFrame, Particles, Plane, Trace, Visits
 from farl.figures.canvas import figure_array
 from farl.figures.gallery import gallery
@@ -19,7 +19,7 @@ from farl.figures.tasks import task_matrix
 
 __all__ = [
     "Cells", "Episode", "FragmentColors", "KeyFrame", "Particles", "Plane", "Trace", "Visits", "cell_map",
-    "episode_way", "exploration_overview", "figure_array", "fragment_colors", "fragment_map", "fragment_timeline",
+    "episode_way", "exploration_overview", "figure_array", "fragment_map", "fragment_timeline",
     "gallery", "memory_graph", "particle_weights", "plane_fragments", "plane_visits", "surprisal_trace", "task_matrix",
     "visit_map", "world_maps",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ __all__ = ["gallery"]
 
 _COLUMNS = 4
 _SHOWN = 16
+_TEXT = 0.68  # inches: three lines below each frame
 
 
 def gallery(frames: Sequence[KeyFrame], colors: FragmentColors, opened: int | None = None) -> Figure:
@@ -27,19 +28,19 @@ def gallery(frames: Sequence[KeyFrame], colors: FragmentColors, opened: int | No
     n, shown = opened if opened is not None else len(shown), shown[:_SHOWN]
     rows = max(-(-len(shown) // _COLUMNS), 1)
     each = (WIDTH - 0.1 * (_COLUMNS + 1)) / _COLUMNS
-    figure = new_figure(WIDTH, HEAD + rows * (each + 0.56))
+    figure = new_figure(WIDTH, HEAD + rows * (each + _TEXT))
     box = (0.12, 0.0, WIDTH - 0.2, float(figure.get_size_inches()[1]))
     title(figure, box, "What it saw where it fragmented", f"{plural(n, 'fragment')}; most visits first")
     for number, frame in enumerate(shown):
         row, column = divmod(number, _COLUMNS)
-        left, bottom = 0.1 + column * (each + 0.1), (rows - 1 - row) * (each + 0.56) + 0.5
+        left, bottom = 0.1 + column * (each + 0.1), (rows - 1 - row) * (each + _TEXT) + 0.5
         axes = add_axes(figure, (left, bottom, each, each))
         axes.imshow(np.asarray(frame.frame), cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color(tuple(colors.rgb([frame.fragment])[0]))
         axes.spines[:].set_linewidth(3.0)
         text = f"{frame.visits:,} visits\n{plural(frame.recalls, 'recall')}"
-        text += f", surprisal {frame.surprisal:.2g}" if np.isfinite(frame.surprisal) else ""
+        text += f"\nsurprisal {frame.surprisal:.2g}" if np.isfinite(frame.surprisal) else ""
         axes.text(0, -0.05, text, transform=axes.transAxes, fontsize=7.5, color=MUTED, va="top")
         axes.add_patch(
             Rectangle((0, 0.86), 0.26, 0.14, transform=axes.transAxes, color=tuple(colors.rgb([frame.fragment])[0]))

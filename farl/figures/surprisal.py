@@ -18,6 +18,8 @@ __all__ = ["fragment_timeline", "surprisal_trace"]
 
 FloatArray = npt.NDArray[np.float64]
 
+_LABELS = 0.72  # inches left of the axes: numbers as long as 1e-05, and what they are
+
 _FRACTURE, _ELSEWHERE, _MEAN, _THRESHOLD = "#ffffff", "#8b949e", "#0b4fae", "#b3500b"
 
 
@@ -33,8 +35,8 @@ def draw_trace(figure: Figure, box: Box, trace: Trace, colors: FragmentColors) -
     left, bottom, width, height = box
     counts = f"{plural(int(trace.fractures.sum()), 'fracture')}, {plural(int(trace.recalls.sum()), 'recall')}"
     title(figure, box, "What surprised it", f"first environment: {counts}")
-    strip = add_axes(figure, (left + 0.55, bottom + 0.78, width - 0.75, 0.14))
-    axes = add_axes(figure, (left + 0.55, bottom + 0.98, width - 0.75, height - 0.98 - HEAD))
+    strip = add_axes(figure, (left + _LABELS, bottom + 0.78, width - _LABELS - 0.2, 0.14))
+    axes = add_axes(figure, (left + _LABELS, bottom + 0.98, width - _LABELS - 0.2, height - 0.98 - HEAD))
     steps, surprisal = trace.steps, trace.surprisal.astype(np.float64)
     first, last = (float(steps[0]), float(steps[-1])) if len(steps) > 1 else (0.0, 1.0)
     axes.plot(steps, surprisal, color="#b6bec9", linewidth=0.6, zorder=1)

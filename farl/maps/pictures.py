@@ -1,4 +1,4 @@
-"""The picture of a mapped world: fragments in colour, fracture points, the memory graph, and the way walked."""
+"""The picture of a mapped world: fragments in colour, fracture points, the memory's graph, and the way walked."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,66 +7,97 @@ import networkx as nx
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from farl.figures import fragment_colors
+from farl.exploration.colors import OTHERS, FragmentColors
+from farl.figures.canvas import (
+    HEAD,
+    WIDTH,
+    add_axes,
+    ground,
+    label,
+    legend_below,
+    marker,
+    new_figure,
+    plural,
+    title,
+    world_pixels,
+)
+from farl.figures.palette import INK
 from farl.maps.geometry import FREE, BoolArray, IntArray
 
-_WALL = (0.24, 0.27, 0.3)
-_NOT_SEEN = (0.93, 0.92, 0.9)
+_SIDE, _FOOT = 0.12, 0.6
+_AGENT, _FRACTURE = "#d1491b", "#ffffff"
 
 
-def fragment_map(
+def draw_explored(
     walls: BoolArray,
     start: Sequence[int],
+    way: IntArray,
     fragments: Mapping[int, Mapping[str, Any]],
     graph: "nx.MultiGraph",
-    trajectory: IntArray | None = None,
+    complete: bool,
 ) -> Figure:
-    """Draw one world with what an agent remembers of it.
+    """Draw one world with what an agent remembers of it: the fragments of most cells in colour, with their number.
 
     :param walls: bool[H, W], the world
     :param start: row and column in it where the odometry is 0
-    :param fragments: the stored maps by id (`LocalMap`); cells that several know have the colour of the latest
-    :param graph: joins fragments by edges with `row` and `col` of the fracture points, by the odometry
-    :param trajectory: int64[T, 2], rows and columns in the world
+    :param way: int64[T, 2], rows and columns in the world
+    :param fragments: the maps by id (`LocalMap`); cells that several know have the colour of the latest
+    :param graph: joins fragments by edges with the ``position`` of the fracture points, by the odometry
+    :param complete: whether this is how an episode ended
     """
+    cells = {
+        i: np.argwhere(np.asarray(stored["label"]) == FREE) + stored["corner"] + start
+        for i, stored in fragments.items()
+    }
+    owner = np.full(walls.shape, -1)
+    for fragment, known in sorted(cells.items()):
+        owner[known[:, 0], known[:, 1]] = fragment
+    owned = {int(i): np.argwhere(owner == i) for i in np.unique(owner[owner >= 0])}
+    colors = FragmentColors().updated({i: float(len(known)) for i, known in owned.items()})
     height, width = walls.shape
-    figure = Figure(figsize=(7.0, float(np.clip(7.0 * height / width, 3.0, 9.0))), layout="constrained")
-    axes = figure.add_subplot()
-    picture = np.where(walls[..., None], _WALL, _NOT_SEEN)
-    for fragment_id, stored in sorted(fragments.items()):
-        label = stored["label"].numpy()
-        rows, cols = np.nonzero(label == FREE)
-        rows, cols = rows + stored["corner"][0] + start[0], cols + stored["corner"][1] + start[1]
-        picture[rows, cols] = 0.35 + 0.65 * fragment_colors([fragment_id])[0]
-    axes.imshow(np.clip(picture, 0.0, 1.0), interpolation="nearest")
-    if trajectory is not None and len(trajectory):
-        axes.plot(trajectory[:, 1], trajectory[:, 0], color="white", linewidth=0.6, alpha=0.8)
-    _draw_graph(axes, start, fragments, graph)
-    axes.set_axis_off()
+    wide = WIDTH - 2 * _SIDE
+    high = float(np.clip(wide * height / width, 0.5, WIDTH))
+    figure = new_figure(WIDTH, HEAD + high + _FOOT)
+    axes = add_axes(figure, (_SIDE, _FOOT, wide, high))
+    pixels = world_pixels(~walls)
+    pixels[owner >= 0] = colors.rgb(owner[owner >= 0])
+    ground(axes, pixels)
+    share = (owner >= 0).sum() / max(int((~walls).sum()), 1)
+    which = "last complete episode" if complete else "the episode so far"
+    detail = (
+        f"{which}: {plural(len(way), 'step')}, {plural(len(fragments), 'fragment')}, {share:.0%} of the cells known"
+    )
+    title(figure, (_SIDE, 0.0, wide, HEAD + high + _FOOT), "What it knows of the first world", detail)
+    axes.plot(way[:, 1], way[:, 0], color="white", linewidth=0.8, alpha=0.8)
+    _draw_graph(axes, start, cells, graph)
+    for fragment, known in owned.items():
+        if fragment in colors:
+            row, col = _middle(known)
+            label(axes, col, row, fragment)
+    axes.plot(start[1], start[0], marker="s", color="white", markeredgecolor=INK, markersize=6)
+    if len(way):
+        axes.plot(way[-1, 1], way[-1, 0], marker="o", color=_AGENT, markeredgecolor="white", markersize=8, zorder=6)
+    handles = [marker("s", "white", "start"), marker("o", _AGENT, "agent at the end")]
+    handles += [marker("D", _FRACTURE, "fracture"), Line2D([], [], color=INK, linewidth=1.0, label="joined")]
+    handles += [Patch(color=OTHERS, label="other fragments")] if len(owned) > len(colors.slots) else []
+    legend_below(axes, handles)
     return figure
 
 
-def _draw_graph(
-    axes: Axes, start: Sequence[int], fragments: Mapping[int, Mapping[str, Any]], graph: "nx.MultiGraph"
-) -> None:
+def _draw_graph(axes: Axes, start: Sequence[int], cells: Mapping[int, IntArray], graph: "nx.MultiGraph") -> None:
     """Each edge runs from the middle of one fragment through the fracture point to the middle of the other."""
-    middles = {fragment_id: _middle(stored, start) for fragment_id, stored in fragments.items()}
     for a, b, edge in graph.edges(data=True):
-        if a in middles and b in middles and "position" in edge:
+        if a in cells and b in cells and "position" in edge:
             place = (edge["position"][0] + start[0], edge["position"][1] + start[1])
-            rows, cols = zip(middles[a], place, middles[b], strict=True)
-            axes.plot(cols, rows, color="black", linewidth=0.8, alpha=0.6)
-            axes.plot(place[1], place[0], "o", color="#D1491B", markeredgecolor="white", markersize=4)
-    for row, col in middles.values():
-        axes.plot(col, row, "s", color="black", markersize=3)
+            rows, cols = zip(_middle(cells[a]), place, _middle(cells[b]), strict=True)
+            axes.plot(cols, rows, color=INK, linewidth=1.0, alpha=0.7)
+            axes.plot(place[1], place[0], "D", color=_FRACTURE, markeredgecolor=INK, markersize=4)
 
 
-def _middle(stored: Mapping[str, Any], start: Sequence[int]) -> tuple[float, float]:
-    """The free cell nearest to the middle of all free cells of a stored map."""
-    cells = np.argwhere(stored["label"].numpy() == FREE)
-    nearest = cells[((cells - cells.mean(axis=0)) ** 2).sum(axis=1).argmin()]
-    return (
-        float(nearest[0] + stored["corner"][0] + start[0]),
-        float(nearest[1] + stored["corner"][1] + start[1]),
-    )
+def _middle(cells: IntArray) -> tuple[float, float]:
+    """The cell, row and column, nearest to the middle of all, int64[N, 2]."""
+    row, col = cells[((cells - cells.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    return float(row), float(col)

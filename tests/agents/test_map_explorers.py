@@ -227,12 +227,15 @@ def test_what_is_explored_is_drawn_whichever_world_the_episode_is_in(name, world
     assert model.draw_map() is None
     model.learn(150 * model.n_envs, callback=ExplorationCallback(tmp_path))
     assert (tmp_path / "map.png").exists()
-    way = model._episode
+    last, way = model._episode.last, model._episode
+    assert last.complete and len(last.way) == 120
+    assert "last complete episode: 120 steps" in " ".join(text.get_text() for text in model.draw_map().texts)
     assert len(way.way) == 30  # of the second episode
     rows, cols = way.way.T
     assert not way.walls[rows, cols].any()
     start = model.env.worlds.pose[0, :2] - model.env.worlds.odometry[0, :2]
     assert way.start == tuple(start)
+    assert not last.walls[tuple(last.way.T)].any()
 
 
 def test_a_random_walk_remembers_nothing_that_could_be_drawn(worlds, tmp_path):
