@@ -228,7 +228,8 @@ def test_what_is_explored_is_drawn_whichever_world_the_episode_is_in(name, world
     model.learn(150 * model.n_envs, callback=ExplorationCallback(tmp_path))
     assert (tmp_path / "map.png").exists()
     last, way = model._episode.last, model._episode
-    assert last.complete and len(last.way) == 120
+    assert last.complete
+    assert len(last.way) == 120
     assert "last complete episode: 120 steps" in " ".join(text.get_text() for text in model.draw_map().texts)
     assert len(way.way) == 30  # of the second episode
     rows, cols = way.way.T

@@ -148,6 +148,7 @@ def start_ray(resources: Resources) -> Iterator[None]:
     arguments: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     if "address" not in resources.options and "RAY_ADDRESS" not in os.environ:
         arguments["num_cpus"] = resources.jobs * resources.threads
+        os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: on a busy machine its workers would starve
     try:
         ray.init(**arguments | dict(resources.options))
     except (TypeError, ValueError, ConnectionError, RuntimeError) as error:

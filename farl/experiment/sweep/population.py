@@ -80,6 +80,7 @@ def train_population(plan: Population, resources: Resources, console: Console) -
                 num_samples=plan.members,
                 scheduler=scheduler,
                 max_concurrent_trials=resources.jobs,
+                reuse_actors=True,  # a member that is replaced goes on in its process
             ),
             run_config=tune.RunConfig(name="tune", storage_path=str(plan.folder.resolve()), verbose=0),
         )
