@@ -50,7 +50,17 @@ ROWS = {
         ),
         ("visits", "fragment_map", "surprisal", "memory_graph"),
     ),
-    "atari": Row("atari_montezuma", ("total_timesteps=12_288", "environment.n_envs=8"), _ATARI),
+    "atari": Row(
+        "atari_montezuma",
+        (
+            "total_timesteps=8_192",
+            "environment.n_envs=8",
+            "algorithm.hyperparameters.n_epochs=1",
+            "far.warmup=1_024",
+            "far.criterion.threshold=3",
+        ),
+        _ATARI,
+    ),
     "procgen": Row(
         "procgen_starpilot",
         (
