@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 _ATARI = ("gallery", "timeline", "surprisal", "memory_graph")
 ROWS = {
-    "rooms": Row("quickstart", (), ("visits", "fragment_map", "forgetting", "memory_graph")),
+    "rooms": Row("quickstart", (), ("visits", "fragment_map", "intrinsic_reward", "memory_graph")),
     "procedural": Row(
         "minigrid_multiroom",
         ("total_timesteps=60_000", "far.criterion={name: zscore, threshold: 3}"),

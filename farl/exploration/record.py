@@ -51,6 +51,8 @@ class WaitingStep(NamedTuple):
     positions: IntArray | None
     vectors: npt.NDArray[np.float32] | None
     frames: npt.NDArray[np.uint8] | None
+    events: dict[str, Any] | None
+    """What the curiosity made of it, for one step; None where it tells only when asked at the end of a rollout."""
 
 
 @dataclass(frozen=True)
@@ -264,8 +266,9 @@ class ExplorationRecord:
         self._assign_colors()
         visits = None if self.visits is None else self.visits.snapshot()
         n_fragments = len(self.sizes)
+        procedural = self.episodes is not None and self.episodes.procedural
         if visits is not None:
-            yield "visits", figures.visit_map(visits)
+            yield "visits", figures.visit_map(visits, procedural)
             if n_fragments > 1:
                 yield "fragment_map", figures.fragment_map(visits, self.colors)
         if visits is not None and self.cells is not None:
@@ -274,7 +277,7 @@ class ExplorationRecord:
                 if (figure := figures.cell_map(measured, what)) is not None:
                     yield what, figure
         episodes = [] if self.episodes is None else self.episodes.snapshot()
-        if self.episodes is not None and self.episodes.procedural and len(episodes) > 1:
+        if procedural and len(episodes) > 1:
             yield "worlds", figures.world_maps(episodes)
         elif episodes:
             yield "last_episode", figures.episode_way(episodes[0])

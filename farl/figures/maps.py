@@ -38,11 +38,15 @@ _WORLD_LIMIT = 16
 _SIDE, _BAR = 0.12, 0.62
 
 
-def visit_map(visits: Visits) -> Figure:
-    """Draw how often each cell was visited, on a logarithmic scale."""
+def visit_map(visits: Visits, worlds_differ: bool = False) -> Figure:
+    """Draw how often each cell was visited, on a logarithmic scale.
+
+    :param worlds_differ: whether these are the visits to several worlds, laid over each other
+    """
     total = visits.total.astype(float)
     figure, axes, box = _map_figure(visits.reachable, _BAR)
-    title(figure, box, "Where the agent went", f"{visits.coverage:.1%} of the cells, {int(total.sum()):,} visits")
+    which = "the cells of all worlds together" if worlds_differ else "the cells"
+    title(figure, box, "Where the agent went", f"{visits.coverage:.1%} of {which}, {int(total.sum()):,} visits")
     total[total == 0] = np.nan
     highest = float(np.nanmax(total)) if np.isfinite(total).any() else 1.0
     _draw_values(figure, axes, visits.reachable, total, SEQUENTIAL, LogNorm(1, max(highest, 2)), "visits")

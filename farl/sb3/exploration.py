@@ -47,8 +47,8 @@ BoolArray = npt.NDArray[np.bool_]
 _NOT_TEXT = ("stdout", "log", "json", "csv")  # logger formats that cannot hold an image
 _MOST_TIME = 0.02
 """Share of the wall-clock time that pictures may take while the run goes on."""
-
-
+_TOGETHER = 256
+"""Steps that are recorded at once where the curiosity tells of each as it is made."""
 _KNOWN: Known = {kind.__name__: kind for kind in (NewEpisode, WaitingStep)}
 
 
@@ -259,8 +259,11 @@ class ExplorationCallback(BaseCallback):
             frames = frames_of(self._observation_space, seen) if self._curious else None
             if record.sample is not None:
                 vectors = numbers_of(self._observation_space, seen)
-        self._waiting.append(WaitingStep(self.num_timesteps, dones, begun, positions, vectors, frames))
-        if not hasattr(self.model, "curiosity_steps"):
+        later = hasattr(self.model, "curiosity_steps")
+        last = None if later else getattr(self._curiosity, "last", None)
+        events = None if later else self._events([last]) if last is not None else {}
+        self._waiting.append(WaitingStep(self.num_timesteps, dones, begun, positions, vectors, frames, events))
+        if not later and (begun or len(self._waiting) >= _TOGETHER):
             self._settle()
         return True
 
@@ -292,18 +295,18 @@ class ExplorationCallback(BaseCallback):
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        if hasattr(self.model, "curiosity_steps") and hasattr(self.model, "take_in"):
+        if waiting[0].events is None:
             self.model.take_in()
             steps = self.model.curiosity_steps[self._settled : self._settled + len(waiting)]
             self._settled += len(waiting)
+            events = self._events(steps) if len(steps) == len(waiting) else {}
         else:
-            last = getattr(self._curiosity, "last", None)
-            steps = [] if last is None else [last]
+            told = [step.events or {} for step in waiting]
+            events = {name: np.concatenate([each[name] for each in told]) for name in told[0]} if all(told) else {}
         columns = {
             name: None if getattr(waiting[0], name) is None else np.array([getattr(step, name) for step in waiting])
             for name in ("timesteps", "dones", "positions", "vectors", "frames")
         }
-        events = self._events(steps) if len(steps) == len(waiting) else {}
         self._record.add(Block(begun=[step.begun for step in waiting], **columns, **events))  # type: ignore[arg-type]
         if self._agreement is not None and events:
             assert columns["positions"] is not None

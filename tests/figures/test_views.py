@@ -75,6 +75,13 @@ def test_visits_have_a_picture_of_their_own_and_unvisited_cells_and_walls_their_
     np.testing.assert_allclose(ground[0, 0], to_rgb(WALL))
 
 
+@pytest.mark.parametrize(
+    ("worlds_differ", "said"), [(False, "% of the cells, "), (True, "% of the cells of all worlds ")]
+)
+def test_coverage_of_layouts_that_change_is_said_to_be_of_all_together(worlds_differ: bool, said: str) -> None:
+    assert said in visit_map(make_visits(), worlds_differ).texts[1].get_text()
+
+
 def test_fragment_keeps_its_colour_for_as_long_as_it_is_among_the_ten_used_most() -> None:
     colors = FragmentColors().updated({i: 100.0 - i for i in range(12)})
     assert set(colors.slots) == set(range(10))
