@@ -80,7 +80,7 @@ def draw_explored(
     axes.plot(start[1], start[0], marker="s", color="white", markeredgecolor=INK, markersize=6)
     if len(way):
         axes.plot(way[-1, 1], way[-1, 0], marker="o", color=_AGENT, markeredgecolor="white", markersize=8, zorder=6)
-    handles = [marker("s", "white", "start"), marker("o", _AGENT, "agent at the end")]
+    handles: list[Any] = [marker("s", "white", "start"), marker("o", _AGENT, "agent at the end")]
     handles += [marker("D", _FRACTURE, "fracture"), Line2D([], [], color=INK, linewidth=1.0, label="joined")]
     handles += [Patch(color=OTHERS, label="other fragments")] if len(owned) > len(colors.slots) else []
     legend_below(axes, handles)

@@ -296,8 +296,9 @@ class ExplorationCallback(BaseCallback):
         if not waiting:
             return
         if waiting[0].events is None:
-            self.model.take_in()
-            steps = self.model.curiosity_steps[self._settled : self._settled + len(waiting)]
+            model: Any = self.model
+            model.take_in()
+            steps = model.curiosity_steps[self._settled : self._settled + len(waiting)]
             self._settled += len(waiting)
             events = self._events(steps) if len(steps) == len(waiting) else {}
         else:
