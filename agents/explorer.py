@@ -120,6 +120,9 @@ class MapExplorer(OpenRollout):
     )
     """Map explorers have no network: the class stands where Stable-Baselines3 expects one, and none is made."""
 
+    supported_action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Discrete,)
+    """The action spaces of the worlds that it explores."""
+
     def __init__(
         self,
         policy: str | type[BasePolicy] = "MapPolicy",
@@ -141,7 +144,7 @@ class MapExplorer(OpenRollout):
             device=device,
             support_multi_env=True,
             seed=seed,
-            supported_action_spaces=(spaces.Discrete,),
+            supported_action_spaces=self.supported_action_spaces,
         )
         self.resolution: float | None = None
         """Metres a cell of the first world; None where it does not tell."""
@@ -203,7 +206,7 @@ class MapExplorer(OpenRollout):
             assert isinstance(self._last_obs, dict)
             if self._last_episode_starts[0] or self._episode.walls is None:
                 self._episode.begin(self.env)
-            actions = self.explorers.act(*unpack(self._last_obs), self._last_episode_starts)
+            actions = self.explorers.act(*self._read(self._last_obs), self._last_episode_starts)
             observation, rewards, dones, infos = self.env.step(actions)
             self._last_obs, self._last_episode_starts = observation, dones  # type: ignore[assignment]
             self._episode.step(infos[0], self._last_obs["odometry"][0], dones[0])  # type: ignore[index]
@@ -241,14 +244,14 @@ class MapExplorer(OpenRollout):
         single = np.ndim(observation["odometry"]) == 1
         if single:
             observation = {key: np.asarray(value)[None] for key, value in observation.items()}
-        codes, odometry = unpack(observation)
+        seen, odometry = self._read(observation)
         explorers = state[0] if state is not None else self._predicting
-        starts = np.zeros(len(codes), bool) if episode_start is None else np.asarray(episode_start, bool)
-        if explorers is None or explorers.n_envs != len(codes):
-            explorers = self._make_explorers(len(codes), self.seed or 0)
-            starts = np.ones(len(codes), bool)
+        starts = np.zeros(len(odometry), bool) if episode_start is None else np.asarray(episode_start, bool)
+        if explorers is None or explorers.n_envs != len(odometry):
+            explorers = self._make_explorers(len(odometry), self.seed or 0)
+            starts = np.ones(len(odometry), bool)
         self._predicting = explorers
-        actions = explorers.act(codes, odometry, starts)
+        actions = explorers.act(seen, odometry, starts)
         return (actions[0] if single else actions), (explorers,)
 
     def whole_map(self, env: int = 0, resolution: float | None = None) -> OccupancyGrid:
@@ -300,6 +303,13 @@ class MapExplorer(OpenRollout):
         """Put it back."""
         super().take_up(state)
         vars(self._episode).update(from_plain(state["way"]))
+
+    def show_in(self, env: VecEnv) -> None:
+        """Show what is believed in the pictures of an environment, where it can draw that; for `predict`."""
+
+    def _read(self, observation: Observation) -> tuple[Any, Any]:
+        """What the explorers take in of a batch of observations: what is seen, and the odometry."""
+        return unpack(observation)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_predicting", "_episode", "explorers"]

@@ -165,7 +165,10 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(benchmark: Benchmark, arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(prog=f"python -m benchmarks.{benchmark.name}", description=f"Benchmark {benchmark.name}.")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go, and continue")
+    out = Path("runs") / "benchmarks" / benchmark.name
+    parser.add_argument(
+        "--out", type=Path, default=out, metavar="DIR", help=f"where results go, and continue (default: {out})"
+    )
     parser.add_argument("--methods", metavar="A,B", help=f"some of: {', '.join(benchmark.methods)}")
     parser.add_argument("--conditions", metavar="X,Y", help=f"some of: {', '.join(benchmark.conditions)}")
     parser.add_argument("--seeds", metavar="0-4", help="single seeds and ranges")

@@ -107,6 +107,12 @@ class RobotEnv(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
         return reachable(self.worlds.building(0))
 
     @property
+    def true_start(self) -> npt.NDArray[np.float64]:
+        """float64[3], its true pose at the start of the episode."""
+        start: npt.NDArray[np.float64] = self.worlds.start[0]
+        return start
+
+    @property
     def plan(self) -> OccupancyGrid:
         """The building."""
         return self.worlds.building(0).grid

@@ -54,6 +54,12 @@ class RobotVecEnv(BatchedVecEnv):
         super().__init__(n_envs, observation_space(self.settings), spaces.Box(-1.0, 1.0, (2,), np.float32))
         self._rngs = [np.random.default_rng() for _ in range(n_envs)]
 
+    @property
+    def true_start(self) -> npt.NDArray[np.float64]:
+        """float64[3], the first robot's true pose at the start of its episode."""
+        start: npt.NDArray[np.float64] = self.worlds.start[0]
+        return start
+
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Take the actions, float[E, 2].
 

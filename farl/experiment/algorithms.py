@@ -25,6 +25,7 @@ ALGORITHMS = {
     **dict.fromkeys(("TRPO", "RecurrentPPO", "QRDQN", "TQC", "CrossQ"), "sb3_contrib"),
     "FARMap": "farl.agents.farmap",
     "FARMapPlus": "farl.agents.farmap_plus",
+    "FARMapRobot": "farl.agents.robot",
     "FrontierExplorer": "farl.agents.frontier",
     "ParticlePPO": "farl.agents.particle_ppo",
 }

@@ -66,6 +66,8 @@ def record(run: RunDirectory, out: Path, episodes: int, deterministic: bool | No
             venv.training = venv.norm_reward = False
             restore_normalisation(checkpoint, venv)
         model = load_learner(config, checkpoint, None, run.trusted)
+        if hasattr(model, "show_in"):
+            model.show_in(venv)
         set_random_seed(seed)
         deterministic = seen_reward(model) if deterministic is None else deterministic
         with _video(out, rate) as append:

@@ -44,6 +44,7 @@ class PoseGraph:
         """float64[3] of each frame, in that of the first."""
         self.edges: list[Edge] = []
         self._covariance: FloatArray | None = None
+        self._rows: dict[int, int] = {}
 
     def add(self, frame: int, pose: npt.ArrayLike) -> None:
         """Add a frame at a pose."""
@@ -75,7 +76,7 @@ class PoseGraph:
             self.optimise()
             chi = self.contradictions()
             if not len(chi) or chi.max() <= CONTRADICTION:
-                return edge in self.edges
+                return any(one is edge for one in self.edges)
             # Whatever edge shows it: a closure is to blame, the one that fits worst.
             suspects = [i for i, one in enumerate(self.edges) if one.closure]
             if not suspects:
@@ -108,12 +109,12 @@ class PoseGraph:
         pose = between(self.poses[a], self.poses[b])
         if a == b or not self.edges:
             return pose, np.zeros((3, 3))
-        arrays = _Arrays(self)
         if self._covariance is None:
+            arrays = _Arrays(self)
             jacobian = arrays.jacobian(arrays.start).toarray()
             information = jacobian.T @ jacobian + 1e-9 * np.eye(jacobian.shape[1])
-            self._covariance = np.linalg.inv(information)
-        blocks, rows = _derivatives(self.poses[a][None], self.poses[b][None]), (arrays.rows[a], arrays.rows[b])
+            self._covariance, self._rows = np.linalg.inv(information), arrays.rows
+        blocks, rows = _derivatives(self.poses[a][None], self.poses[b][None]), (self._rows[a], self._rows[b])
         covariance = np.zeros((3, 3))
         for left, i in zip(blocks, rows, strict=True):
             for right, j in zip(blocks, rows, strict=True):

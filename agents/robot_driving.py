@@ -1,0 +1,103 @@
+"""How a robot follows a way: steering, and what it does where it cannot go on."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farl.slam.poses import wrapped
+
+FloatArray = npt.NDArray[np.float64]
+
+_AHEAD = 0.35  # metres on the way that are steered at
+_ARRIVED = 0.2  # metres
+_TURN_FIRST = 0.9  # radians off the way above which it turns on the spot
+_BACK = 12  # steps that it backs off for
+_STUCK = 30  # steps without getting on, after which it gives a way up
+
+
+class Body(NamedTuple):
+    """What steering goes by.
+
+    :ivar radius: metres
+    :ivar max_turn: radians a second
+    """
+
+    radius: float
+    max_turn: float
+
+
+class Course:
+    """The way that a robot is on."""
+
+    def __init__(self) -> None:
+        self.way: FloatArray = np.zeros((0, 2))
+        """float64[L, 2], metres, in the frame of the current fragment."""
+        self.at = 0
+        """How far along it is."""
+        self.target = -1
+        """The fragment that is taken up at its end, -1 for none."""
+        self.scans = 0
+        """Scans since the way was chosen."""
+        self.backing, self.waited = 0, 0
+        self.tries = 0
+        """Scans at the end of the way at which the target was not recognised."""
+
+    def follow(self, way: FloatArray, target: int = -1) -> None:
+        """Take another way."""
+        if target != self.target:
+            self.tries = 0
+        self.way, self.at, self.target, self.scans, self.waited = way, 0, target, 0, 0
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no way left."""
+        return self.at >= len(self.way)
+
+    def remaining(self, pose: FloatArray) -> float:
+        """Metres to the end of the way, as the crow flies; 0 without one."""
+        return float(np.hypot(*(self.way[-1] - pose[:2]))) if len(self.way) else 0.0
+
+    def steer(self, pose: FloatArray, scan: Any, angles: FloatArray, body: Body) -> tuple[float, float]:
+        """The next forward and turning velocity, as shares of the largest."""
+        if self.backing > 0:
+            self.backing -= 1
+            return -0.5, 0.0
+        self._advance(pose)
+        if self.over:
+            return 0.0, 0.0
+        x, y = self.way[self.at] - pose[:2]
+        off = wrapped(math.atan2(y, x) - pose[2])
+        turn = float(np.clip(2.5 * off / body.max_turn, -1.0, 1.0))
+        if abs(off) > _TURN_FIRST:
+            return 0.0, turn
+        ahead = scan[(np.abs(angles) < 0.6) & (scan > 0.0)]
+        room = float(ahead.min()) - body.radius if ahead.size else math.inf
+        if room < 0.06:
+            self.waited += 1
+            if self.waited > _STUCK // 3:
+                self.backing, self.waited = _BACK, 0
+                self.way = self.way[:0]
+            return 0.0, turn
+        self.waited = 0
+        return min(1.0, max(room / 0.5, 0.2)) * math.cos(off) ** 2, turn
+
+    def _advance(self, pose: FloatArray) -> None:
+        while self.at < len(self.way):
+            away = math.hypot(*(self.way[self.at] - pose[:2]))
+            if away > (_AHEAD if self.at + 1 < len(self.way) else _ARRIVED):
+                break
+            self.at += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it as numbers and lists."""
+        return {
+            "way": self.way.tolist(),
+            "rest": [self.at, self.target, self.scans, self.backing, self.waited, self.tries],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self.way = np.array(state["way"], np.float64).reshape(-1, 2)
+        self.at, self.target, self.scans, self.backing, self.waited, self.tries = state["rest"]

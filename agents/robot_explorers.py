@@ -1,0 +1,278 @@
+"""Robots that explore: scans come in, fragments end and are taken up again, and the next velocities go out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from farl.agents.explorer import Explorers
+from farl.agents.robot_driving import Body, Course
+from farl.agents.robot_goals import Taste, choose, choose_globally, look_through
+from farl.agents.robot_map import Found, Fragment, Lidar, RobotMap, Rules
+from farl.fragmentation import Criterion, Events, FragmentationAndRecall, Recall, Recognition, Sight
+from farl.maps.geometry import IntArray
+from farl.memory import LongTermMemory
+
+FloatArray = npt.NDArray[np.float64]
+
+CHOICE = 10
+"""Scans after which a way is chosen anew, even where the old one is not at its end."""
+_GROWING = 0.05  # share of a scan that is new, above which a fragment grows
+_TRIES = 12  # scans at a portal before it is given up
+
+
+class ScanRecall(Recall):
+    """Recalls the fragment in which a scan was found to have been taken.
+
+    :param n_envs: number of robots E
+    """
+
+    def __init__(self, n_envs: int) -> None:
+        self.found: IntArray = np.full(n_envs, -1, np.int64)
+        """int64[E], what each robot recognised in its last scan, -1 for nothing."""
+
+    def recognise(self, sight: Sight, active: IntArray, envs: IntArray) -> Recognition:
+        """Return what the robots recognised."""
+        return Recognition(np.where(self.found[envs] != active[envs], self.found[envs], -1))
+
+
+class RobotExplorers(Explorers):
+    """The explorers of `farl.agents.robot.FARMapRobot`; see there for what the parameters stand for.
+
+    :param n_envs: number of robots E
+    :param scan_every: steps from one scan that is taken in to the next
+    """
+
+    def __init__(
+        self,
+        n_envs: int,
+        seed: int,
+        criterion: Criterion | None,
+        lidar: Lidar,
+        body: Body,
+        rules: Rules,
+        taste: Taste,
+        new_cells: bool,
+        scan_every: int,
+        capacity: int | None,
+        one_map: bool = False,
+    ) -> None:
+        super().__init__(n_envs, len(lidar.angles), seed)
+        self.lidar, self.body, self.taste = lidar, body, taste
+        self._new_cells, self._scan_every, self._one_map = new_cells, scan_every, one_map
+        self._whole: IntArray = np.zeros(n_envs, np.int64)  # cells of the map of everything, where one is planned on
+        limit = None if capacity is None else max(capacity * n_envs, n_envs + 1)
+        self.memory: LongTermMemory[Fragment] = LongTermMemory(limit)
+        self.recall = ScanRecall(n_envs)
+        self.router: FragmentationAndRecall[Fragment] = FragmentationAndRecall(
+            criterion, self.memory, self.recall, n_envs, share=False
+        )
+        self.robots = [RobotMap(self.memory, lidar, rules) for _ in range(n_envs)]
+        self.courses = [Course() for _ in range(n_envs)]
+        self.done: npt.NDArray[np.bool_] = np.zeros(n_envs, bool)
+        """bool[E], nothing is left to see."""
+        self.surprisal: FloatArray = np.zeros(n_envs)
+        """float64[E], of the last scan."""
+        self.last: Any = None
+        """What the last scan did."""
+        self._stale: list[set[int]] = [set() for _ in range(n_envs)]
+        self._step = 0
+        self.memory.on_evict.append(self._evicted)
+        for env, robot in enumerate(self.robots):
+            robot.begin(int(self.router.active[env]))
+
+    @property
+    def fragments(self) -> int:  # type: ignore[override]
+        """Fractures so far, of all robots."""
+        return self.router.fractures
+
+    @property
+    def recalls(self) -> int:  # type: ignore[override]
+        """Recalls so far, of all robots."""
+        return self.router.recalls
+
+    @property
+    def graph(self) -> "nx.MultiGraph":
+        """How the stored fragments are joined."""
+        return self.memory.graph
+
+    @property
+    def active_memory(self) -> IntArray:
+        """int64[E], cells of the bounding box of the map that is planned on."""
+        if self._one_map:
+            return self._whole
+        return np.array([robot.canvas.area for robot in self.robots], np.int64)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the stored fragments."""
+        stored = [self.memory[key] for key in self.memory.ids if key in self.memory.tiers]
+        return sum(value.nbytes for one in stored for value in one.values() if isinstance(value, torch.Tensor))
+
+    def act(self, scan: Any, odometry: Any, starts: npt.NDArray[np.bool_]) -> Any:
+        """Take in what all robots see and return their velocities, float32[E, 2].
+
+        :param scan: float32[E, B], metres
+        :param odometry: float32[E, 3]
+        :param starts: bool[E], where an episode begins: that robot forgets all
+        :raises ValueError: if the odometry is not finite
+        """
+        self._check(odometry)
+        scan = np.where(np.isfinite(scan), scan, 0.0).astype(np.float32)  # as readings that were lost
+        for env in np.flatnonzero(starts):
+            self._begin(int(env), odometry[env])
+        for robot, told in zip(self.robots, odometry, strict=True):
+            robot.move(np.asarray(told, np.float64))
+        if self._step % self._scan_every == 0 or starts.any():
+            self._take_in(scan, starts)
+        self._step += 1
+        actions = np.zeros((self.n_envs, 2), np.float32)
+        # A robot's way is of its own length: what they share, the maps and the scans, is compiled.
+        for env, (robot, course) in enumerate(zip(self.robots, self.courses, strict=True)):
+            actions[env] = course.steer(robot.pose, scan[env], self.lidar.angles, self.body)
+        return actions
+
+    def _check(self, odometry: Any) -> None:
+        wrong = ~np.isfinite(odometry).all(axis=1)
+        if wrong.any():
+            env = int(wrong.argmax())
+            raise ValueError(
+                f"the odometry of robot {env} is {odometry[env].tolist()}: it must be finite. Nothing was taken in"
+            )
+
+    def _take_in(self, scan: Any, starts: npt.NDArray[np.bool_]) -> None:
+        """Find out where all are, let the router say who leaves, and enter the scans."""
+        fits = [robot.locate(one) for robot, one in zip(self.robots, scan, strict=True)]
+        found = [
+            robot.recognise(one, fit, self._arrival(course, robot))
+            for robot, course, one, fit in zip(self.robots, self.courses, scan, fits, strict=True)
+        ]
+        self.recall.found[:] = [-1 if one is None else one.fragment for one in found]
+        self.surprisal = np.array([fit.new if self._new_cells else fit.surprisal for fit in fits])
+        grows = np.array([fit.new > _GROWING and robot.settled for fit, robot in zip(fits, self.robots, strict=True)])
+        proposal = self.router.propose(
+            Sight(
+                self.surprisal,
+                position=np.array([robot.world_pose for robot in self.robots]),
+                extent=np.where(grows, [robot.canvas.area for robot in self.robots], 0),
+                starts=starts,
+            )
+        )
+        # Who was recognised is better, or is where the robot wanted to go: it was judged by its map already.
+        events = self.router.commit(proposal, np.full(len(proposal.envs), -1.0))
+        for env, robot in enumerate(self.robots):
+            self._change(env, events, found[env])
+            robot.take_in(scan[env])
+            self._go_on(env)
+        self.last = Step(self.surprisal, events)
+
+    def _arrival(self, course: Course, robot: RobotMap) -> int:
+        """The fragment that a robot has come to, by the portal that it was on its way to; -1 if it has not."""
+        return course.target if course.target >= 0 and course.remaining(robot.pose) < 0.5 else -1
+
+    def _change(self, env: int, events: Events, found: Found | None) -> None:
+        robot, course = self.robots[env], self.courses[env]
+        old, new = int(events.previous[env]), int(events.active[env])
+        if new == old:
+            if self._arrival(course, robot) >= 0:
+                course.tries += 1
+                if course.tries > _TRIES:  # the portal leads nowhere: whatever is behind it is found by other ways
+                    robot.portals.pop((robot.fragment, course.target), None)
+                    robot.portals.pop((course.target, robot.fragment), None)
+                    course.follow(np.zeros((0, 2)))
+            return
+        if old in self.memory:
+            self.memory[old] = robot.stored(env) | {"goals": []}
+        if events.fragmented[env]:
+            robot.divide(new)
+        else:
+            assert found is not None
+            robot.go_to(found)
+        course.follow(np.zeros((0, 2)))
+        if old in self.memory and not self._one_map:
+            self.memory[old]["goals"] = look_through(robot, old, self.taste)
+        self._stale[env] |= set(robot.others)
+
+    def _go_on(self, env: int) -> None:
+        """Choose a way where there is none, or where it is time to."""
+        course = self.courses[env]
+        course.scans += 1
+        waiting = course.target >= 0 and self._arrival(course, self.robots[env]) >= 0
+        if self._one_map and course.backing == 0 and (course.over or course.scans >= CHOICE):
+            found, self._whole[env] = choose_globally(self.robots[env], course, self.taste)
+            self._rest(env, found)
+        elif not waiting and course.backing == 0 and (course.over or course.scans >= CHOICE):
+            found = choose(self.robots[env], course, self.taste, self._stale[env])
+            if not found and not self.done[env]:
+                # What is remembered of other fragments may be out of date: look through all of them once more.
+                robot = self.robots[env]
+                for other in robot.others:
+                    self.memory[other]["goals"] = look_through(robot, other, self.taste)
+                self._stale[env].clear()
+                found = choose(robot, course, self.taste, self._stale[env])
+            self._rest(env, found)
+
+    def _rest(self, env: int, found: bool) -> None:
+        """Stand still for a while where nothing is left to see."""
+        self.done[env] = not found
+        if not found:
+            self.courses[env].follow(np.zeros((0, 2)))
+            self.courses[env].scans = -5 * CHOICE
+
+    def _begin(self, env: int, odometry: Any) -> None:
+        for fragment in [key for key in self.robots[env].others if key in self.memory]:
+            self.memory.evict(fragment)
+        old = int(self.router.active[env])
+        if old in self.memory:
+            self.memory.evict(old)
+        self.router.active[env] = self.memory.open(self.router.active.tolist())
+        self.robots[env].begin(int(self.router.active[env]))
+        self.robots[env].odometry = np.asarray(odometry, np.float64).copy()
+        self.courses[env] = Course()
+        self.done[env] = False
+        self._stale[env] = set()
+
+    def _evicted(self, fragment: int) -> None:
+        for robot, course, stale in zip(self.robots, self.courses, self._stale, strict=True):
+            if fragment in robot.graph.poses and fragment != robot.fragment:
+                robot.forget(fragment)
+                stale.discard(fragment)
+                if course.target == fragment:
+                    course.follow(np.zeros((0, 2)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides what happens next, the long-term memory included."""
+        return super().state_dict() | {
+            "router": self.router.state_dict(),
+            "robots": [robot.state_dict() for robot in self.robots],
+            "courses": [course.state_dict() for course in self.courses],
+            "stale": [sorted(each) for each in self._stale],
+            "done": torch.from_numpy(self.done.copy()),
+            "step": self._step,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Restore what ``state_dict`` returned."""
+        super().load_state_dict(state)
+        self.router.load_state_dict(state["router"])
+        for robot, saved in zip(self.robots, state["robots"], strict=True):
+            robot.load_state_dict(saved)
+        for course, saved in zip(self.courses, state["courses"], strict=True):
+            course.load_state_dict(saved)
+        self._stale = [set(each) for each in state["stale"]]
+        self.done = state["done"].cpu().numpy().copy()
+        self._step = int(state["step"])
+
+
+class Step:
+    """What one scan of all robots did.
+
+    :ivar surprisal: float64[E]
+    :ivar events: of the router
+    """
+
+    def __init__(self, surprisal: FloatArray, events: Events) -> None:
+        self.surprisal, self.events = surprisal, events

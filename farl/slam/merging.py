@@ -1,0 +1,61 @@
+"""Many maps as one, as a graph of poses lays them."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farl.maps.compiled import compiled
+from farl.slam.occupancy import MOST
+from farl.slam.pose_graph import PoseGraph
+
+
+def merged(
+    fragments: Iterable[tuple[int, Mapping[str, Any]]], graph: PoseGraph, resolution: float
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
+    """Add up the log odds of fragments where the graph has them.
+
+    :param fragments: `cells` int16[h, w] and `corner` of each, by their frames
+    :param graph: has the poses of the frames
+    :param resolution: metres a cell
+    :return: int16[H, W], and row and column of the first cell, counted from the zero of the graph's first frame
+    """
+    placed = []
+    for frame, one in fragments:
+        cells = one["cells"].numpy()
+        if cells.size:
+            placed.append((cells, np.array(one["corner"], np.float64), graph.poses[frame]))
+    if not placed:
+        return np.zeros((0, 0), np.int16), np.zeros(2, np.int64)
+    ends = np.concatenate([_outline(cells.shape, corner, pose, resolution) for cells, corner, pose in placed])
+    first = np.floor(ends.min(axis=0)).astype(np.int64) - 1
+    size = np.ceil(ends.max(axis=0)).astype(np.int64) + 2 - first
+    whole = np.zeros((int(size[0]), int(size[1])), np.int16)
+    for cells, corner, pose in placed:
+        _lay(whole, cells, first.astype(np.float64), corner, pose, resolution, MOST)
+    return whole, first
+
+
+def _outline(shape: tuple[int, ...], corner: Any, pose: Any, resolution: float) -> Any:
+    """Rows and columns of a map's four corners in the first frame, float64[4, 2]."""
+    y, x = (corner + np.array([(0, 0), (0, shape[1]), (shape[0], 0), shape])).T
+    cos, sin = math.cos(pose[2]), math.sin(pose[2])
+    return np.stack([pose[1] / resolution + sin * x + cos * y, pose[0] / resolution + cos * x - sin * y], axis=1)
+
+
+@compiled
+def _lay(whole: Any, cells: Any, first: Any, corner: Any, pose: Any, resolution: float, most: int) -> None:
+    cos, sin = math.cos(pose[2]), math.sin(pose[2])
+    height, width = cells.shape
+    for row in range(len(whole)):
+        for col in range(whole.shape[1]):
+            # Backwards, so that no cell is left out.
+            x = col + 0.5 + first[1] - pose[0] / resolution
+            y = row + 0.5 + first[0] - pose[1] / resolution
+            from_col = math.floor(cos * x + sin * y - corner[1])
+            from_row = math.floor(-sin * x + cos * y - corner[0])
+            if 0 <= from_row < height and 0 <= from_col < width:
+                total = int(whole[row, col]) + int(cells[from_row, from_col])
+                whole[row, col] = max(min(total, most), -most)

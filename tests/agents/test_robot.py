@@ -1,0 +1,162 @@
+"""FARMapRobot explores, comes back to what it knows, and goes on where it was saved."""
+
+import numpy as np
+import pytest
+
+from farl.agents.robot import FARMapRobot
+from farl.cli import main
+from farl.envs.map_world import MapWorldVecEnv, load_occupancy_map
+from farl.envs.robot.offices import generate_office
+from farl.envs.robot.vec_env import RobotVecEnv
+from farl.errors import ConfigError
+from farl.slam.poses import between
+
+
+@pytest.fixture(scope="module")
+def office():
+    return generate_office(np.random.default_rng(4), floors=1, width=16.0).cells
+
+
+def make_env(office, n_envs=1, **options):
+    env = RobotVecEnv(n_envs, maps=office, until_covered=None, max_steps=10**6, **options)
+    env.seed(1)
+    return env
+
+
+def errors(agent, env):
+    """Metres by which each robot is wrong about where it is."""
+    true = between(env.worlds.start, env.worlds.pose)
+    return [np.hypot(*(robot.world_pose - at)[:2]) for robot, at in zip(agent.robots, true, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def explored(office):
+    env = make_env(office, drift=0.03)
+    agent = FARMapRobot(env=env, seed=0, largest=60.0, smallest=20.0)
+    agent.learn(2_500, log_interval=0)
+    return agent, env
+
+
+def test_it_maps_an_office_in_fragments_and_knows_where_it_is(explored):
+    agent, env = explored
+    assert env.worlds.coverage[0] > 0.7
+    assert agent.explorers.fragments >= 3
+    assert errors(agent, env)[0] < 0.5
+    assert agent.explorers.active_memory[0] < agent.whole_map().cells.size
+
+
+def test_it_is_not_lost_where_the_odometry_alone_is(office):
+    wrong = {}
+    for matching in (True, False):
+        env = make_env(office, 2, drift=0.05)
+        agent = FARMapRobot(env=env, seed=0, matching=matching, criterion="size" if matching else "none")
+        agent.learn(2 * 1_000, log_interval=0)
+        wrong[matching] = np.mean(errors(agent, env))
+    assert wrong[True] < 0.4 * wrong[False]
+
+
+def test_its_map_is_saved_and_can_be_explored(explored, tmp_path):
+    agent, env = explored
+    saved = load_occupancy_map(agent.save_map(tmp_path / "map.yaml"))
+    assert saved.resolution == 0.1
+    share = (saved.cells == 0).sum() * 0.1**2 / ((env.worlds.building(0).grid.cells == 0).sum() * 0.05**2)
+    assert 0.6 < share < 1.1
+    again = RobotVecEnv(1, maps=tmp_path / "map.yaml")
+    again.seed(0)
+    assert again.reset()["scan"].max() > 0.5
+    assert MapWorldVecEnv(1, maps=tmp_path / "map.yaml", scale=1).reset()["view"].any()
+    with pytest.raises(ConfigError, match="leave the resolution out"):
+        agent.save_map(tmp_path / "other.yaml", resolution=0.2)
+
+
+def test_it_draws_what_it_knows(explored):
+    assert explored[0].draw_map() is not None
+
+
+def test_a_loaded_robot_goes_on_as_the_saved_one(explored, tmp_path):
+    agent, env = explored
+    agent.save(tmp_path / "agent.zip")
+    again = FARMapRobot.load(tmp_path / "agent.zip")
+    rng = np.random.default_rng(0)
+    odometry = env.worlds.odometry.astype(np.float32)
+    nobody = np.zeros(1, bool)
+    for _ in range(30):
+        scan = rng.uniform(0.5, 3.0, (1, 180)).astype(np.float32)
+        odometry = odometry + np.array([[0.01, 0.0, 0.02]], np.float32)
+        np.testing.assert_array_equal(
+            agent.explorers.act(scan, odometry, nobody), again.explorers.act(scan, odometry, nobody)
+        )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"criterion": "none", "matching": False},
+        {"criterion": "none"},
+        {"goal": "nearest"},
+        {"planning": "global", "largest": 60.0, "smallest": 20.0},
+        {"criterion": "zscore", "surprisal": "new-cells", "rho": 3.0, "largest": 60.0, "smallest": 20.0},
+        {"capacity": 2, "largest": 40.0, "smallest": 10.0},
+    ],
+    ids=str,
+)
+def test_every_variant_explores(office, options):
+    env = make_env(office, drift=0.0)
+    agent = FARMapRobot(env=env, seed=0, **options)
+    agent.learn(500, log_interval=0)
+    assert env.worlds.coverage[0] > 0.15
+    assert errors(agent, env)[0] < 0.3
+
+
+def test_a_new_episode_begins_with_nothing(office):
+    env = RobotVecEnv(2, maps=office, max_steps=120, until_covered=None)
+    env.seed(0)
+    agent = FARMapRobot(env=env, seed=0, largest=20.0, smallest=5.0)
+    agent.learn(2 * 250, log_interval=0)
+    assert all(np.hypot(*robot.world_pose[:2]) < 1.0 for robot in agent.robots)
+    assert all(len(robot.been) <= 4 for robot in agent.robots)
+
+
+def test_odometry_that_is_none_and_scans_that_are_none():
+    env = RobotVecEnv(1, maps=np.zeros((60, 60), np.int8))
+    env.seed(0)
+    agent, seen = FARMapRobot(env=env, seed=0), env.reset()
+    agent.predict(seen)
+    with pytest.raises(ValueError, match="odometry of robot 0 is"):
+        agent.predict({"scan": seen["scan"], "odometry": np.full((1, 3), np.nan)})
+    actions, _ = agent.predict({"scan": np.full_like(seen["scan"], np.nan), "odometry": seen["odometry"]})
+    assert np.isfinite(actions).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"criterion": "sise"}, "size"),
+        ({"surprisal": "before"}, "new-cells"),
+        ({"goal": "far"}, "nearest"),
+        ({"largest": 10.0, "smallest": 20.0}, "smallest <= largest"),
+        ({"resolution": 0.0}, "above 0"),
+        ({"scan_every": 0}, "at least 1"),
+        ({"capacity": 1}, "at least 2"),
+    ],
+)
+def test_bad_settings_get_one_line(options, words):
+    with pytest.raises(ConfigError) as caught:
+        FARMapRobot(env=RobotVecEnv(1, maps=np.zeros((60, 60), np.int8)), **options)
+    assert len(caught.value.problems) == 1
+    assert words in caught.value.problems[0]
+
+
+def test_it_refuses_worlds_without_a_robot():
+    with pytest.raises((ConfigError, AssertionError)):
+        FARMapRobot(env=MapWorldVecEnv(1))
+
+
+def test_the_preset_trains_and_leaves_pictures_and_a_map(tmp_path):
+    run = tmp_path / "run"
+    assert main(["train", "robot", "total_timesteps=600", "--out", str(run)]) == 0
+    assert (run / "exploration" / "map.png").is_file()
+    assert main(["export-map", str(run)]) == 0
+    assert load_occupancy_map(run / "map.yaml").resolution == 0.1
+    assert main(["train", "robot", "total_timesteps=80", f"environment.kwargs.maps={run / 'map.yaml'}", "--out",
+                 str(tmp_path / "again")]) == 0  # fmt: skip
