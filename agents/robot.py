@@ -18,7 +18,7 @@ from farl.envs.map_world.occupancy import OPEN, UNMAPPED, WALL, OccupancyGrid
 from farl.envs.robot.worlds import beam_angles
 from farl.errors import ConfigError, did_you_mean
 from farl.fragmentation import Criterion, ZScore
-from farl.maps.portals import SizeLimit
+from farl.maps.crossings import SizeLimit
 from farl.slam.merging import merged
 from farl.slam.occupancy import IS_FREE, IS_OCCUPIED
 
@@ -170,7 +170,7 @@ class FARMapRobot(MapExplorer):
         self._shown_in = env if env.has_attr("belief") else None
 
     def draw_map(self) -> Figure | None:
-        """Draw the first robot's building: fragments in colour, portals, the way as it believes, and where it is."""
+        """Draw the first robot's building: fragments in colour, crossings, the way as it believes, and where it is."""
         robot = self.robots[0]
         if not robot.been:
             return None

@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 CHOICE = 10
 """Scans after which a way is chosen anew, even where the old one is not at its end."""
 _GROWING = 0.05  # share of a scan that is new, above which a fragment grows
-_TRIES = 12  # scans at a portal before it is given up
+_TRIES = 12  # scans at a crossing before it is given up
 
 
 class ScanRecall(Recall):
@@ -170,7 +170,7 @@ class RobotExplorers(Explorers):
         self.last = Step(self.surprisal, events)
 
     def _arrival(self, course: Course, robot: RobotMap) -> int:
-        """The fragment that a robot has come to, by the portal that it was on its way to; -1 if it has not."""
+        """The fragment that a robot has come to, by the crossing that it was on its way to; -1 if it has not."""
         return course.target if course.target >= 0 and course.remaining(robot.pose) < 0.5 else -1
 
     def _change(self, env: int, events: Events, found: Found | None) -> None:
@@ -179,9 +179,9 @@ class RobotExplorers(Explorers):
         if new == old:
             if self._arrival(course, robot) >= 0:
                 course.tries += 1
-                if course.tries > _TRIES:  # the portal leads nowhere: whatever is behind it is found by other ways
-                    robot.portals.pop((robot.fragment, course.target), None)
-                    robot.portals.pop((course.target, robot.fragment), None)
+                if course.tries > _TRIES:  # the crossing leads nowhere: whatever is behind it is found by other ways
+                    robot.crossings.pop((robot.fragment, course.target), None)
+                    robot.crossings.pop((course.target, robot.fragment), None)
                     course.follow(np.zeros((0, 2)))
             return
         if old in self.memory:

@@ -1,4 +1,4 @@
-"""Where a robot goes next: views in its fragment, views in others, and the ways between them by the portals."""
+"""Where a robot goes next: views in its fragment, views in others, and the ways between them by the crossings."""
 
 from typing import Any, NamedTuple
 
@@ -129,14 +129,14 @@ def _best_elsewhere(robot: RobotMap, travel: "_Travel", taste: Taste) -> tuple[i
 
 
 class _Travel:
-    """Ways over the portals: in the current fragment as measured, in the others by straight lines."""
+    """Ways over the crossings: in the current fragment as measured, in the others by straight lines."""
 
     def __init__(self, robot: RobotMap, cost: Any) -> None:
         self._robot = robot
-        self._pairs = list(robot.portals)
+        self._pairs = list(robot.crossings)
         n = len(self._pairs)
-        where = np.array([compose(robot.graph.poses[a], [*at, 0.0])[:2] for (a, _), at in robot.portals.items()])
-        # A vertex for each side of a portal, and the last one for the robot.
+        where = np.array([compose(robot.graph.poses[a], [*at, 0.0])[:2] for (a, _), at in robot.crossings.items()])
+        # A vertex for each side of a crossing, and the last one for the robot.
         metres = np.zeros((n + 1, n + 1))
         for i, (a, b) in enumerate(self._pairs):
             metres[i, self._pairs.index((b, a))] = 0.01
@@ -144,7 +144,7 @@ class _Travel:
                 if a == c and i != j:
                     metres[i, j] = _DETOUR * np.hypot(*(where[i] - where[j])) + 0.01
             if a == robot.fragment:
-                way = _cost_at(cost, robot, robot.portals[a, b])
+                way = _cost_at(cost, robot, robot.crossings[a, b])
                 metres[n, i] = way + 0.01 if way < 1e8 else 0.0
         self._from_here, self._before = dijkstra(metres, indices=n, return_predecessors=True)
 
@@ -153,7 +153,7 @@ class _Travel:
         best = np.full(len(places), np.inf)
         for i, (a, _) in enumerate(self._pairs):
             if a == fragment and np.isfinite(self._from_here[i]):
-                straight = np.hypot(*(places - self._robot.portals[self._pairs[i]]).T)
+                straight = np.hypot(*(places - self._robot.crossings[self._pairs[i]]).T)
                 best = np.minimum(best, self._from_here[i] + _DETOUR * straight)
         return best
 
@@ -166,7 +166,7 @@ class _Travel:
         while self._before[at] != len(self._pairs) and self._before[at] >= 0:
             at = int(self._before[at])
         pair = self._pairs[at]
-        return (pair[1], self._robot.portals[pair]) if pair[0] == self._robot.fragment else (-1, np.zeros(2))
+        return (pair[1], self._robot.crossings[pair]) if pair[0] == self._robot.fragment else (-1, np.zeros(2))
 
 
 def _cost_at(cost: Any, robot: RobotMap, place: FloatArray) -> float:

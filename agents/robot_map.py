@@ -83,7 +83,7 @@ class RobotMap:
         self.odometry = np.zeros(3)
         self.graph = PoseGraph()
         self.graph.add(fragment, np.zeros(3))
-        self.portals: dict[tuple[int, int], FloatArray] = {}
+        self.crossings: dict[tuple[int, int], FloatArray] = {}
         """Where a fragment is left for another: x and y, float64[2], in the frame of the one that is left."""
         self.been: list[list[float]] = []
         """x and y of places in this fragment where scans were taken in."""
@@ -148,7 +148,7 @@ class RobotMap:
         wanted = [
             near
             for near in self._near()
-            if (lost if (self.fragment, near[0]) in self.portals else self.rules.closure and self._due)
+            if (lost if (self.fragment, near[0]) in self.crossings else self.rules.closure and self._due)
         ]
         if not wanted:
             return None
@@ -159,7 +159,7 @@ class RobotMap:
         if found is None:
             self._candidate = None
             return None
-        joined = (self.fragment, fragment) in self.portals
+        joined = (self.fragment, fragment) in self.crossings
         if not joined and not (self._confirmed(found) and self._close(found, guess, covariance)):
             return None
         return found if lost and found.fit.surprisal + 0.1 < own.surprisal else None
@@ -174,7 +174,7 @@ class RobotMap:
         old, at = self.fragment, self.pose.copy()
         self.graph.add(fragment, self.world_pose)
         self.graph.join(Edge(old, fragment, at, self.covariance + _FLOOR, False))
-        self.portals[old, fragment], self.portals[fragment, old] = at[:2], np.zeros(2)
+        self.crossings[old, fragment], self.crossings[fragment, old] = at[:2], np.zeros(2)
         self.fragment, self.canvas = fragment, Canvas(self.rules.resolution)
         self.pose, self.covariance, self.been = np.zeros(3), np.zeros((3, 3)), []
         self._candidate, self.scans = None, 0
@@ -202,7 +202,7 @@ class RobotMap:
         """A stored fragment is gone."""
         if fragment in self.graph.poses and len(self.graph.poses) > 1:
             self.graph.remove(fragment)
-        self.portals = {pair: at for pair, at in self.portals.items() if fragment not in pair}
+        self.crossings = {pair: at for pair, at in self.crossings.items() if fragment not in pair}
 
     def elsewhere(self, canvas: Canvas, fragment: int) -> ByteArray:
         """What other fragments know of the cells of one, uint8[H, W]; see `farl.slam.planning`."""
@@ -258,7 +258,7 @@ class RobotMap:
         return Found(fragment, found, fit)
 
     def _arrive(self, scan: Any, target: int) -> Found | None:
-        """At the portal to a fragment, find out where in it the robot is."""
+        """At the crossing to a fragment, find out where in it the robot is."""
         relative, spread = self.graph.relative(target, self.fragment)
         guess, covariance = moved(relative, np.minimum(spread, 0.05), self.pose, self.covariance)
         canvas = canvas_of(self.memory[target], self.rules.resolution)
@@ -294,8 +294,8 @@ class RobotMap:
         self.undone += before - len(self.graph.edges)
         if kept:
             self.closures += 1
-            self.portals[self.fragment, found.fragment] = self.pose[:2].copy()
-            self.portals[found.fragment, self.fragment] = found.match.pose[:2].copy()
+            self.crossings[self.fragment, found.fragment] = self.pose[:2].copy()
+            self.crossings[found.fragment, self.fragment] = found.match.pose[:2].copy()
         return kept
 
     def state_dict(self) -> dict[str, Any]:
@@ -308,7 +308,7 @@ class RobotMap:
             "corner": [int(value) for value in corner],
             "arrays": [torch.from_numpy(each.copy()) for each in (self.pose, self.covariance, self.odometry)],
             "graph": self.graph.state_dict(),
-            "portals": [[a, b, at.tolist()] for (a, b), at in self.portals.items()],
+            "crossings": [[a, b, at.tolist()] for (a, b), at in self.crossings.items()],
             "been": [list(at) for at in self.been],
             "counts": [self.undone, self.closures, self._turn, self.scans],
             "candidate": None if candidate is None else [candidate[0], candidate[1].tolist(), candidate[2]],
@@ -321,7 +321,7 @@ class RobotMap:
         self.pose, self.covariance, self.odometry = (each.cpu().numpy().copy() for each in state["arrays"])
         self.graph = PoseGraph()
         self.graph.load_state_dict(state["graph"])
-        self.portals = {(int(a), int(b)): np.array(at) for a, b, at in state["portals"]}
+        self.crossings = {(int(a), int(b)): np.array(at) for a, b, at in state["crossings"]}
         self.been = [list(at) for at in state["been"]]
         self.undone, self.closures, self._turn, self.scans = state["counts"]
         kept = state["candidate"]

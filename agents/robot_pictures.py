@@ -69,7 +69,7 @@ def robot_map_figure(robot: RobotMap, cell: float, graph: "nx.MultiGraph") -> Fi
     for frame, at in known_cells(robot, cell, "free").items():
         if len(at):
             middles[frame] = at[((at - at.mean(axis=0)) ** 2).sum(axis=1).argmin()]
-    for (a, b), place in robot.portals.items():
+    for (a, b), place in robot.crossings.items():
         if a < b and a in middles and b in middles:
             x, y, _ = compose(robot.graph.poses[a], [*place, 0.0])
             axes.plot([middles[a][0], x, middles[b][0]], [middles[a][1], y, middles[b][1]], "k-", lw=0.8, alpha=0.6)
