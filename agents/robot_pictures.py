@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from farl.agents.robot_map import RobotMap
 from farl.envs.robot.render import Belief
-from farl.figures import fragment_colors
+from farl.exploration.colors import FragmentColors
 from farl.slam.merging import merged
 from farl.slam.occupancy import IS_FREE, IS_OCCUPIED
 from farl.slam.poses import compose
@@ -40,10 +40,18 @@ def belief_of(robot: RobotMap, start: FloatArray, cell: float) -> Belief:
     cells = known_cells(robot, cell, "free")
     where = np.concatenate(list(cells.values()))
     colors = np.concatenate(
-        [np.tile((255 * fragment_colors([frame])[0]).astype(np.uint8), (len(at), 1)) for frame, at in cells.items()]
+        [
+            np.tile((255 * color).astype(np.uint8), (len(at), 1))
+            for color, at in zip(_colors(cells), cells.values(), strict=True)
+        ]
     )
     placed = compose(start, np.concatenate([where, np.zeros((len(where), 1))], axis=1))[:, :2]
     return Belief(compose(start, robot.world_pose), placed, colors, cell)
+
+
+def _colors(cells: dict[int, FloatArray]) -> FloatArray:
+    """A colour for each fragment, float64[F, 3]: the ten largest have colours of their own."""
+    return FragmentColors().updated({frame: float(len(at)) for frame, at in cells.items()}).rgb(cells)
 
 
 def robot_map_figure(robot: RobotMap, cell: float, graph: "nx.MultiGraph") -> Figure:
@@ -53,10 +61,11 @@ def robot_map_figure(robot: RobotMap, cell: float, graph: "nx.MultiGraph") -> Fi
     figure = Figure(figsize=(7.0, float(np.clip(7.0 * height / width, 3.0, 9.0))), layout="constrained")
     axes = figure.add_subplot()
     picture = np.full((height, width, 3), (0.93, 0.92, 0.9))
-    for frame, at in known_cells(robot, cell, "free").items():
+    cells = known_cells(robot, cell, "free")
+    for color, at in zip(_colors(cells), cells.values(), strict=True):
         cols, rows = np.floor(at / cell).astype(np.int64).T
         rows, cols = (rows - corner[0]).clip(0, height - 1), (cols - corner[1]).clip(0, width - 1)
-        picture[rows, cols] = 0.35 + 0.65 * fragment_colors([frame])[0]
+        picture[rows, cols] = 0.35 + 0.65 * color
     picture[odds > IS_OCCUPIED] = (0.24, 0.27, 0.3)
     left, low = corner[1] * cell, corner[0] * cell
     axes.imshow(
@@ -66,7 +75,7 @@ def robot_map_figure(robot: RobotMap, cell: float, graph: "nx.MultiGraph") -> Fi
         extent=(left, left + width * cell, low, low + height * cell),
     )
     middles: dict[int, Any] = {}
-    for frame, at in known_cells(robot, cell, "free").items():
+    for frame, at in cells.items():
         if len(at):
             middles[frame] = at[((at - at.mean(axis=0)) ** 2).sum(axis=1).argmin()]
     for (a, b), place in robot.crossings.items():
