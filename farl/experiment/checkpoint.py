@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 _MODEL = "model.zip"
 _STATE = "state.safetensors"
 _REPLAY = "replay_buffer.safetensors"
+_PARTS = {"run", "environments", "model", "exploration", "events"}
+"""Of the state that a run goes on from."""
 _NAME = re.compile(r"^step_(\d+)(?:\.(\d+))?$")
 
 
@@ -126,7 +128,9 @@ def latest_checkpoint(folder: Path) -> Checkpoint:
 
 def read_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the ``extra`` state that was saved, with its arrays as tensors."""
-    state: dict[str, Any] = load_state(checkpoint.path / _STATE)
+    state: Any = load_state(checkpoint.path / _STATE)
+    if not isinstance(state, dict) or not state.keys() >= _PARTS or not isinstance(state["run"], dict):
+        raise ConfigError(f"{checkpoint.path / _STATE}: holds no state to go on from")
     return state
 
 

@@ -12,7 +12,7 @@ from farl.errors import ConfigError
 __all__ = ["Manifest", "read_manifest", "write_manifest"]
 
 _NAME = "manifest.json"
-_FORMAT = "farl-checkpoint-2"
+_FORMAT = "farl-checkpoint-3"
 _MOST_BYTES = 1_000_000
 
 

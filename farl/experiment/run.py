@@ -24,7 +24,7 @@ from farl.experiment.checkpoint import (
 )
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.environments import make_vec_env
-from farl.experiment.failure import Soundness, TrainingFailed, close_quietly, failed
+from farl.experiment.failure import Soundness, TrainingFailed, close_quietly, failed, plain_reason
 from farl.experiment.hyperparameters import LogHyperparameters
 from farl.experiment.interruption import TrainingInterrupted, stop_on_signals
 from farl.experiment.learner import build_learner, learner_name, load_learner
@@ -42,6 +42,8 @@ from farl.memory.storage import save_state
 from farl.sb3.exploration import ExplorationCallback
 
 _EVALUATION_SEED_OFFSET = 10_000
+_DAMAGE = (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError)
+"""What reading the state of a checkpoint raises where it is not as it was written."""
 
 _log = logging.getLogger(__name__)
 
@@ -115,6 +117,8 @@ class _Training:
         self.episodes_cut = 0
         """Episodes that could not be restored."""
         self.looked_at_environments = False
+        self.untouched = False
+        """Whether a checkpoint is still to be taken up: until then there is nothing new to save."""
         self.seconds_before = 0.0
         self.began = time.monotonic()
 
@@ -123,20 +127,18 @@ class _Training:
         if config.torch_threads is not None:
             torch.set_num_threads(config.torch_threads)
         if checkpoint is not None:
-            self.saved = read_checkpoint(checkpoint)
+            self.saved, self.untouched = read_checkpoint(checkpoint), True
             if self.sequence is not None:
                 self.sequence.load_state_dict(self.saved["run"]["sequence"])
         run = self.run_directory
         with stop_on_signals() as self.stop, hold(run.path) if run is not None else nullcontext():
-            if run is not None:
-                cut_events(run, {} if self.saved is None else self.saved["events"])
             # Environments that cannot be restored meet new episodes, not the first ones again.
             seed = (config.seed + (checkpoint.timesteps if checkpoint else 0)) % 2**32
             task = 0 if self.sequence is None else self.sequence.task
             venv = make_vec_env(task_environments(config)[task], seed, restart=self.restart)
             try:
                 self.tracker = RunTracker(config.total_timesteps, self.exploration, self.observer)
-                self.model: Any = build_learner(config, venv) if checkpoint is None else self._load(venv, checkpoint)
+                self.model: Any = build_learner(config, venv) if checkpoint is None else self._loaded(venv, checkpoint)
                 return self._learn(fresh=checkpoint is None)
             finally:
                 if self.observer is not None:
@@ -145,12 +147,21 @@ class _Training:
                 live = self.model.get_env() if hasattr(self, "model") else None
                 close_quietly(live if live is not None else venv, "an environment")
 
+    def _loaded(self, venv: VecEnv, checkpoint: Checkpoint) -> Any:
+        try:
+            return self._load(venv, checkpoint)
+        except ConfigError:
+            raise
+        except _DAMAGE as error:
+            reason = plain_reason(error)
+            raise ConfigError(f"{checkpoint.path}: its state is damaged or of other settings: {reason}") from error
+
     def _load(self, venv: VecEnv, checkpoint: Checkpoint) -> Any:
         """Load the model of a checkpoint, and prepare everything before it begins to learn."""
         assert self.saved is not None
         saved = self.saved["run"]
         trust = self.run_directory is not None and self.run_directory.trusted
-        model = load_learner(self.config, checkpoint, venv, trust)
+        model: Any = load_learner(self.config, checkpoint, venv, trust)
         restore_replay(checkpoint, model)
         self.episodes_cut = int(saved["episodes_cut"])
         wrapped: Any = model.get_env()  # with what Stable-Baselines3 puts around them
@@ -181,6 +192,7 @@ class _Training:
         """Nothing is under way: take up what was saved, save, or stop."""
         if self.saved is not None:
             self._take_up(self.saved)
+        self.untouched = False
         if not self.looked_at_environments:
             self.looked_at_environments = True
             try:
@@ -207,6 +219,7 @@ class _Training:
         if self.run_directory is not None:
             self.run_directory.write_config(config)
             self.run_directory.error_file.unlink(missing_ok=True)
+            cut_events(self.run_directory, {} if self.saved is None else self.saved["events"])
         model.set_logger(make_logger(self.run_directory, config, 0 if fresh else model.num_timesteps))
         self.evaluation = evaluation = self._evaluation()
         callbacks: list[BaseCallback] = [self.soundness, self.exploration, self.tracker]
@@ -230,9 +243,14 @@ class _Training:
                 self._save()
         except TrainingInterrupted:
             if self.run_directory is not None:
-                self.exploration.write(self.run_directory.exploration)
+                try:
+                    self.exploration.write(self.run_directory.exploration)
+                except Exception as error:  # all that counts is saved
+                    _log.warning("the pictures could not be written: %s", plain_reason(error))
             raise
         except Exception as error:  # whatever fails, what was learnt until then is kept
+            if self.untouched:
+                raise ConfigError(f"the run cannot go on from its checkpoint: {plain_reason(error)}") from error
             raise self._failed(error) from error
         finally:
             if evaluation is not None:

@@ -11,9 +11,13 @@ import torch
 
 from benchmarks._small_runs import KINDS, logged, parameters, small_run
 from farl.envs.state import CannotRestoreError
+from farl.errors import ConfigError
 from farl.experiment.callbacks import Status
+from farl.experiment.checkpoint import latest_checkpoint, read_checkpoint
 from farl.experiment.interruption import TrainingInterrupted
+from farl.experiment.manifest import write_manifest
 from farl.experiment.run import resume, train
+from farl.memory.storage import save_state
 
 
 class StopAt:
@@ -121,3 +125,17 @@ def test_new_episodes_begin_where_environments_cannot_be_restored(
     metrics = resume(tmp_path)
     assert metrics["episodes_cut"] == config.environment.n_envs
     assert metrics["total_timesteps"] - config.total_timesteps < 64
+
+
+@pytest.mark.parametrize("part", ["run", "model", "exploration", "environments"])
+def test_state_that_is_not_as_it_was_written_is_refused_and_nothing_is_written(part: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterrupted):
+        train(small_run("A2C", tmp_path), tmp_path, StopAt(100))
+    checkpoint = latest_checkpoint(tmp_path / "checkpoints")
+    state = read_checkpoint(checkpoint)
+    save_state(state | {part: {"other": 1}}, checkpoint.path / "state.safetensors")
+    (checkpoint.path / "manifest.json").unlink()
+    write_manifest(checkpoint.path, checkpoint.timesteps, checkpoint.algorithm, checkpoint.far)
+    with pytest.raises(ConfigError, match=r"its state is damaged|cannot go on from its checkpoint"):
+        resume(tmp_path)
+    assert latest_checkpoint(tmp_path / "checkpoints") == checkpoint

@@ -162,6 +162,7 @@ def test_checkpoint_holds_generators_normalisation_replay_buffer_and_more(
     model: Any = build_learner(config, venv)
     model.learn(200)
     extra = {"mine": np.arange(3), "text": "x", "nothing": None, "random": random_state(model)}
+    extra |= {"run": {}, "environments": None, "model": None, "exploration": None, "events": {}}
     save_checkpoint(tmp_path, model, "DQN", extra, keep=1)
     expected = (torch.rand(3), np.random.rand(3), model.action_space.sample())  # noqa: NPY002
 
