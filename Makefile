@@ -46,6 +46,7 @@ format: install
 benchmarks-quick: install
 	$(BIN)/python -m benchmarks --quick --out build/benchmarks
 	$(BIN)/python -m benchmarks.faults --part kill --short
+	$(BIN)/python -m benchmarks.faults --part faults --short
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -5,6 +5,7 @@
 
     python -m benchmarks.faults --part kill            20 kills for each kind of agent
     python -m benchmarks.faults --part kill --short    3 kills for three kinds
+    python -m benchmarks.faults --part faults          each fault once: what the user sees, and what is lost
 """
 
 import argparse
@@ -19,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._injected import inject
 from benchmarks._kills import kill_and_compare
 from benchmarks._small_runs import KINDS
 from farl.experiment.files import write_atomically
@@ -38,7 +40,13 @@ def kill(short: bool) -> list[dict[str, Any]]:
     return rows
 
 
-PARTS = {"kill": kill}
+def faults(short: bool) -> list[dict[str, Any]]:
+    """Return a row for each fault."""
+    with tempfile.TemporaryDirectory() as folder:
+        return inject(short, Path(folder))
+
+
+PARTS = {"kill": kill, "faults": faults}
 
 
 def main() -> int:
@@ -48,7 +56,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="in about a minute, for every change")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("farl").setLevel(logging.ERROR)
+    logging.getLogger("farl").setLevel(logging.ERROR if options.part == "kill" else logging.WARNING)
     torch.set_num_threads(1)  # processes are forked
     rows = PARTS[options.part](options.short)
     table = Table(*(name for name in rows[0]))

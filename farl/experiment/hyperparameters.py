@@ -1,5 +1,6 @@
 """The settings of a run for TensorBoard's tabs Text and HParams."""
 
+import html
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -29,7 +30,7 @@ class LogHyperparameters(BaseCallback):
 
     def _on_training_start(self) -> None:
         settings = settings_in_force(self._config, self.model)
-        rows = "\n".join(f"|{key}|{_cell(value)}|" for key, value in sorted(settings.items()))
+        rows = "\n".join(f"|{_cell(key)}|{_cell(value)}|" for key, value in sorted(settings.items()))
         self.logger.record("config/table", f"|key|value|\n|-|-|\n{rows}", exclude=_NOT_FOR_TEXT)
         self.logger.dump(self.model.num_timesteps)
         writer = summary_writer(self.logger)
@@ -74,4 +75,5 @@ def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    """A value as text in a table of Markdown, whatever it holds."""
+    return html.escape(str(value)).replace("|", "\\|").replace("\n", " ")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks._faulty import BAD_OBSERVATIONS, BAD_REWARDS, Faulty
 from farl.cli import main
 from farl.errors import ConfigError
 from farl.experiment import checkpoint
@@ -22,15 +23,17 @@ from farl.experiment.checked_env import CheckedEnv, EnvironmentFault
 from farl.experiment.checkpoint import latest_checkpoint, latest_path
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.failure import TrainingFailed
+from farl.experiment.hyperparameters import _cell
 from farl.experiment.lock import hold
 from farl.experiment.manifest import write_manifest
+from farl.experiment.report import write_comparison, write_report
 from farl.experiment.run import resume, train
+from farl.experiment.run_directory import RunDirectory
 from farl.sb3.archives import look_at
-from tests.experiment.faulty import BAD_OBSERVATIONS, BAD_REWARDS, Faulty
 
 MakeConfig = Callable[..., ExperimentConfig]
 WORDS = {
-    "raises": "raised in step 20 of its episode 2: ValueError: the robot fell over (faulty.py:",
+    "raises": "raised in step 20 of its episode 2: ValueError: the robot fell over (_faulty.py:",
     "observation-nan": "returned NaN (1 of 3 numbers) in the observation",
     "observation-inf": "returned infinity (1 of 3 numbers) in the observation",
     "observation-shape": "an array of shape (1,) as the observation, whose space has the shape (3,)",
@@ -58,7 +61,7 @@ def no_faults_yet() -> Iterator[None]:
 
 def _environment(fault: str, **settings: Any) -> dict[str, Any]:
     kwargs = {"fault": fault, **settings.pop("kwargs", {})}
-    return {"id": "tests.experiment.faulty:Faulty", "n_envs": 2, "kwargs": kwargs, **settings}
+    return {"id": "benchmarks._faulty:Faulty", "n_envs": 2, "kwargs": kwargs, **settings}
 
 
 def _play(env: CheckedEnv, steps: int) -> None:
@@ -107,7 +110,7 @@ def test_a_run_whose_environment_raises_keeps_what_was_learnt_and_goes_on(
     assert len(failure.lines) == 3
     assert all("\n" not in line for line in failure.lines)
     assert "Traceback" in (tmp_path / "error.txt").read_text()
-    assert "faulty.py" in (tmp_path / "error.txt").read_text()
+    assert "_faulty.py" in (tmp_path / "error.txt").read_text()
     assert latest_checkpoint(tmp_path / "checkpoints").timesteps == 98
     assert resume(tmp_path)["total_timesteps"] >= 256
     assert not (tmp_path / "error.txt").exists(), "it belongs to the attempt that failed"
@@ -288,3 +291,18 @@ def test_episodes_that_never_end_are_cut_off_and_that_is_said(
     assert "2 after 50 steps" in " ".join(capsys.readouterr().out.split())
     result = json.loads((tmp_path / "evaluation.json").read_text())
     assert (result["cut"], result["episodes"], result["lengths"]) == (2, 2, [50, 50])
+
+
+def test_names_and_values_cannot_write_into_a_page_or_a_table(tmp_path: Path, make_config: MakeConfig) -> None:
+    bad = "<img src=x onerror=alert(1)></script><!--"
+    run = tmp_path / "run"
+    run.mkdir()
+    metrics = train(make_config(environment=_environment("", kwargs={"folder": bad})), run)
+    write_comparison({bad: RunDirectory(run)}, tmp_path / "both.html")
+    RunDirectory(run).write_metrics(metrics | {"name": bad, "environment": bad, "algorithm": bad})
+    write_report(RunDirectory(run), metrics | {"name": bad, "environment": bad, "algorithm": bad})
+    for page in (tmp_path / "both.html", run / "report.html"):
+        assert "<img src=x" not in page.read_text()
+        assert "onerror" in page.read_text(), "it is told as it is"
+    assert "<img" not in _cell(bad)
+    assert "|" not in _cell("a|b").replace("\\|", "")

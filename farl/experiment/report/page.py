@@ -79,8 +79,8 @@ def write_comparison(runs: Mapping[str, RunDirectory], out: Path) -> None:
 
 
 def _page(title: str, body: list[str], data: dict[str, Any]) -> str:
-    # "</" would end the script wherever it stands.
-    numbers = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
+    # "</script" would end the script, and "<!--" open a comment, wherever they stand.
+    numbers = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     here = importlib.resources.files("farl.experiment.report")
     return "\n".join(
         [

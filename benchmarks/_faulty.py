@@ -1,6 +1,10 @@
 """An environment that goes wrong in any way that is asked for."""
 
+import errno
 import os
+import resource
+import shutil
+import signal
 import time
 from typing import Any
 
@@ -32,13 +36,15 @@ class Faulty(gym.Env[Any, Any]):
     :param fault: what goes wrong; "" for nothing
     :param at: the step of its life at which it does
     :param times: how many of its lives it goes wrong in, counted in the process
+    :param folder: the run's, for the fault that deletes it
     """
 
     observation_space = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
     action_space = gym.spaces.Discrete(2)
     faults = 0
 
-    def __init__(self, fault: str = "", at: int = 20, times: int = 1_000_000) -> None:
+    def __init__(self, fault: str = "", at: int = 20, times: int = 1_000_000, folder: str = "") -> None:
+        self.folder = folder
         self.fault, self.at, self.times = fault, at, times
         self.steps = 0
 
@@ -60,6 +66,13 @@ class Faulty(gym.Env[Any, Any]):
                 time.sleep(60)
             if self.fault == "dies":
                 os._exit(7)
+            if self.fault.startswith("SIG"):
+                signal.raise_signal(getattr(signal, self.fault))
+            if self.fault == "disk-full":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (2048, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if self.fault == "deleted":
+                shutil.rmtree(self.folder)
             if self.fault == "tuple":
                 return self._observation(), 0.0, False, {}
             if self.fault == "flag":
