@@ -76,7 +76,8 @@ def _train(
         code, told = _command("train", str(config), "--out", str(run))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    lines = [line for line in told if not line.startswith(("run directory", "training from"))]
+    # Progress and warnings of libraries stand beside what the command says; a traceback, where no file takes it.
+    lines = [line for line in told if line.startswith(("error:", "interrupted")) or "stopping at" in line]
     saved = latest_path(run / "checkpoints")
     steps = latest_checkpoint(run / "checkpoints").timesteps if saved is not None else 0
     after = [part for line in lines for part in line.split("after ")[1:2]]
