@@ -9,6 +9,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from farl.maps.geometry import FREE, BoolArray, Int32Array, IntArray
+from farl.plain import from_plain, to_plain
 
 _LONGEST = 20_000  # steps that are kept: an episode may go on for ever
 
@@ -62,6 +63,27 @@ class EpisodeWay:
         self._way.append((row, col))
         if not done:  # else the odometry is that of the next episode
             self.start = (row - int(odometry[0]), col - int(odometry[1]))
+
+    def state_dict(self) -> Any:
+        """Return all of it as plain data."""
+        last = None
+        if self.last is not None:
+            graph = self.last.graph
+            joined = [list(graph.nodes(data=True)), list(graph.edges(keys=True, data=True))]
+            last = self.last._replace(fragments=dict(self.last.fragments), graph=joined)
+        return to_plain({"walls": self.walls, "start": self.start, "way": self._way, "last": last and tuple(last)})
+
+    def load_state_dict(self, state: Any) -> None:
+        """Restore what ``state_dict`` returned."""
+        found = from_plain(state)
+        self.walls, self.start, self._way, self.last = found["walls"], found["start"], found["way"], None
+        if found["last"] is not None:
+            graph = nx.MultiGraph()
+            last = ExploredWorld(*found["last"])
+            nodes, edges = last.graph
+            graph.add_nodes_from(nodes)
+            graph.add_edges_from(edges)
+            self.last = last._replace(graph=graph)
 
     def world(
         self, known: Mapping[int, Mapping[str, Any]], graph: "nx.MultiGraph", complete: bool

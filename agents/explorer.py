@@ -24,7 +24,6 @@ from farl.maps.geometry import FREE, UNKNOWN, Int32Array, IntArray, WordArray, e
 from farl.maps.local_map import LocalMap
 from farl.maps.pictures import draw_explored
 from farl.maps.unseen import joined
-from farl.plain import from_plain, to_plain
 from farl.sb3.stepping import OpenRollout
 
 Observation = Mapping[str, npt.NDArray[Any]]
@@ -297,12 +296,12 @@ class MapExplorer(OpenRollout):
 
     def open_state(self) -> dict[str, Any]:
         """Return the way so far in the first world."""
-        return super().open_state() | {"way": to_plain(vars(self._episode))}
+        return super().open_state() | {"way": self._episode.state_dict()}
 
     def take_up(self, state: Mapping[str, Any]) -> None:
         """Put it back."""
         super().take_up(state)
-        vars(self._episode).update(from_plain(state["way"]))
+        self._episode.load_state_dict(state["way"])
 
     def show_in(self, env: VecEnv) -> None:
         """Show what is believed in the pictures of an environment, where it can draw that; for `predict`."""
