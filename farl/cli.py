@@ -284,8 +284,7 @@ def _finish(run: "RunDirectory", work: Any) -> int:
     try:
         metrics = work()
     except TrainingFailed as failure:
-        for line in failure.lines:
-            print("error:" if line is failure.lines[0] else "", line, file=sys.stderr)
+        print("error:", "\n".join(failure.lines), file=sys.stderr)
         return FAILED
     except TrainingInterrupted as stop:
         print(f"interrupted after {stop.timesteps:,} timesteps; saved {stop.checkpoint}", file=sys.stderr)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks._faulty import BAD_OBSERVATIONS, BAD_REWARDS, Faulty
-from farl.cli import main
+from farl.cli import _finish, main
 from farl.errors import ConfigError
 from farl.experiment import checkpoint
 from farl.experiment.checked_env import CheckedEnv, EnvironmentFault
@@ -306,3 +306,14 @@ def test_names_and_values_cannot_write_into_a_page_or_a_table(tmp_path: Path, ma
         assert "onerror" in page.read_text(), "it is told as it is"
     assert "<img" not in _cell(bad)
     assert "|" not in _cell("a|b").replace("\\|", "")
+
+
+def test_the_command_tells_a_failure_in_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise TrainingFailed("why", 5, Path("runs/x"), Path("runs/x/checkpoints/step_5"))
+
+    assert _finish(RunDirectory(Path("runs/x")), fail) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "error: training failed after 5 timesteps: why",
+        "saved runs/x/checkpoints/step_5; go on with: farl resume runs/x",
+    ]
