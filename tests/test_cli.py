@@ -180,7 +180,7 @@ def test_validating_and_building_import_nothing_that_only_later_steps_need() -> 
         "import sys\nfrom farl.cli import main\nassert main(['validate', 'quickstart']) == 0\n"
         "from farl.experiment.loading import load_config\nfrom farl.experiment.run import train\n"
         "from farl.experiment.learner import build_learner\nfrom farl.experiment.environments import make_vec_env\n"
-        "config = load_config('quickstart')\nbuild_learner(config, make_vec_env(config.environment, seed=0))\n"
+        "config = load_config('rnd_baseline')\nbuild_learner(config, make_vec_env(config.environment, seed=0))\n"
         "late = {'matplotlib', 'scipy', 'numba', 'torch._dynamo', 'farl.particles', 'farl.continual', 'imageio'}\n"
         "assert not late & sys.modules.keys(), late & sys.modules.keys()\n"
     )

@@ -4,17 +4,18 @@ import torch
 
 from farl.figures import figure_array
 from farl.maps.geometry import FREE
-from farl.maps.pictures import fragment_map
+from farl.maps.pictures import draw_explored
 
 
 def stored(row, col):
     return {"label": torch.full((4, 4), FREE, dtype=torch.int32), "corner": [row, col]}
 
 
-def picture(fragments, graph=None, trajectory=None):
+def picture(fragments, graph=None, way=()):
     walls = np.ones((20, 20), bool)
     walls[2:18, 2:18] = False
-    return figure_array(fragment_map(walls, (5, 5), fragments, graph or nx.MultiGraph(), trajectory))
+    steps = np.array(way, np.int64).reshape(-1, 2)
+    return figure_array(draw_explored(walls, (5, 5), steps, fragments, graph or nx.MultiGraph(), complete=True))
 
 
 def test_fragments_their_borders_and_the_way_are_drawn():
@@ -24,4 +25,4 @@ def test_fragments_their_borders_and_the_way_are_drawn():
     plain = picture(two)
     assert (plain != picture({0: two[0]})).any()
     assert (plain != picture(two, graph)).any()
-    assert (plain != picture(two, trajectory=np.array([[5, 5], [12, 12]]))).any()
+    assert (plain != picture(two, way=[[5, 5], [12, 12]])).any()
