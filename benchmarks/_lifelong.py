@@ -69,7 +69,8 @@ class Collector:
             observations = torch.from_numpy(seen[t]).view(self.learners, self.episodes, size)
             chosen, chance = actors(observations, t, greedy)
             actions[t], log_prob[t] = chosen.view(-1).numpy(), chance.view(-1).numpy()
-            rewards[t, alive], terminated[alive] = self.dynamics.step(actions[t, alive], alive)
+            paid, ended = self.dynamics.step(actions[t])  # of all; what ended goes on unseen
+            rewards[t, alive], terminated[alive] = paid[alive], ended[alive]
             lengths[alive] += 1
             seen[t + 1, alive] = self.dynamics.observe()[alive] + shift[alive]
             alive = alive[~terminated[alive]]

@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from farl.errors import ConfigError
 
-FORMAT = "farl-state-1"
+FORMAT = "farl-state-2"
 
 
 def save_state(state: Any, path: str | os.PathLike[str], durable: bool = True) -> None:
@@ -31,7 +31,8 @@ def save_state(state: Any, path: str | os.PathLike[str], durable: bool = True) -
     names: dict[tuple[Any, ...], str] = {}
     document = _pack(state, tensors, names)
     text = json.dumps(document)
-    content = save(tensors, {"format": FORMAT, "crc32": _checksum(text), "state": text})
+    # One entry, for the order of several is drawn by lot, and the same state is to give the same file.
+    content = save(tensors, {"farl": f"{FORMAT} {_checksum(text)}\n{text}"})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -56,10 +57,11 @@ def load_state(path: str | os.PathLike[str], device: str | torch.device = "cpu")
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             header: Mapping[str, str] = file.metadata() or {}
-            if header.get("format") != FORMAT:
+            head, _, text = header.get("farl", "").partition("\n")
+            kind, _, checksum = head.partition(" ")
+            if kind != FORMAT:
                 raise ConfigError(f"{path} is not a FARL state file (or one of another version)")
-            text = header["state"]
-            if header.get("crc32") != _checksum(text):
+            if checksum != _checksum(text):
                 raise ConfigError(f"{path} is damaged: its description has another checksum")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict, not iterable)
             return _unpack(json.loads(text), tensors)
