@@ -122,8 +122,8 @@ class RobotExplorers(Explorers):
         """
         self._check(odometry)
         scan = np.where(np.isfinite(scan), scan, 0.0).astype(np.float32)  # as readings that were lost
-        for env in np.flatnonzero(starts):
-            self._begin(int(env), odometry[env])
+        for begun in np.flatnonzero(starts).tolist():
+            self._begin(begun, odometry[begun])
         for robot, told in zip(self.robots, odometry, strict=True):
             robot.move(np.asarray(told, np.float64))
         if self._step % self._scan_every == 0 or starts.any():
