@@ -73,7 +73,7 @@ def main() -> int:
     if not options.short:
         folder = RESULTS / f"faults-{options.part}"
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "results.json", json.dumps(document, indent=1) + "\n")
+        write_atomically(folder / "faults.json", json.dumps(document, indent=1) + "\n")
     return int(any(row["equal"] < row["runs"] for row in rows))
 
 
