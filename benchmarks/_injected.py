@@ -56,7 +56,8 @@ def inject(short: bool, folder: Path) -> list[dict[str, Any]]:
 def _row(fault: str, expected: int, code: int, told: str, done: int, saved: int, allowed: int = 0) -> dict[str, Any]:
     lost = max(done - saved, 0)
     good = code == expected and told.strip() != "" and "Traceback" not in told and lost <= allowed
-    return {"fault": fault, "exit": code, "first line": re.sub(r"/\S*?/tmp\w+/", "DIR/", told)[:200], "steps lost": lost, "runs": 1, "equal": int(good)}
+    told = re.sub(r"/\S*?/tmp\w+/", "DIR/", told)[:200]
+    return {"fault": fault, "exit": code, "first line": told, "steps lost": lost, "runs": 1, "equal": int(good)}
 
 
 def _train(
