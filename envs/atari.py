@@ -30,7 +30,7 @@ class AtariSettings:
 
     :ivar repeat_action_probability: sticky actions, per emulated frame: 0 for none, 0.25 as Machado et al. (2018)
     :ivar frameskip: emulated frames in a step; the last two are merged by their maximum
-    :ivar noop_max: up to so many steps without an action begin a game
+    :ivar noop_max: most steps without an action at the start of a game; the number is drawn
     :ivar episodic_life: whether the loss of a life ends an episode; the game goes on
     :ivar reward_clipping: whether the agent gets the sign of the reward; ``info["episode"]`` keeps the raw return
     :ivar full_action_space: all 18 actions instead of those that the game knows

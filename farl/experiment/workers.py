@@ -196,7 +196,7 @@ def _to_send(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
         sent = error
-    except Exception:
+    except Exception:  # pickling runs what the exception's class defines: anything may be raised
         sent = RuntimeError(f"{type(error).__name__}: {error}")
     sent.add_note("In the process of the environment:\n" + "".join(traceback.format_exception(error)))
     return sent

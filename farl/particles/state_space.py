@@ -185,7 +185,7 @@ class StateFilter(ABC):
         before = {name: getattr(self, name).clone() for name in self._state}
         try:
             failed = self._update(observation) & ~unseen
-        except Exception:
+        except Exception:  # whatever it is, the filter is left as it was; it is raised again
             self._restore(before, torch.ones_like(unseen))
             raise
         raising = bool(failed.any()) and self.impossible == "raise"
