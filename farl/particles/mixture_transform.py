@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from farl.errors import ConfigError
-from farl.particles.kalman import usable
+from farl.particles.kalman import roots, transport, usable
+from farl.particles.manifold import Manifold
 from farl.particles.state_space import GaussianObservation, Impossible, Observation, StateFilter
 
 STARVED = 0.01
@@ -46,6 +47,7 @@ class MixtureTransformFilter(StateFilter):
     :param stages: an observation is taken in this many equal parts, with splits in between; linear ones are not changed
     :param minimum: fewest particles of a component; m + 2 by default
     :param impossible: see :class:`~farl.particles.state_space.StateFilter`
+    :param manifold: see :class:`~farl.particles.state_space.StateFilter`
     """
 
     _state = ("particles", "log_weights", "labels", "_component")
@@ -60,9 +62,10 @@ class MixtureTransformFilter(StateFilter):
         minimum: int | None = None,
         *,
         impossible: Impossible = "raise",
+        manifold: Manifold | None = None,
     ) -> None:
-        super().__init__(particles, generator, impossible=impossible)
-        n, m = particles.shape[-2:]
+        super().__init__(particles, generator, impossible=impossible, manifold=manifold)
+        n, m = particles.shape[-2], particles.shape[-1] if manifold is None else manifold.dimension
         self.nonlinearity = nonlinearity
         self.stages = stages
         self.minimum = m + 2 if minimum is None else minimum
@@ -72,7 +75,7 @@ class MixtureTransformFilter(StateFilter):
                 f"{self.minimum}"
             )
         self._slots = max(1, n // self.minimum)
-        trials = self.particles.reshape(-1, n, m).shape[0]
+        trials = particles.shape[:-2].numel()
         self.labels = torch.zeros(trials, n, dtype=torch.int64)
         self._component = torch.full((trials, self._slots), -torch.inf, dtype=particles.dtype)
         self._component[:, 0] = 0.0
@@ -139,15 +142,12 @@ class MixtureTransformFilter(StateFilter):
         centred = x - self._spread(self._pool(x) / some)
         deviation = predicted - self._spread(mean)
         covariance = self._pool(centred[..., :, None] * centred[..., None, :]) / degrees
-        values, vectors = torch.linalg.eigh(covariance)
-        deviations = values.clamp_min(0).sqrt()
-        cutoff = 1e-7 * deviations.amax(-1, keepdim=True)
-        inverse = torch.where(deviations > cutoff, 1 / deviations.clamp_min(1e-300), 0.0)
+        root, inverse_root = roots(covariance)
         return _Components(
             count,
             centred,
-            (vectors * deviations[..., None, :]) @ vectors.mT,
-            (vectors * inverse[..., None, :]) @ vectors.mT,
+            root,
+            inverse_root,
             deviation,
             mean,
             self._pool(deviation[..., :, None] * deviation[..., None, :]) / degrees,
@@ -200,12 +200,8 @@ class MixtureTransformFilter(StateFilter):
         error = observation.value[:, None] - now.predicted_mean
         gain = torch.linalg.solve(innovation, now.cross.mT)  # [S, K, k, m]: the gain, transposed
         shift = (error[..., None, :] @ gain)[..., 0, :]
-        # With covariance P = R R, the map R^-1 (R P' R)^(1/2) R^-1 takes N(0, P) to N(0, P') by the shortest way.
-        whitened = now.root @ (now.root @ now.root - now.cross @ gain) @ now.root
-        values, vectors = torch.linalg.eigh((whitened + whitened.mT) / 2)
-        middle = (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
-        transport = now.inverse_root @ middle @ now.inverse_root
-        moved = (now.centred[..., None, :] @ self._spread(transport))[..., 0, :]
+        moving = transport(now.root, now.inverse_root, now.root @ now.root - now.cross @ gain)
+        moved = (now.centred[..., None, :] @ self._spread(moving))[..., 0, :]
         half = torch.linalg.cholesky(innovation)
         scaled = torch.linalg.solve_triangular(half, error[..., None], upper=False)[..., 0]
         # Up to a constant that all components share.

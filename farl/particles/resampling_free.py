@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from farl.errors import ConfigError
-from farl.particles.state_space import Impossible, Observation, StateFilter, losses
+from farl.particles.manifold import Manifold
+from farl.particles.state_space import Impossible, Observation, StateFilter, loss_and_gradient
 
 Form = Literal["derived", "published"]
 
@@ -41,6 +42,7 @@ class ResamplingFreeFilter(StateFilter):
     :param form: ``"derived"`` or ``"published"``
     :param block: rows of the n x n distance matrix held at a time: memory is O(n block)
     :param impossible: see :class:`~farl.particles.state_space.StateFilter`
+    :param manifold: see :class:`~farl.particles.state_space.StateFilter`
     """
 
     _needs = "a finite loss, with a finite gradient, at every particle"
@@ -54,11 +56,12 @@ class ResamplingFreeFilter(StateFilter):
         block: int = 1024,
         *,
         impossible: Impossible = "raise",
+        manifold: Manifold | None = None,
     ) -> None:
-        super().__init__(particles, generator, impossible=impossible)
+        super().__init__(particles, generator, impossible=impossible, manifold=manifold)
         if form not in ("derived", "published"):
             raise ConfigError(f"form must be 'derived' or 'published', got {form!r}")
-        n, m = particles.shape[-2:]
+        n, m = particles.shape[-2], particles.shape[-1] if manifold is None else manifold.dimension
         self.gamma = 0.1 * n if gamma is None else gamma
         if self.gamma <= 0 or block < 1:
             raise ConfigError(f"gamma and block must be positive, got {self.gamma} and {block}")
@@ -71,14 +74,7 @@ class ResamplingFreeFilter(StateFilter):
         """Move the particles along the flow of one observation."""
         x = self.particles
         n, m = x.shape[-2:]
-        points = x.detach().requires_grad_()
-        loss = losses(observation, points)
-        if not loss.requires_grad:
-            raise ConfigError("the resampling-free filter needs a loss that torch can differentiate by the state")
-        (gradient,) = torch.autograd.grad(loss.sum(), points)
-        loss, zero = loss.detach(), loss.new_zeros(())
-        failed = ~(loss.isfinite() & gradient.isfinite().all(-1)).all(-1)
-        loss, gradient = loss.where(~failed[..., None], zero), gradient.where(~failed[..., None, None], zero)
+        loss, gradient, failed = loss_and_gradient(observation, x, "the resampling-free filter")
         excess = (loss - loss.mean(-1, keepdim=True))[..., None]
         push = torch.cat([self._push(x, excess, start) for start in range(0, n, self.block)], -2)
         self.particles = x - self.gamma / n * gradient - self._constant * (m - 2) / n * push

@@ -1,7 +1,8 @@
 """State estimation: the interface of observations and filters, and the resampling baselines.
 
 Particles are tensors [..., n, m]: n particles of an m-dimensional state, with any leading axes (such as trials) that
-are filtered side by side.
+are filtered side by side. States that do not add, such as poses, come with their ``manifold``: every filter then works
+on the particles' coordinates in the tangent space at their mean, and never knows.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from farl.errors import ConfigError
+from farl.particles.manifold import Manifold
 from farl.particles.resampling import multinomial, systematic
 from farl.particles.weights import ImpossibleEvidenceError, effective_sample_size, normalise
 
@@ -126,6 +128,55 @@ def losses(observation: Observation, particles: Tensor) -> Tensor:
     return value
 
 
+def loss_and_gradient(observation: Observation, particles: Tensor, who: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return losses [..., n] and their gradients [..., n, m], 0 in trials without finite ones, and which those are.
+
+    :raises ConfigError: if torch cannot differentiate the loss
+    """
+    points = particles.detach().requires_grad_()
+    loss = losses(observation, points)
+    if not loss.requires_grad:
+        raise ConfigError(f"{who} needs a loss that torch can differentiate by the state")
+    (gradient,) = torch.autograd.grad(loss.sum(), points)
+    loss, zero = loss.detach(), loss.new_zeros(())
+    failed = ~(loss.isfinite() & gradient.isfinite().all(-1)).all(-1)
+    return loss.where(~failed[..., None], zero), gradient.where(~failed[..., None, None], zero), failed
+
+
+def weighted_moments(points: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean [..., m] and covariance [..., m, m] of points [..., n, m] with log-weights [..., n].
+
+    With equal weights the covariance is the unbiased one (divided by n - 1).
+    """
+    weights = log_weights.exp()
+    mean = (weights[..., None] * points).sum(-2)
+    centred = points - mean[..., None, :]
+    covariance = centred.mT @ (weights[..., None] * centred)
+    return mean, covariance / (1 - (weights**2).sum(-1)).clamp_min(1e-12)[..., None, None]
+
+
+def random_walk(manifold: Manifold, deviation: float | Tensor, drift: Tensor | None = None) -> Dynamics:
+    """Return dynamics with a step of ``drift + deviation * N(0, I)`` in the tangent space of every particle.
+
+    :param manifold: the space of the states
+    :param deviation: standard deviation of the step, one number or float[dimension]
+    :param drift: mean of the step, float[..., dimension]; 0 if None
+    :raises ConfigError: for a deviation below 0 or of another size
+    """
+    scale = torch.as_tensor(deviation)
+    if scale.shape not in ((), (manifold.dimension,)) or not bool((scale >= 0).all()):
+        raise ConfigError(
+            f"deviation must be a number of at least 0 or {manifold.dimension} of them, got {scale.tolist()}"
+        )
+
+    def dynamics(particles: Tensor, generator: torch.Generator) -> Tensor:
+        shape = (*particles.shape[:-1], manifold.dimension)
+        step = scale.to(particles) * torch.randn(shape, generator=generator, dtype=particles.dtype)
+        return manifold.retract(particles, step if drift is None else step + drift.to(particles))
+
+    return dynamics
+
+
 class StateFilter(ABC):
     """A cloud of particles that follows a state through dynamics and observations.
 
@@ -133,6 +184,8 @@ class StateFilter(ABC):
     :param generator: source of randomness; seeded with 0 if None
     :param impossible: what to do with an observation that no particle explains, in each trial by itself: ``"raise"``
         leaves everything as it was and raises, ``"keep"`` keeps the prior of such a trial, with a warning
+    :param manifold: the space of the states, such as :class:`~farl.particles.se3.SE3`; states that add, if None. All
+        step sizes and deviations are then those of its tangent space
     :ivar particles: float[..., n, m]
     :ivar log_weights: float[..., n], normalised
     :raises ConfigError: for particles of another shape or that are not finite, or a wrong argument
@@ -143,7 +196,12 @@ class StateFilter(ABC):
     _needs = "a likelihood that is above 0 for some particle and infinite for none"
 
     def __init__(
-        self, particles: Tensor, generator: torch.Generator | None = None, *, impossible: Impossible = "raise"
+        self,
+        particles: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        impossible: Impossible = "raise",
+        manifold: Manifold | None = None,
     ) -> None:
         if particles.dim() < 2 or particles.shape[-2] < 2 or not particles.is_floating_point():
             raise ConfigError(
@@ -153,6 +211,9 @@ class StateFilter(ABC):
             raise ConfigError("particles must be finite: look for NaN or inf in the draws from the prior")
         if impossible not in ("raise", "keep"):
             raise ConfigError(f"impossible must be 'raise' or 'keep', got {impossible!r}")
+        if manifold is not None:
+            manifold.check(particles)
+        self.manifold = manifold
         self.particles = particles.clone()
         self.log_weights = normalise(torch.zeros(particles.shape[:-1], dtype=particles.dtype))
         self.generator = generator if generator is not None else torch.Generator().manual_seed(0)
@@ -169,6 +230,8 @@ class StateFilter(ABC):
                 f"dynamics must return finite states of shape {tuple(self.particles.shape)}; got shape "
                 f"{tuple(moved.shape)} with {int((~moved.isfinite()).sum())} numbers that are not finite"
             )
+        if self.manifold is not None:
+            self.manifold.check(moved)
         self.particles = moved
 
     def update(self, observation: Observation) -> None:
@@ -184,7 +247,7 @@ class StateFilter(ABC):
                 return
         before = {name: getattr(self, name).clone() for name in self._state}
         try:
-            failed = self._update(observation) & ~unseen
+            failed = self._update_in_chart(observation) & ~unseen
         except Exception:  # whatever it is, the filter is left as it was; it is raised again
             self._restore(before, torch.ones_like(unseen))
             raise
@@ -200,13 +263,37 @@ class StateFilter(ABC):
                 )
             logger.warning("%s: the prior is kept", problem)
 
+    def _update_in_chart(self, observation: Observation) -> Tensor:
+        """Update in the tangent space at the particles' mean, or in the states' own space where they add."""
+        space = self.manifold
+        if space is None:
+            return self._update(observation)
+        centre = space.mean(self.particles, self.log_weights.exp())[..., None, :]
+
+        def states(tangents: Tensor) -> Tensor:
+            return space.retract(centre, tangents)
+
+        seen: Observation
+        if isinstance(observation, GaussianObservation):
+            predict = observation.function
+            seen = replace(observation, function=lambda tangents: predict(states(tangents)))
+        else:
+            seen = LikelihoodObservation(lambda tangents: losses(observation, states(tangents)))
+        self.particles = space.local(centre, self.particles)
+        failed = self._update(seen)
+        self.particles = states(self.particles)
+        return failed
+
     @abstractmethod
     def _update(self, observation: Observation) -> Tensor:
         """Move and weigh the particles; return in which trials that could not be done, bool[...]."""
 
     def _restore(self, before: dict[str, Tensor], which: Tensor) -> None:
         """Take back the change of the trials ``which`` bool[...]."""
-        if bool(which.any()):
+        if bool(which.all()):
+            for name, then in before.items():
+                setattr(self, name, then)
+        elif bool(which.any()):
             for name, then in before.items():
                 now = getattr(self, name).reshape(which.numel(), -1)
                 kept = torch.where(which.reshape(-1, 1), then.reshape(which.numel(), -1), now)
@@ -221,13 +308,14 @@ class StateFilter(ABC):
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return the weighted mean [..., m] and covariance [..., m, m] of the particles.
 
-        With equal weights the covariance is the unbiased one (divided by n - 1).
+        With equal weights the covariance is the unbiased one (divided by n - 1). On a manifold the mean is a state, and
+        the covariance that of its tangents to the particles, [..., dimension, dimension].
         """
-        weights = self.log_weights.exp()
-        mean = (weights[..., None] * self.particles).sum(-2)
-        centred = self.particles - mean[..., None, :]
-        covariance = centred.mT @ (weights[..., None] * centred)
-        return mean, covariance / (1 - (weights**2).sum(-1)).clamp_min(1e-12)[..., None, None]
+        if self.manifold is None:
+            return weighted_moments(self.particles, self.log_weights)
+        mean = self.manifold.mean(self.particles, self.log_weights.exp())
+        tangents = self.manifold.local(mean[..., None, :], self.particles)
+        return mean, weighted_moments(tangents, self.log_weights)[1]
 
     def _noise(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=self.generator, dtype=like.dtype)
@@ -250,6 +338,7 @@ class MonteCarloLocalisation(StateFilter):
     :param generator: source of randomness
     :param jitter: standard deviation of the noise added to every particle before it is weighted
     :param impossible: see :class:`StateFilter`
+    :param manifold: see :class:`StateFilter`
     """
 
     def __init__(
@@ -259,8 +348,9 @@ class MonteCarloLocalisation(StateFilter):
         jitter: float = 0.1,
         *,
         impossible: Impossible = "raise",
+        manifold: Manifold | None = None,
     ) -> None:
-        super().__init__(particles, generator, impossible=impossible)
+        super().__init__(particles, generator, impossible=impossible, manifold=manifold)
         self.jitter = jitter
 
     def _update(self, observation: Observation) -> Tensor:
@@ -279,6 +369,7 @@ class BootstrapFilter(StateFilter):
     :param jitter: standard deviation of the noise added to resampled particles; a static state needs it, or the
         particles can only die out
     :param impossible: see :class:`StateFilter`
+    :param manifold: see :class:`StateFilter`
     """
 
     def __init__(
@@ -289,8 +380,9 @@ class BootstrapFilter(StateFilter):
         jitter: float = 0.0,
         *,
         impossible: Impossible = "raise",
+        manifold: Manifold | None = None,
     ) -> None:
-        super().__init__(particles, generator, impossible=impossible)
+        super().__init__(particles, generator, impossible=impossible, manifold=manifold)
         self.threshold = threshold
         self.jitter = jitter
 
