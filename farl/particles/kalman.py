@@ -46,7 +46,8 @@ def transport(root: Tensor, inverse_root: Tensor, posterior: Tensor) -> Tensor:
     whitened = root @ posterior @ root
     values, vectors = torch.linalg.eigh((whitened + whitened.mT) / 2)
     middle = (vectors * values.clamp_min(0).sqrt()[..., None, :]) @ vectors.mT
-    return inverse_root @ middle @ inverse_root
+    carried: Tensor = inverse_root @ middle @ inverse_root
+    return carried
 
 
 def linearise(observation: GaussianObservation, at: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,8 +58,9 @@ def linearise(observation: GaussianObservation, at: Tensor) -> tuple[Tensor, Ten
     m = at.shape[-1]
     along = torch.eye(m, dtype=at.dtype).expand(*at.shape, m)
     with forward_ad.dual_level():
-        points = forward_ad.make_dual(at[..., None, :].expand_as(along).contiguous(), along.contiguous())
-        value, slope = forward_ad.unpack_dual(observation.predict(points))
+        here = at[..., None, :].expand_as(along).contiguous()
+        points = forward_ad.make_dual(here, along.contiguous())  # type: ignore[no-untyped-call]
+        value, slope = forward_ad.unpack_dual(observation.predict(points))  # type: ignore[no-untyped-call]
     if slope is None:
         raise ConfigError("the extended Kalman filter needs an observation function that torch can differentiate")
     return value[..., 0, :], slope

@@ -7,7 +7,9 @@ representations through encapsulation of manifolds", Information Fusion 14, 2013
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -109,17 +111,17 @@ class Product(Manifold):
         self.parts = parts
         self.size = sum(part.size for part in parts)
         self.dimension = sum(part.dimension for part in parts)
-        self._sizes = [part.size for part in parts]
-        self._dimensions = [part.dimension for part in parts]
+        self._states = _slices([part.size for part in parts])
+        self._tangents = _slices([part.dimension for part in parts])
 
     def split(self, states: Tensor) -> tuple[Tensor, ...]:
         """Return each part's numbers of states [..., size]."""
-        return states.split(self._sizes, -1)
+        return tuple(states[..., place] for place in self._states)
 
     def retract(self, states: Tensor, tangents: Tensor) -> Tensor:
         """Go along the tangents in each part by itself."""
-        split = zip(self.parts, self.split(states), tangents.split(self._dimensions, -1), strict=True)
-        return torch.cat([part.retract(state, tangent) for part, state, tangent in split], -1)
+        split = zip(self.parts, self.split(states), self._tangents, strict=True)
+        return torch.cat([part.retract(state, tangents[..., place]) for part, state, place in split], -1)
 
     def local(self, states: Tensor, others: Tensor) -> Tensor:
         """Return the tangents of each part, side by side."""
@@ -137,3 +139,8 @@ class Product(Manifold):
         super().check(states)
         for part, state in zip(self.parts, self.split(states), strict=True):
             part.check(state)
+
+
+def _slices(sizes: Sequence[int]) -> list[slice]:
+    ends = list(itertools.accumulate(sizes, initial=0))
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]

@@ -29,11 +29,16 @@ def _series(x: Tensor, *coefficients: float) -> Tensor:
     return total
 
 
+def _cross(left: Tensor, right: Tensor) -> Tensor:
+    """Return the vector products [..., 3]; leading axes are broadcast, of other numbers as well."""
+    (a, b, c), (x, y, z) = left.unbind(-1), right.unbind(-1)
+    return torch.stack([b * z - c * y, c * x - a * z, a * y - b * x], -1)
+
+
 def multiply(left: Tensor, right: Tensor) -> Tensor:
     """Return the products [..., 4] of quaternions [..., 4]: the rotation ``right``, then ``left``."""
     (a, s), (b, r) = (left[..., :3], left[..., 3:]), (right[..., :3], right[..., 3:])
-    a, b = torch.broadcast_tensors(a, b)
-    vector = s * b + r * a + torch.linalg.cross(a, b)
+    vector = s * b + r * a + _cross(a, b)
     return torch.cat([vector, s * r - (a * b).sum(-1, keepdim=True)], -1)
 
 
@@ -44,9 +49,9 @@ def conjugate(quaternions: Tensor) -> Tensor:
 
 def rotate(quaternions: Tensor, vectors: Tensor) -> Tensor:
     """Turn vectors [..., 3] by quaternions [..., 4]."""
-    axis, vectors = torch.broadcast_tensors(quaternions[..., :3], vectors)
-    twice = 2 * torch.linalg.cross(axis, vectors)
-    return vectors + quaternions[..., 3:] * twice + torch.linalg.cross(axis, twice)
+    axis = quaternions[..., :3]
+    twice = 2 * _cross(axis, vectors)
+    return vectors + quaternions[..., 3:] * twice + _cross(axis, twice)
 
 
 def exp(tangents: Tensor) -> Tensor:
@@ -63,8 +68,8 @@ def exp(tangents: Tensor) -> Tensor:
     third = torch.where(
         small, _series(near, 1 / 6, -1 / 120, 1 / 5040, -1 / 362880, 1 / 39916800), (angle - angle.sin()) / angle**3
     )
-    once = torch.linalg.cross(turn, along)
-    translation = along + 2 * sine**2 * once + third * torch.linalg.cross(turn, once)  # 1 - cos = 2 sin^2 of the half
+    once = _cross(turn, along)
+    translation = along + 2 * sine**2 * once + third * _cross(turn, once)  # 1 - cos = 2 sin^2 of the half
     return torch.cat([translation, sine * turn, cosine], -1)
 
 
@@ -93,8 +98,8 @@ def log(poses: Tensor) -> Tensor:
         _series(near, 1 / 12, 1 / 720, 1 / 30240, 1 / 1209600, 1 / 47900160),
         (1 - half * half.cos() / half.sin()) / (2 * half) ** 2,
     )
-    once = torch.linalg.cross(turn, translation)
-    return torch.cat([translation - once / 2 + second * torch.linalg.cross(turn, once), turn], -1)
+    once = _cross(turn, translation)
+    return torch.cat([translation - once / 2 + second * _cross(turn, once), turn], -1)
 
 
 class SE3(Manifold):
