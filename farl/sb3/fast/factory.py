@@ -9,7 +9,6 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from torch import Tensor
 
 from farl.sb3.fast import collecting, updating
 from farl.sb3.fast.policies import Lane
@@ -129,11 +128,6 @@ class _FastPPO(_FastAlgorithm, PPO):
         if not collecting.takes(self.rollout_buffer) or self.rollout_buffer.generator_ready:
             return super().train()
         lane, observations = self._the_lane(), updating.on_device(self.rollout_buffer.observations, self.device)
-        repeats = lane.repeats if lane.repeats is not None and lane.repeats.pays else None
-
-        def pick(rows: Tensor) -> tuple[Any, Tensor | None]:
-            return (updating.pick(observations, rows), None) if repeats is None else repeats.within(rows)
-
         lane.begin()
-        updating.update(self, lane.policy, lane.steps, updating.shuffled, pick)
+        updating.update(self, lane.policy, lane.steps, updating.shuffled, lane.picker(observations))
         return None

@@ -6,6 +6,7 @@ Each head draws from torch's random stream as SB3's distribution does, so that b
 import math
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from stable_baselines3.common.distributions import (
@@ -23,9 +24,13 @@ _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 class Head(ABC):
     """A distribution of actions over the outputs of ``action_net``."""
 
+    def prepare(self, outputs: Tensor) -> Tensor:
+        """Return what ``draw`` needs of B outputs, float32[B, P]; it is the same whenever it is drawn from."""
+        return outputs
+
     @abstractmethod
-    def sample(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw an action for each of B outputs, float32[B, P]; return actions, [B, ...], and log-probabilities, [B]."""
+    def draw(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw an action for each of B; return actions, [B, ...], and log-probabilities, float32[B]."""
 
     @abstractmethod
     def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,11 +69,21 @@ class Rows:
 class Categorical(Head):
     """One of A actions."""
 
-    def sample(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw by the softmax of the outputs."""
-        log_probs = F.log_softmax(outputs, 1)
-        actions = _draw(log_probs)
-        return actions.squeeze(1), log_probs.gather(1, actions).squeeze(1)
+    def prepare(self, outputs: Tensor) -> Tensor:
+        """Return log-probabilities."""
+        return F.log_softmax(outputs, 1)
+
+    def draw(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw by log-probabilities."""
+        if prepared.device.type != "cpu":
+            actions = _draw(prepared)
+            return actions.squeeze(1), prepared.gather(1, actions).squeeze(1)
+        from farl.sb3.fast import compiled  # numba takes a second to import
+
+        noise = torch.empty_like(prepared).exponential_()
+        drawn, chosen = np.empty(len(prepared), np.int64), np.empty(len(prepared), np.float32)
+        compiled.draw(prepared.detach().numpy(), noise.numpy(), drawn, chosen)
+        return torch.from_numpy(drawn), torch.from_numpy(chosen)
 
     def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate actions, [B, 1]."""
@@ -119,9 +134,9 @@ class MultiCategorical(Head):
     def __init__(self, sizes: list[int]) -> None:
         self.sizes = sizes
 
-    def sample(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
         """Draw one action after the other."""
-        log_probs = [F.log_softmax(part, 1) for part in torch.split(outputs, self.sizes, 1)]
+        log_probs = [F.log_softmax(part, 1) for part in torch.split(prepared, self.sizes, 1)]
         actions = torch.cat([_draw(part) for part in log_probs], 1)
         return actions, self._log_prob(log_probs, actions)
 
@@ -139,10 +154,10 @@ class MultiCategorical(Head):
 class Bernoulli(Head):
     """Several switches at once."""
 
-    def sample(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
         """Draw by the logistic function of the outputs."""
-        actions = torch.bernoulli(outputs.sigmoid())
-        return actions, -F.binary_cross_entropy_with_logits(outputs, actions, reduction="none").sum(1)
+        actions = torch.bernoulli(prepared.sigmoid())
+        return actions, -F.binary_cross_entropy_with_logits(prepared, actions, reduction="none").sum(1)
 
     def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate actions, [B, number of switches]."""
@@ -160,10 +175,17 @@ class Gaussian(Head):
     def __init__(self, log_std: Tensor) -> None:
         self.log_std = log_std
 
-    def sample(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Add noise to the outputs."""
-        actions = torch.normal(outputs, self.log_std.exp().expand_as(outputs))
-        return actions, self._log_prob(outputs, actions)
+    def draw(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """Add noise to the means."""
+        if prepared.device.type != "cpu":
+            actions = torch.normal(prepared, self.log_std.exp().expand_as(prepared))
+            return actions, self._log_prob(prepared, actions)
+        from farl.sb3.fast import compiled
+
+        actions = torch.empty_like(prepared).normal_()
+        log_probs = np.empty(len(prepared), np.float32)
+        compiled.draw_gaussian(prepared.detach().numpy(), self.log_std.detach().numpy(), actions.numpy(), log_probs)
+        return actions, torch.from_numpy(log_probs)
 
     def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate actions, [B, A]."""

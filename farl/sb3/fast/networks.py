@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -9,9 +10,16 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import Tensor, nn
 
+from farl.sb3.fast.sparse import SparseRows
+
+_FEW = 64  # rows for which a loop is faster than a call of the matrix library
+
 
 class Network(Protocol):
     """Outputs for the head, float32[B, P], and values, float32[B], of B observations."""
+
+    def look(self, observations: Any) -> tuple[Tensor, Tensor]:
+        """Compute both."""
 
     def outputs(self, observations: Any) -> tuple[Tensor, Tensor]:
         """Compute both, ready for ``backward``."""
@@ -35,6 +43,10 @@ class ModuleNetwork:
         """All parameters, as they come."""
         return list(self._policy.parameters())
 
+    def look(self, observations: Any) -> tuple[Tensor, Tensor]:
+        """Call the modules, to act."""
+        return self.outputs(observations)
+
     def outputs(self, observations: Any) -> tuple[Tensor, Tensor]:
         """Call the modules."""
         policy = self._policy
@@ -56,7 +68,7 @@ class TwinMLP:
     """Actor and critic of equal layers, each a half of one network, forwards and backwards by hand.
 
     Both first layers are one matrix product, both of each further layer one batched product, and gradients are written
-    to where they belong, not added to it.
+    to where they belong, not added to it. Observations may be ``SparseRows``.
     """
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
@@ -69,7 +81,7 @@ class TwinMLP:
         self._tanh = isinstance(extractor.policy_net[1], nn.Tanh)
         self._heads: Any = (policy.action_net, policy.value_net)
         self._rest = [policy.log_std] if hasattr(policy, "log_std") else []
-        self._bound: Any = None
+        self._arrays: list[tuple[Any, Any]] | None = None
 
     @staticmethod
     def takes(policy: ActorCriticPolicy) -> bool:
@@ -101,16 +113,52 @@ class TwinMLP:
         self._first = _joined(first.weight, second.weight), _joined(first.bias, second.bias)
         self._further = [(_stacked(one.weight, other.weight), _stacked(one.bias, other.bias)) for one, other in further]
         self._last = [(head.weight.data, head.bias.data) for head in self._heads]
+        self._arrays = None
 
     @torch.no_grad()
-    def outputs(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute all layers; on a CPU a few rows without the matrix library, which takes longer to be called."""
+        if len(observations) > _FEW or observations.device.type != "cpu":
+            return self.outputs(observations)
+        from farl.sb3.fast import compiled  # numba takes a second to import
+
+        kind = compiled.TANH if self._tanh else compiled.RELU
+        weights = self._weights()
+        count, inputs = len(observations), observations.flatten(1).float().contiguous().numpy()
+        weight, bias = weights[0]
+        hidden = np.empty((count, len(bias)), np.float32)
+        compiled.layer(inputs, 0, weight, bias, hidden, 0, kind)
+        for weight, bias in weights[1:-2]:
+            _, width, width_before = weight.shape
+            inputs, hidden = hidden, np.empty((count, 2 * width), np.float32)
+            for half in (0, 1):
+                compiled.layer(inputs, half * width_before, weight[half], bias[half], hidden, half * width, kind)
+        (actor_weight, actor_bias), (critic_weight, critic_bias) = weights[-2:]
+        outputs, values = np.empty((count, len(actor_bias)), np.float32), np.empty((count, 1), np.float32)
+        compiled.layer(hidden, 0, actor_weight, actor_bias, outputs, 0, compiled.NOTHING)
+        compiled.layer(hidden, hidden.shape[1] // 2, critic_weight, critic_bias, values, 0, compiled.NOTHING)
+        return torch.from_numpy(outputs), torch.from_numpy(values[:, 0])
+
+    def _weights(self) -> list[tuple[Any, Any]]:
+        """Return weight and bias of all layers as numpy arrays that share their memory."""
+        if self._arrays is None:
+            layers = [tuple(part for part, _ in self._first), *(tuple(part for part, _ in each) for each in self._further)]
+            self._arrays = [(weight.numpy(), bias.numpy()) for weight, bias in [*layers, *self._last]]
+        return self._arrays
+
+    @torch.no_grad()
+    def outputs(self, observations: Tensor | SparseRows) -> tuple[Tensor, Tensor]:
         """Compute all layers, and keep what they gave."""
-        inputs = observations.flatten(1).float()
         (weight, _), (bias, _) = self._first
-        hidden = self._activate(torch.addmm(bias, inputs, weight.t()))
-        self._inputs = inputs
+        self._inputs: Tensor | SparseRows
+        if isinstance(observations, SparseRows):
+            self._inputs = observations
+            hidden = self._activate(observations.layer(weight, bias))
+        else:
+            self._inputs = observations.flatten(1).float()
+            hidden = self._activate(torch.addmm(bias, self._inputs, weight.t()))
         # [2, B, width]: the actor's half and the critic's
-        twins = hidden.view(len(inputs), 2, -1).transpose(0, 1)
+        twins = hidden.view(len(hidden), 2, -1).transpose(0, 1)
         self._hidden = [twins]
         for (weight, _), (bias, _) in self._further:
             twins = self._activate(torch.baddbmm(bias.unsqueeze(1), twins, weight.transpose(1, 2)))
@@ -128,7 +176,7 @@ class TwinMLP:
         torch.sum(outputs_gradient, 0, out=actor.bias.grad)
         torch.mv(last[1].t(), values_gradient, out=critic.weight.grad[0])
         torch.sum(values_gradient, 0, keepdim=True, out=critic.bias.grad)
-        gradient = torch.empty((len(values_gradient), 2, last.shape[2]), device=last.device).transpose(0, 1)
+        gradient = _like(last)
         torch.mm(outputs_gradient, actor.weight, out=gradient[0])
         torch.mul(values_gradient.unsqueeze(1), critic.weight, out=gradient[1])
         gradient = self._deactivate(gradient, last)
@@ -137,19 +185,66 @@ class TwinMLP:
             below = self._hidden[index]
             torch.bmm(gradient.transpose(1, 2), below, out=weight_gradient)
             torch.sum(gradient, 1, out=bias_gradient)
-            gradient = self._deactivate(torch.bmm(gradient, weight), below)
+            before = _like(below)
+            for half in (0, 1):
+                torch.mm(gradient[half], weight[half], out=before[half])
+            gradient = self._deactivate(before, below)
         (_, weight_gradient), (_, bias_gradient) = self._first
-        flat = gradient.transpose(0, 1).reshape(len(self._inputs), -1)
-        torch.mm(flat.t(), self._inputs, out=weight_gradient)
+        flat = gradient.transpose(0, 1).reshape(gradient.shape[1], -1)
+        if isinstance(self._inputs, SparseRows):
+            self._inputs.gradient(flat, weight_gradient)
+        else:
+            torch.mm(flat.t(), self._inputs, out=weight_gradient)
         torch.sum(flat, 0, out=bias_gradient)
 
     def _activate(self, hidden: Tensor) -> Tensor:
-        return hidden.tanh_() if self._tanh else hidden.relu_()
+        if not self._tanh:
+            return hidden.relu_()
+        return tanh_(hidden)
 
     def _deactivate(self, gradient: Tensor, activated: Tensor) -> Tensor:
         if self._tanh:
-            return torch.ops.aten.tanh_backward(gradient, activated)  # type: ignore[no-any-return]
+            return tanh_backward_(gradient, activated)
         return torch.ops.aten.threshold_backward(gradient, activated, 0)  # type: ignore[no-any-return]
+
+
+def tanh_(values: Tensor) -> Tensor:
+    """Take the hyperbolic tangent in place."""
+    flat = _memory(values)
+    if flat is None:
+        return values.tanh_()
+    from farl.sb3.fast import compiled
+
+    compiled.tanh(flat)
+    return values
+
+
+def tanh_backward_(gradient: Tensor, activated: Tensor) -> Tensor:
+    """Return the gradient before a tangent that gave ``activated``; it may be computed in place."""
+    flat, other = _memory(gradient), _memory(activated)
+    if flat is None or other is None or gradient.stride() != activated.stride():
+        return torch.ops.aten.tanh_backward(gradient, activated)  # type: ignore[no-any-return]
+    from farl.sb3.fast import compiled
+
+    compiled.tanh_backward(flat, other)
+    return gradient
+
+
+def _memory(values: Tensor) -> Any:
+    """Return the numbers of a tensor in the order in which they lie, float32[N], where numpy can see them all."""
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return None
+    if values.is_contiguous():
+        return values.numpy().reshape(-1)
+    turned = values.transpose(0, 1)
+    return turned.numpy().reshape(-1) if turned.is_contiguous() else None
+
+
+def _like(twins: Tensor) -> Tensor:
+    """Return an empty tensor, [2, B, width], that lies in memory as another does: by halves or by rows."""
+    if twins.is_contiguous():
+        return torch.empty_like(twins)
+    return twins.new_empty((twins.shape[1], 2, twins.shape[2])).transpose(0, 1)
 
 
 def _joined(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:

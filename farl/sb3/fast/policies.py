@@ -1,6 +1,6 @@
 """A policy as the fast lane calls it: act, evaluate, and the gradient of what was evaluated."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from farl.sb3.fast.flat_adam import ClippedSteps, FlatAdam
 from farl.sb3.fast.heads import Head, head_of
 from farl.sb3.fast.networks import ModuleNetwork, Network, TwinMLP
 from farl.sb3.fast.repeats import Repeats
+from farl.sb3.fast.sparse import SparseRows
 
 _WITHOUT = 15  # rollouts that look for no repeated observations after one that found too few
 
@@ -40,9 +41,15 @@ class ComposedPolicy:
 
     def act(self, observations: Any, repeats: Repeats | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return actions, values float32[B], and log-probabilities float32[B]."""
-        outputs, values = self._network.outputs(observations) if repeats is None else repeats(observations)
-        actions, log_prob = self._head.sample(outputs)
+        prepared, values = self.look(observations) if repeats is None else repeats(observations)
+        actions, log_prob = self._head.draw(prepared)
         return actions.reshape(-1, *self._shape), values, log_prob
+
+    @torch.no_grad()
+    def look(self, observations: Any) -> tuple[Tensor, Tensor]:
+        """Return what the head draws from, float32[B, P], and values, float32[B]."""
+        outputs, values = self._network.look(observations)
+        return self._head.prepare(outputs), values
 
     def evaluate(self, observations: Any, actions: Tensor, where: Tensor | None) -> Evaluated:
         """Evaluate B actions, of which action b was taken at observation ``where[b]``; None is one each."""
@@ -133,7 +140,7 @@ class Lane:
         """Restore what ``state_dict`` returned."""
         self._without_repeats, self.repeats = int(state["without_repeats"]), None
         if state["repeats"] is not None:
-            self.repeats = Repeats(self._network.outputs, int(state["repeats"]["n_samples"]))
+            self.repeats = Repeats(self._looks(), int(state["repeats"]["n_samples"]))
             self.repeats.load_state_dict(state["repeats"])
 
     def look_for_repeats(self, n_samples: int) -> None:
@@ -144,7 +151,32 @@ class Lane:
         if self._without_repeats:
             self._without_repeats -= 1
         elif self._may_repeat:
-            self.repeats = Repeats(self._network.outputs, n_samples, before)
+            self.repeats = Repeats(self._looks(), n_samples, before)
+
+    def _looks(self) -> Any:
+        assert isinstance(self.policy, ComposedPolicy)
+        return self.policy.look
+
+    def picker(self, observations: Any) -> Callable[[Tensor], tuple[Any, Tensor | None]]:
+        """Return what picks some rows of a complete rollout, int64[B], to be evaluated.
+
+        It gives their observations and, where only one of each kind is given, which of these each of the B is like.
+
+        :param observations: [T * E, ...], or a dict of such
+        """
+        repeats = self.repeats
+        if repeats is None or not repeats.pays:
+            return lambda rows: (pick(observations, rows), None)
+        kinds = repeats.observations
+        sparse = SparseRows.of(kinds) if isinstance(self._network, TwinMLP) else None
+
+        def pick_kinds(rows: Tensor) -> tuple[Any, Tensor]:
+            found, where = repeats.within(rows)
+            if sparse is not None:
+                return sparse.pick(found), where
+            return kinds.index_select(0, torch.from_numpy(found)), where
+
+        return pick_kinds
 
 
 def is_called_as(policy: ActorCriticPolicy, usual: type[ActorCriticPolicy]) -> bool:
@@ -161,3 +193,10 @@ def sees_rows_alone(module: nn.Module) -> bool:
     """Whether what a module makes of an observation does not hang on chance or on the rest of the batch."""
     known = type(module).__module__.startswith(("torch.nn.", "stable_baselines3.", "farl."))
     return known and not isinstance(module, nn.modules.batchnorm._NormBase | nn.modules.dropout._DropoutNd | nn.RReLU)
+
+
+def pick(observations: Any, rows: Tensor) -> Any:
+    """Return some rows of observations, [N, ...], or of a dict of such."""
+    if isinstance(observations, dict):
+        return {name: part.index_select(0, rows) for name, part in observations.items()}
+    return observations.index_select(0, rows)

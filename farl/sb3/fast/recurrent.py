@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from farl.sb3.fast import collecting, updating
 from farl.sb3.fast.flat_adam import ClippedSteps
 from farl.sb3.fast.heads import head_of
-from farl.sb3.fast.policies import Evaluated, is_called_as
+from farl.sb3.fast.policies import Evaluated, is_called_as, pick
 from farl.sb3.stepping import OpenRollout, pausing, rows_taken
 
 States = tuple[Tensor, Tensor]
@@ -139,7 +139,7 @@ class Sequences:
         states = [part.index_select(0, starts).transpose(0, 1).to(self._device) * keep for part in self._states]
         place = torch.from_numpy(within * len(first) + sequence).to(self._device)
         part = Part(place, len(first), int(within.max()) + 1, (states[0], states[1]), (states[2], states[3]))
-        return updating.pick(self._observations, rows), part
+        return pick(self._observations, rows), part
 
 
 class Part:
@@ -201,7 +201,7 @@ class RecurrentLane:
         elif not policy.shared_lstm:
             latent_vf = policy.critic(vf_features)
         outputs, values = self._last(latent_pi, latent_vf)
-        actions, log_prob = self._head.sample(outputs)
+        actions, log_prob = self._head.draw(self._head.prepare(outputs))
         return actions.reshape(-1, *self._shape), values, log_prob, RNNStates(pi, vf)
 
     def evaluate(self, observations: Any, actions: Tensor, where: Part) -> Evaluated:

@@ -12,14 +12,54 @@ from torch import Tensor
 _WORTHWHILE = 0.6  # most kinds an observation
 _TRIAL = 8  # that is judged after so small a part of a rollout
 
+IntArray = npt.NDArray[np.int64]
 Outputs = Callable[[Any], tuple[Tensor, Tensor]]
+
+
+class Kinds:
+    """Numbers observations by what they are: two are of one kind if they are the same to the last bit."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._rows = torch.empty(0)
+        self._words: Any = None  # the same memory, as numpy sees it
+        self._slots = np.full(1024, -1, np.int32)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def observations(self) -> Tensor:
+        """One observation of each kind, [K, ...], in the order in which they came."""
+        return self._rows[: self._count]
+
+    def __call__(self, observations: Tensor) -> IntArray:
+        """Return the kinds of N observations, int64[N]."""
+        from farl.sb3.fast import compiled  # numba takes a second to import
+
+        count = len(observations)
+        if self._count + count > len(self._rows):
+            self._make_room(observations)
+        kinds = np.empty(count, np.int64)
+        words = _words(observations)
+        factors = _factors(words.shape[1])
+        if 4 * (self._count + count) > len(self._slots):
+            self._slots = np.full(1 << (8 * (self._count + count)).bit_length(), -1, np.int32)
+            again = np.empty(self._count, np.int64)
+            compiled.number(self._words[: self._count].copy(), factors, self._words, self._slots, 0, again)
+        self._count = compiled.number(words, factors, self._words, self._slots, self._count, kinds)
+        return kinds
+
+    def _make_room(self, observations: Tensor) -> None:
+        more = max(256, 2 * self._count, self._count + len(observations))
+        rows = observations.new_empty((more, *observations.shape[1:]))
+        if self._count:
+            rows[: self._count] = self.observations
+        self._rows, self._words = rows, _words(rows)
 
 
 class Repeats:
     """What a network made of each kind of observation of one rollout, with the network as it is in that rollout.
-
-    Two observations are of one kind if four random projections of them are the same to the last bit, which those of
-    different observations are with a probability of about 1e-18.
 
     :param outputs: the network
     :param n_samples: observations of the whole rollout
@@ -28,51 +68,48 @@ class Repeats:
 
     def __init__(self, outputs: Outputs, n_samples: int, before: "Repeats | None" = None) -> None:
         self._outputs = outputs
-        self._ids = torch.empty(n_samples, dtype=torch.int64)
+        self._ids = np.empty(n_samples, np.int64)
         self._done = 0
-        self._tables: list[Tensor] = []  # observations, outputs and values, by kind
-        self._kind_of: dict[int, int] = {}
+        self._kinds = Kinds()
+        self._tables: list[npt.NDArray[np.float32]] = []  # outputs and values, by kind
         self._fresh = 0  # kinds that the rollout before did not have
         self.pays = True
         """Whether so many observations were of a kind known before that it is worth looking."""
         if before is not None and before._done:
-            keys, kept = list(before._kind_of), torch.arange(len(before._kind_of))
-            if len(keys) > n_samples // 4:
-                kept, _ = _among(before._ids[: before._done], len(keys))
-            self._kind_of = {keys[kind]: place for place, kind in enumerate(kept.tolist())}
-            self._keep(0, before._tables[0].index_select(0, kept))
+            known = before._kinds.observations
+            if len(known) > n_samples // 4:
+                known = known[torch.from_numpy(among(before._ids[: before._done], len(known))[0])]
+            self._kinds(known)
+            self._keep(0)
+
+    @property
+    def observations(self) -> Tensor:
+        """One observation of each kind, [K, ...]."""
+        return self._kinds.observations
 
     def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Return the network's outputs for the next E observations of the rollout."""
-        count, done = len(observations), self._done
-        found = _keys(observations) if self.pays else None
-        if found is None or (_TRIAL * done >= len(self._ids) and self._fresh > _WORTHWHILE * done):
+        done = self._done
+        if not self.pays or (_TRIAL * done >= len(self._ids) and self._fresh > _WORTHWHILE * done):
             self.pays = False
             return self._outputs(observations)
-        kind_of, keys = self._kind_of, found.tolist()
-        kinds: Any = list(map(kind_of.get, keys))
-        if None in kinds:
-            known, new_rows = len(kind_of), []
-            for row, key in enumerate(keys):
-                if key not in kind_of:
-                    kind_of[key] = len(kind_of)
-                    new_rows.append(row)
-            self._fresh += len(new_rows)
-            self._keep(known, observations[new_rows])
-            kinds = list(map(kind_of.get, keys))
-        where = torch.tensor(kinds)
-        self._ids[done : done + count] = where
-        self._done += count
-        _, outputs, values = self._tables
-        return outputs.index_select(0, where), values.index_select(0, where)
+        known = len(self._kinds)
+        kinds = self._kinds(observations)
+        if len(self._kinds) > known:
+            self._fresh += len(self._kinds) - known
+            self._keep(known)
+        self._done += len(kinds)
+        self._ids[done : self._done] = kinds
+        outputs, values = self._tables
+        return torch.from_numpy(outputs[kinds]), torch.from_numpy(values[kinds])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the kinds seen so far, and what the network made of them."""
         return {
             "n_samples": len(self._ids),
-            "ids": self._ids[: self._done].clone(),
-            "keys": torch.tensor(list(self._kind_of), dtype=torch.int64),
-            "tables": [table[: len(self._kind_of)].clone() for table in self._tables],
+            "ids": torch.from_numpy(self._ids[: self._done].copy()),
+            "observations": self.observations.clone(),
+            "tables": [torch.from_numpy(table[: len(self._kinds)].copy()) for table in self._tables],
             "fresh": self._fresh,
             "pays": self.pays,
         }
@@ -80,29 +117,33 @@ class Repeats:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._done, self._fresh, self.pays = len(state["ids"]), int(state["fresh"]), bool(state["pays"])
-        self._ids[: self._done] = state["ids"]
-        self._kind_of = {key: kind for kind, key in enumerate(state["keys"].tolist())}
-        self._tables = list(state["tables"])
+        self._ids[: self._done] = state["ids"].numpy()
+        self._kinds = Kinds()
+        if len(state["observations"]):
+            self._kinds(state["observations"].contiguous())
+        self._tables = [table.numpy().copy() for table in state["tables"]]
 
-    def _keep(self, known: int, observations: Tensor) -> None:
-        parts = (observations, *self._outputs(observations))
-        more = known + len(observations)
-        if not self._tables or more > len(self._tables[0]):
-            tables = self._tables or [part[:0] for part in parts]
-            self._tables = [
-                torch.cat([table[:known], table.new_empty((max(256, more), *table.shape[1:]))]) for table in tables
-            ]
-        for table, part in zip(self._tables, parts, strict=True):
-            table[known:more] = part
+    def _keep(self, known: int) -> None:
+        """Have the network look at all kinds but those known."""
+        count = len(self._kinds)
+        made = [part.numpy() for part in self._outputs(self.observations[known:])]
+        if not self._tables or count > len(self._tables[0]):
+            tables = self._tables or [part[:0] for part in made]
+            room = max(256, 2 * count)
+            self._tables = [np.empty((room, *part.shape[1:]), np.float32) for part in made]
+            for table, old in zip(self._tables, tables, strict=True):
+                table[:known] = old[:known]
+        for table, part in zip(self._tables, made, strict=True):
+            table[known:count] = part
 
-    def within(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return one observation of each kind among some of a complete rollout.
+    def within(self, rows: Tensor) -> tuple[IntArray, Tensor]:
+        """Return which kinds there are among some observations of a complete rollout.
 
         :param rows: int64[B], in the order in which they came
-        :return: observations, [U, ...], one of each kind; and for each of the B which of these it is like, int64[B]
+        :return: the kinds, int64[U]; and for each of the B which of these it is of, int64[B]
         """
-        kinds, where = _among(self._ids.index_select(0, rows), len(self._kind_of))
-        return self._tables[0].index_select(0, kinds), where
+        kinds, where = among(self._ids[rows.numpy()], len(self._kinds))
+        return kinds, torch.from_numpy(where)
 
 
 class Samples:
@@ -113,43 +154,40 @@ class Samples:
 
     def __init__(self, observations: Tensor) -> None:
         self._observations = observations
-        self._ids: Tensor | None = None
-        keys = _keys(observations) if observations.device.type == "cpu" else None
-        if keys is not None:
-            _, first, ids = np.unique(keys, return_index=True, return_inverse=True)
-            if len(first) <= _WORTHWHILE * len(keys):
-                self._observations = observations.index_select(0, torch.from_numpy(first))
-                self._ids = torch.from_numpy(ids.ravel())
+        self._ids: IntArray | None = None
+        if observations.device.type == "cpu":
+            kinds = Kinds()
+            ids = kinds(observations.contiguous())
+            if len(kinds) <= _WORTHWHILE * len(observations):
+                self._observations, self._ids = kinds.observations, ids
 
     def pick(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return one observation of each kind among some, int64[B], and as ``Repeats.within`` which is like which.
+        """Return one observation of each kind among some, int64[B], and for each of the B which of these it is like.
 
         None instead is one observation for each row.
         """
         if self._ids is None:
             return self._observations.index_select(0, rows), None
-        kinds, where = _among(self._ids.index_select(0, rows), len(self._observations))
-        return self._observations.index_select(0, kinds), where
+        kinds, where = among(self._ids[rows.numpy()], len(self._observations))
+        return self._observations.index_select(0, torch.from_numpy(kinds)), torch.from_numpy(where)
 
 
-def _among(ids: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return which of so many kinds there are in int64[B], in order, and the place of each of the B among them."""
-    present = torch.zeros(count, dtype=torch.bool)
-    present[ids] = True
-    return present.nonzero().squeeze(1), present.cumsum(0).sub_(1).index_select(0, ids)
+def among(ids: IntArray, count: int) -> tuple[IntArray, IntArray]:
+    """Return which of so many kinds there are in int64[B], and the place of each of the B among them."""
+    from farl.sb3.fast import compiled
+
+    present, where = np.empty_like(ids), np.empty_like(ids)
+    found = compiled.among(ids, np.full(count, -1), present, where)
+    return present[:found], where
 
 
-def _keys(observations: Tensor) -> npt.NDArray[np.int64] | None:
-    """Return a number for each observation, by which it is known again; None if one is not finite."""
-    rows = observations.reshape(len(observations), -1).float()
-    projected = torch.mm(rows, _projection(rows.shape[1])).numpy()
-    if not np.isfinite(projected).all():
-        return None
-    words = projected.view(np.int64)
-    keys: npt.NDArray[np.int64] = words[:, 0] * np.int64(-7046029254386353131) + words[:, 1]
-    return keys
+def _words(observations: Tensor) -> npt.NDArray[Any]:
+    """Return N observations as unsigned numbers of their memory, as long as fit: [N, W]."""
+    rows = observations.contiguous().numpy().reshape(len(observations), -1)
+    size = rows.shape[1] * rows.itemsize
+    return rows.view(np.uint64 if size % 8 == 0 else np.uint32 if size % 4 == 0 else np.uint8)
 
 
 @cache
-def _projection(width: int) -> Tensor:
-    return torch.randn((width, 4), generator=torch.Generator().manual_seed(width))
+def _factors(width: int) -> npt.NDArray[np.uint64]:
+    return np.random.default_rng(width).integers(0, 2**64, width, np.uint64) | np.uint64(1)

@@ -216,10 +216,3 @@ def _flat(observations: Any) -> Any:
 
 def _vector(array: Any, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32)).flatten().to(device)
-
-
-def pick(observations: Any, rows: Tensor) -> Any:
-    """Return some rows of observations, [N, ...], or of a dict of such."""
-    if isinstance(observations, dict):
-        return {name: part.index_select(0, rows) for name, part in observations.items()}
-    return observations.index_select(0, rows)
