@@ -20,9 +20,8 @@ def check_actions(actions: npt.ArrayLike, n_actions: int, n_envs: int) -> npt.ND
         raise ValueError(f"one action for each of {n_envs} environments is needed, got the shape {list(given.shape)}")
     if given.dtype.kind not in "iu":
         raise ValueError(f"action must be a whole number in 0..{n_actions - 1}, got {given[0]!r} ({given.dtype})")
-    wrong = (given < 0) | (given >= n_actions)
-    if wrong.any():
-        env = int(wrong.argmax())
+    if len(given) and (given.min() < 0 or given.max() >= n_actions):
+        env = int(((given < 0) | (given >= n_actions)).argmax())
         where = f" in environment {env}" if n_envs > 1 else ""
         raise ValueError(f"action must be in 0..{n_actions - 1}, got {given[env]}{where}")
     return given.astype(np.int64, copy=False)

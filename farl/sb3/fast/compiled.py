@@ -118,13 +118,38 @@ def sparse_layer(which: Array, starts: Array, columns: Array, values: Array, wei
 def sparse_gradient(
     which: Array, starts: Array, columns: Array, values: Array, gradient: Array, weight_gradient: Array
 ) -> None:
-    """Add ``rows[which]^T @ gradient[U, O]`` to ``weight_gradient``, [I, O]."""
+    """Write ``rows[which]^T @ gradient[U, O]`` to ``weight_gradient``, [I, O].
+
+    Column by column, so that what is added to stays in the nearest cache.
+    """
+    n_inputs = len(weight_gradient)
+    ends = np.zeros(n_inputs + 1, np.int64)
     for u in range(len(which)):
-        row = gradient[u]
         for k in range(starts[which[u]], starts[which[u] + 1]):
-            out, value = weight_gradient[columns[k]], values[k]
-            for o in range(len(row)):
-                out[o] += value * row[o]
+            ends[columns[k] + 1] += 1
+    for i in range(n_inputs):
+        ends[i + 1] += ends[i]
+    rows, factors = np.empty(ends[n_inputs], np.int64), np.empty(ends[n_inputs], np.float32)
+    for u in range(len(which)):
+        for k in range(starts[which[u]], starts[which[u] + 1]):
+            place = ends[columns[k]]
+            rows[place], factors[place] = u, values[k]
+            ends[columns[k]] = place + 1
+    begin = 0
+    for i in range(n_inputs):
+        out, end = weight_gradient[i], ends[i]
+        out[:] = np.float32(0.0)
+        even = end - (end - begin) % 4
+        for k in range(begin, even, 4):
+            g0, g1, g2, g3 = gradient[rows[k]], gradient[rows[k + 1]], gradient[rows[k + 2]], gradient[rows[k + 3]]
+            v0, v1, v2, v3 = factors[k], factors[k + 1], factors[k + 2], factors[k + 3]
+            for o in range(len(out)):
+                out[o] += v0 * g0[o] + v1 * g1[o] + v2 * g2[o] + v3 * g3[o]
+        for k in range(even, end):
+            g0, v0 = gradient[rows[k]], factors[k]
+            for o in range(len(out)):
+                out[o] += v0 * g0[o]
+        begin = end
 
 
 @_compiled

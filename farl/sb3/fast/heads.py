@@ -18,6 +18,8 @@ from stable_baselines3.common.distributions import (
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 
+from farl.sb3.observations import Array
+
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -31,6 +33,11 @@ class Head(ABC):
     @abstractmethod
     def draw(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
         """Draw an action for each of B; return actions, [B, ...], and log-probabilities, float32[B]."""
+
+    def draw_array(self, prepared: Array) -> tuple[Array, Array]:
+        """Do the same with arrays, in the time that few environments need."""
+        actions, log_prob = self.draw(torch.from_numpy(prepared))
+        return actions.numpy(), log_prob.numpy()
 
     @abstractmethod
     def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,15 +82,17 @@ class Categorical(Head):
 
     def draw(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
         """Draw by log-probabilities."""
-        if prepared.device.type != "cpu":
-            actions = _draw(prepared)
-            return actions.squeeze(1), prepared.gather(1, actions).squeeze(1)
+        actions = _draw(prepared)
+        return actions.squeeze(1), prepared.gather(1, actions).squeeze(1)
+
+    def draw_array(self, prepared: Array) -> tuple[Array, Array]:
+        """Draw by log-probabilities."""
         from farl.sb3.fast import compiled  # numba takes a second to import
 
-        noise = torch.empty_like(prepared).exponential_()
+        noise = torch.empty(prepared.shape).exponential_().numpy()
         drawn, chosen = np.empty(len(prepared), np.int64), np.empty(len(prepared), np.float32)
-        compiled.draw(prepared.detach().numpy(), noise.numpy(), drawn, chosen)
-        return torch.from_numpy(drawn), torch.from_numpy(chosen)
+        compiled.draw(prepared, noise, drawn, chosen)
+        return drawn, chosen
 
     def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate actions, [B, 1]."""
@@ -177,15 +186,17 @@ class Gaussian(Head):
 
     def draw(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
         """Add noise to the means."""
-        if prepared.device.type != "cpu":
-            actions = torch.normal(prepared, self.log_std.exp().expand_as(prepared))
-            return actions, self._log_prob(prepared, actions)
+        actions = torch.normal(prepared, self.log_std.exp().expand_as(prepared))
+        return actions, self._log_prob(prepared, actions)
+
+    def draw_array(self, prepared: Array) -> tuple[Array, Array]:
+        """Add noise to the means."""
         from farl.sb3.fast import compiled
 
-        actions = torch.empty_like(prepared).normal_()
+        noise = torch.empty(prepared.shape).normal_().numpy()
         log_probs = np.empty(len(prepared), np.float32)
-        compiled.draw_gaussian(prepared.detach().numpy(), self.log_std.detach().numpy(), actions.numpy(), log_probs)
-        return actions, torch.from_numpy(log_probs)
+        compiled.draw_gaussian(prepared, self.log_std.detach().numpy(), noise, log_probs)
+        return noise, log_probs
 
     def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate actions, [B, A]."""

@@ -19,7 +19,7 @@ class Network(Protocol):
     """Outputs for the head, float32[B, P], and values, float32[B], of B observations."""
 
     def look(self, observations: Any) -> tuple[Tensor, Tensor]:
-        """Compute both."""
+        """Compute both, to act."""
 
     def outputs(self, observations: Any) -> tuple[Tensor, Tensor]:
         """Compute both, ready for ``backward``."""

@@ -13,10 +13,24 @@ from farl.sb3.fast.heads import Head, head_of
 from farl.sb3.fast.networks import ModuleNetwork, Network, TwinMLP
 from farl.sb3.fast.repeats import Repeats
 from farl.sb3.fast.sparse import SparseRows
+from farl.sb3.observations import Array
 
 _WITHOUT = 15  # rollouts that look for no repeated observations after one that found too few
 
 _METHODS = ("forward", "evaluate_actions", "predict_values", "extract_features", "_get_action_dist_from_latent")
+
+
+class Acted(NamedTuple):
+    """What a policy does at B observations.
+
+    :ivar actions: [B, ...]
+    :ivar values: float32[B], where it is cheapest to have: an array or a tensor
+    :ivar log_prob: float32[B], likewise
+    """
+
+    actions: Array
+    values: Array | Tensor
+    log_prob: Array | Tensor
 
 
 class Evaluated(NamedTuple):
@@ -38,18 +52,26 @@ class ComposedPolicy:
     def __init__(self, policy: ActorCriticPolicy, network: Network, head: Head) -> None:
         self._network, self._head = network, head
         self._shape = policy.action_space.shape or ()
+        self._on_cpu = policy.device.type == "cpu"
 
-    def act(self, observations: Any, repeats: Repeats | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return actions, values float32[B], and log-probabilities float32[B]."""
+    def act(self, observations: Any, repeats: Repeats | None = None) -> Acted:
+        """Act at B observations.
+
+        :param repeats: of this rollout, if observations may repeat
+        """
+        if not self._on_cpu:
+            outputs, values = self._network.look(observations)
+            actions, log_prob = self._head.draw(self._head.prepare(outputs))
+            return Acted(actions.reshape(-1, *self._shape).cpu().numpy(), values, log_prob)
         prepared, values = self.look(observations) if repeats is None else repeats(observations)
-        actions, log_prob = self._head.draw(prepared)
-        return actions.reshape(-1, *self._shape), values, log_prob
+        actions, log_prob = self._head.draw_array(prepared)
+        return Acted(actions.reshape(-1, *self._shape), values, log_prob)
 
     @torch.no_grad()
-    def look(self, observations: Any) -> tuple[Tensor, Tensor]:
+    def look(self, observations: Any) -> tuple[Array, Array]:
         """Return what the head draws from, float32[B, P], and values, float32[B]."""
         outputs, values = self._network.look(observations)
-        return self._head.prepare(outputs), values
+        return self._head.prepare(outputs).numpy(), values.numpy()
 
     def evaluate(self, observations: Any, actions: Tensor, where: Tensor | None) -> Evaluated:
         """Evaluate B actions, of which action b was taken at observation ``where[b]``; None is one each."""
@@ -75,11 +97,11 @@ class OpaquePolicy:
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self._policy = policy
 
-    def act(self, observations: Any, repeats: Repeats | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return actions, values float32[B], and log-probabilities float32[B]."""
+    def act(self, observations: Any, repeats: Repeats | None = None) -> Acted:
+        """Act at B observations."""
         assert repeats is None
         actions, values, log_prob = self._policy(observations)
-        return actions, values.flatten(), log_prob
+        return Acted(actions.cpu().numpy(), values.flatten(), log_prob)
 
     def evaluate(self, observations: Any, actions: Tensor, where: Tensor | None) -> Evaluated:
         """Evaluate B actions."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from farl.sb3.fast import collecting, updating
 from farl.sb3.fast.flat_adam import ClippedSteps
 from farl.sb3.fast.heads import head_of
-from farl.sb3.fast.policies import Evaluated, is_called_as, pick
+from farl.sb3.fast.policies import Acted, Evaluated, is_called_as, pick
 from farl.sb3.stepping import OpenRollout, pausing, rows_taken
 
 States = tuple[Tensor, Tensor]
@@ -79,8 +79,8 @@ class RecurrentActor:
         self._model, self._lane = model, lane
         self._next: RNNStates = model._last_lstm_states
 
-    def act(self, observations: Any, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return actions, values float32[E], and log-probabilities float32[E]."""
+    def act(self, observations: Any, step: int) -> Acted:
+        """Act at E observations."""
         model, buffer = self._model, self._model.rollout_buffer
         states = model._last_lstm_states
         for name, kept in (("pi", states.pi), ("vf", states.vf)):
@@ -88,7 +88,7 @@ class RecurrentActor:
             getattr(buffer, f"cell_states_{name}")[step] = kept[1].cpu().numpy()
         starts = torch.as_tensor(model._last_episode_starts, dtype=torch.float32, device=model.device)
         actions, values, log_prob, self._next = self._lane.act(observations, states, starts)
-        return actions, values, log_prob
+        return Acted(actions.cpu().numpy(), values, log_prob)
 
     def advance(self) -> None:
         """Go on to the next step."""

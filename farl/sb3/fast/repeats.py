@@ -1,7 +1,6 @@
 """Observations that repeat: in a grid world a rollout shows a few hundred kinds of them, thousands of times."""
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,49 +12,54 @@ _WORTHWHILE = 0.6  # most kinds an observation
 _TRIAL = 8  # that is judged after so small a part of a rollout
 
 IntArray = npt.NDArray[np.int64]
-Outputs = Callable[[Any], tuple[Tensor, Tensor]]
+Array = npt.NDArray[Any]
+Outputs = Callable[[Any], tuple[Array, Array]]
 
 
 class Kinds:
     """Numbers observations by what they are: two are of one kind if they are the same to the last bit."""
 
     def __init__(self) -> None:
-        self._count = 0
-        self._rows = torch.empty(0)
-        self._words: Any = None  # the same memory, as numpy sees it
+        self.observations: Array = np.empty(0)
+        """One observation of each kind, [K, ...], in the order in which they came."""
+        self._rows: Array = np.empty(0)  # with room for more
+        self._words: Array = np.empty(0)  # the same memory, as unsigned numbers
+        self._factors: Any = None
         self._slots = np.full(1024, -1, np.int32)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.observations)
 
-    @property
-    def observations(self) -> Tensor:
-        """One observation of each kind, [K, ...], in the order in which they came."""
-        return self._rows[: self._count]
-
-    def __call__(self, observations: Tensor) -> IntArray:
+    def __call__(self, observations: Array) -> IntArray:
         """Return the kinds of N observations, int64[N]."""
         from farl.sb3.fast import compiled  # numba takes a second to import
 
-        count = len(observations)
-        if self._count + count > len(self._rows):
+        known, count = len(self.observations), len(observations)
+        if known + count > len(self._rows):
             self._make_room(observations)
+        if 4 * (known + count) > len(self._slots):
+            self._slots = np.full(1 << (8 * (known + count)).bit_length(), -1, np.int32)
+            again = np.empty(known, np.int64)
+            compiled.number(self._words[:known].copy(), self._factors, self._words, self._slots, 0, again)
+        words = np.ascontiguousarray(observations).reshape(count, -1).view(self._words.dtype)
         kinds = np.empty(count, np.int64)
-        words = _words(observations)
-        factors = _factors(words.shape[1])
-        if 4 * (self._count + count) > len(self._slots):
-            self._slots = np.full(1 << (8 * (self._count + count)).bit_length(), -1, np.int32)
-            again = np.empty(self._count, np.int64)
-            compiled.number(self._words[: self._count].copy(), factors, self._words, self._slots, 0, again)
-        self._count = compiled.number(words, factors, self._words, self._slots, self._count, kinds)
+        found = compiled.number(words, self._factors, self._words, self._slots, known, kinds)
+        if found > known:
+            self.observations = self._rows[:found]
         return kinds
 
-    def _make_room(self, observations: Tensor) -> None:
-        more = max(256, 2 * self._count, self._count + len(observations))
-        rows = observations.new_empty((more, *observations.shape[1:]))
-        if self._count:
-            rows[: self._count] = self.observations
-        self._rows, self._words = rows, _words(rows)
+    def _make_room(self, observations: Array) -> None:
+        known = len(self.observations)
+        rows = np.empty((max(256, 2 * (known + len(observations))), *observations.shape[1:]), observations.dtype)
+        if known:
+            rows[:known] = self.observations
+        flat = rows.reshape(len(rows), -1)
+        size = flat.shape[1] * flat.itemsize
+        self._rows, self.observations = rows, rows[:known]
+        self._words = flat.view(np.uint64 if size % 8 == 0 else np.uint32 if size % 4 == 0 else np.uint8)
+        if self._factors is None:
+            drawn = np.random.default_rng(0).integers(0, 2**64, self._words.shape[1], np.uint64)
+            self._factors = drawn | np.uint64(1)
 
 
 class Repeats:
@@ -78,30 +82,30 @@ class Repeats:
         if before is not None and before._done:
             known = before._kinds.observations
             if len(known) > n_samples // 4:
-                known = known[torch.from_numpy(among(before._ids[: before._done], len(known))[0])]
+                known = known[among(before._ids[: before._done], len(known))[0]]
             self._kinds(known)
             self._keep(0)
 
     @property
     def observations(self) -> Tensor:
         """One observation of each kind, [K, ...]."""
-        return self._kinds.observations
+        return torch.from_numpy(self._kinds.observations)
 
-    def __call__(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, observations: Tensor) -> tuple[Array, Array]:
         """Return the network's outputs for the next E observations of the rollout."""
         done = self._done
         if not self.pays or (_TRIAL * done >= len(self._ids) and self._fresh > _WORTHWHILE * done):
             self.pays = False
             return self._outputs(observations)
         known = len(self._kinds)
-        kinds = self._kinds(observations)
+        kinds = self._kinds(observations.numpy())
         if len(self._kinds) > known:
             self._fresh += len(self._kinds) - known
             self._keep(known)
         self._done += len(kinds)
         self._ids[done : self._done] = kinds
         outputs, values = self._tables
-        return torch.from_numpy(outputs[kinds]), torch.from_numpy(values[kinds])
+        return outputs[kinds], values[kinds]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the kinds seen so far, and what the network made of them."""
@@ -120,13 +124,13 @@ class Repeats:
         self._ids[: self._done] = state["ids"].numpy()
         self._kinds = Kinds()
         if len(state["observations"]):
-            self._kinds(state["observations"].contiguous())
+            self._kinds(state["observations"].numpy())
         self._tables = [table.numpy().copy() for table in state["tables"]]
 
     def _keep(self, known: int) -> None:
         """Have the network look at all kinds but those known."""
         count = len(self._kinds)
-        made = [part.numpy() for part in self._outputs(self.observations[known:])]
+        made = self._outputs(self.observations[known:])
         if not self._tables or count > len(self._tables[0]):
             tables = self._tables or [part[:0] for part in made]
             room = max(256, 2 * count)
@@ -157,9 +161,9 @@ class Samples:
         self._ids: IntArray | None = None
         if observations.device.type == "cpu":
             kinds = Kinds()
-            ids = kinds(observations.contiguous())
+            ids = kinds(observations.numpy())
             if len(kinds) <= _WORTHWHILE * len(observations):
-                self._observations, self._ids = kinds.observations, ids
+                self._observations, self._ids = torch.from_numpy(kinds.observations), ids
 
     def pick(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return one observation of each kind among some, int64[B], and for each of the B which of these it is like.
@@ -180,14 +184,3 @@ def among(ids: IntArray, count: int) -> tuple[IntArray, IntArray]:
     found = compiled.among(ids, np.full(count, -1), present, where)
     return present[:found], where
 
-
-def _words(observations: Tensor) -> npt.NDArray[Any]:
-    """Return N observations as unsigned numbers of their memory, as long as fit: [N, W]."""
-    rows = observations.contiguous().numpy().reshape(len(observations), -1)
-    size = rows.shape[1] * rows.itemsize
-    return rows.view(np.uint64 if size % 8 == 0 else np.uint32 if size % 4 == 0 else np.uint8)
-
-
-@cache
-def _factors(width: int) -> npt.NDArray[np.uint64]:
-    return np.random.default_rng(width).integers(0, 2**64, width, np.uint64) | np.uint64(1)

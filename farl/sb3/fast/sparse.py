@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-_SPARSE = 1 / 6  # largest share of numbers other than zero
+_SPARSE = 1 / 4  # largest share of numbers other than zero
 _WIDE = 64  # least number of numbers
 
 
@@ -57,7 +57,7 @@ class SparseRows:
         """Write the gradient by the weight, float32[O, I], given that of the outputs, float32[U, O]."""
         from farl.sb3.fast import compiled
 
-        turned = weight_gradient.new_zeros(weight_gradient.shape[::-1])
+        turned = weight_gradient.new_empty(weight_gradient.shape[::-1])
         compiled.sparse_gradient(*self._arrays, gradient.contiguous().numpy(), turned.numpy())
         weight_gradient.copy_(turned.t())
 
