@@ -136,7 +136,8 @@ def collect(model: Any, actor: Actor, env: VecEnv, callback: BaseCallback, rollo
     kept_log_probs = torch.empty_like(kept_values)
     on_cpu = model.device.type == "cpu"
     # The same memory: writing to a tensor takes ten times as long.
-    value_rows, log_prob_rows = (part.numpy() if on_cpu else part for part in (kept_values, kept_log_probs))
+    rows: Any = [part.numpy() if on_cpu else part for part in (kept_values, kept_log_probs)]
+    value_rows, log_prob_rows = rows
     value_parts, log_prob_parts = kept_values.unsqueeze(2).unbind(), kept_log_probs.unbind()
     cut_off: list[tuple[int, int, Any, Any]] = []
     model.collected = Collected(kept_values, kept_log_probs, cut_off)

@@ -4,7 +4,8 @@ A call of torch costs five to twenty microseconds, however little there is to do
 is most of the time. And where observations are mostly zeros, most of a product is, too.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -12,10 +13,14 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-# Not all of fastmath: what is not a number must stay so. Without numpy's error model, no division is vectorised.
-_compiled = numba.njit(
-    fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy", nogil=True, cache=True, boundscheck=False
-)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _compiled(function: Function) -> Function:
+    # Not all of fastmath: what is not a number must stay so. Without numpy's error model, no division is vectorised.
+    fastmath = {"reassoc", "contract", "nsz", "arcp"}
+    return cast(Function, numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, cache=True)(function))
+
 
 NOTHING, TANH, RELU = 0, 1, 2
 """What ``layer`` does to its outputs."""
@@ -62,9 +67,7 @@ def tanh_backward(gradient: Array, activated: Array) -> None:
 
 
 @_compiled
-def layer(
-    inputs: Array, first: int, weight: Array, bias: Array, outputs: Array, place: int, activation: int
-) -> None:
+def layer(inputs: Array, first: int, weight: Array, bias: Array, outputs: Array, place: int, activation: int) -> None:
     """Write ``inputs[:, first:first + I] @ weight[O, I]^T + bias[O]`` to ``outputs[:, place:place + O]``.
 
     For a few rows, which a matrix library does no faster.
@@ -97,21 +100,48 @@ def layer(
 
 
 @_compiled
+def sparse_rows(rows: Array, starts: Array, columns: Array, values: Array) -> int:
+    """Write down the numbers other than zero of float32[R, I], as many as there is room for, and return how many.
+
+    :param starts: int64[R + 1], for where each row begins
+    :param columns: int32[room], for where the numbers stand
+    :param values: float32[room], for the numbers
+    """
+    count, room = 0, len(values)
+    for r in range(len(rows)):
+        starts[r] = count
+        for i in range(rows.shape[1]):
+            if rows[r, i] != 0:
+                if count == room:
+                    return room
+                columns[count], values[count] = i, rows[r, i]
+                count += 1
+    starts[len(rows)] = count
+    return count
+
+
+@_compiled
+def add_rows(matrix: Array, rows: Array, factors: Array, out: Array) -> None:
+    """Add ``factors @ matrix[rows]`` to ``out``, [O]."""
+    count = len(rows)
+    even = count - count % 4
+    for k in range(0, even, 4):
+        w0, w1, w2, w3 = matrix[rows[k]], matrix[rows[k + 1]], matrix[rows[k + 2]], matrix[rows[k + 3]]
+        f0, f1, f2, f3 = factors[k], factors[k + 1], factors[k + 2], factors[k + 3]
+        for o in range(len(out)):
+            out[o] += f0 * w0[o] + f1 * w1[o] + f2 * w2[o] + f3 * w3[o]
+    for k in range(even, count):
+        w0, f0 = matrix[rows[k]], factors[k]
+        for o in range(len(out)):
+            out[o] += f0 * w0[o]
+
+
+@_compiled
 def sparse_layer(which: Array, starts: Array, columns: Array, values: Array, weight: Array, out: Array) -> None:
-    """Add ``rows[which] @ weight[I, O]`` to ``out``, [U, O]; row r has ``values`` at ``columns``, from ``starts[r]``."""
+    """Add ``rows[which] @ weight[I, O]`` to ``out``, [U, O]; row r has ``values`` at ``columns`` from ``starts[r]``."""
     for u in range(len(which)):
-        row, begin, end = out[u], starts[which[u]], starts[which[u] + 1]
-        even = end - (end - begin) % 4
-        for k in range(begin, even, 4):
-            w0, w1 = weight[columns[k]], weight[columns[k + 1]]
-            w2, w3 = weight[columns[k + 2]], weight[columns[k + 3]]
-            v0, v1, v2, v3 = values[k], values[k + 1], values[k + 2], values[k + 3]
-            for o in range(len(row)):
-                row[o] += v0 * w0[o] + v1 * w1[o] + v2 * w2[o] + v3 * w3[o]
-        for k in range(even, end):
-            w0, v0 = weight[columns[k]], values[k]
-            for o in range(len(row)):
-                row[o] += v0 * w0[o]
+        begin, end = starts[which[u]], starts[which[u] + 1]
+        add_rows(weight, columns[begin:end], values[begin:end], out[u])
 
 
 @_compiled
@@ -137,19 +167,9 @@ def sparse_gradient(
             ends[columns[k]] = place + 1
     begin = 0
     for i in range(n_inputs):
-        out, end = weight_gradient[i], ends[i]
-        out[:] = np.float32(0.0)
-        even = end - (end - begin) % 4
-        for k in range(begin, even, 4):
-            g0, g1, g2, g3 = gradient[rows[k]], gradient[rows[k + 1]], gradient[rows[k + 2]], gradient[rows[k + 3]]
-            v0, v1, v2, v3 = factors[k], factors[k + 1], factors[k + 2], factors[k + 3]
-            for o in range(len(out)):
-                out[o] += v0 * g0[o] + v1 * g1[o] + v2 * g2[o] + v3 * g3[o]
-        for k in range(even, end):
-            g0, v0 = gradient[rows[k]], factors[k]
-            for o in range(len(out)):
-                out[o] += v0 * g0[o]
-        begin = end
+        weight_gradient[i] = np.float32(0.0)
+        add_rows(gradient, rows[begin : ends[i]], factors[begin : ends[i]], weight_gradient[i])
+        begin = ends[i]
 
 
 @_compiled
@@ -234,3 +254,143 @@ def draw_gaussian(means: Array, log_std: Array, noise: Array, log_probs: Array) 
             total -= half * noise[b, a] * noise[b, a] + log_std[a] + np.float32(0.918938533204673)
             noise[b, a] = means[b, a] + np.exp(log_std[a]) * noise[b, a]
         log_probs[b] = total
+
+
+@_compiled
+def categorical(
+    outputs: Array, where: Array, actions: Array, log_probs: Array, entropies: Array, chosen: Array
+) -> None:
+    """Evaluate B actions of which action b has the outputs of row ``where[b]``.
+
+    :param outputs: float32[R, A]
+    :param where: int64[B]
+    :param actions: int64[B]
+    :param log_probs: float32[R, A], for the result
+    :param entropies: float32[R], for the result
+    :param chosen: float32[B], for the log-probabilities of the actions
+    """
+    for r in range(len(outputs)):
+        most = outputs[r, 0]
+        for a in range(outputs.shape[1]):
+            most = max(most, outputs[r, a])
+        total = np.float32(0.0)
+        for a in range(outputs.shape[1]):
+            total += np.exp(outputs[r, a] - most)
+        most += np.log(total)
+        entropy = np.float32(0.0)
+        for a in range(outputs.shape[1]):
+            log_prob = outputs[r, a] - most
+            log_probs[r, a] = log_prob
+            entropy -= np.exp(log_prob) * log_prob
+        entropies[r] = entropy
+    for b in range(len(where)):
+        chosen[b] = log_probs[where[b], actions[b]]
+
+
+@_compiled
+def categorical_gradient(
+    log_probs: Array,
+    entropies: Array,
+    where: Array,
+    actions: Array,
+    by_log_prob: Array,
+    by_entropy: float,
+    gradient: Array,
+) -> None:
+    """Add the gradient by the outputs of ``categorical``, float32[R, A], given those of what it returned."""
+    sums, counts = np.zeros(len(log_probs), np.float32), np.zeros(len(log_probs), np.float32)
+    for b in range(len(where)):
+        row = where[b]
+        gradient[row, actions[b]] += by_log_prob[b]
+        sums[row] += by_log_prob[b]
+        counts[row] += np.float32(1.0)
+    for r in range(len(log_probs)):
+        for a in range(log_probs.shape[1]):
+            slope = sums[r] + np.float32(by_entropy) * counts[r] * (log_probs[r, a] + entropies[r])
+            gradient[r, a] -= np.exp(log_probs[r, a]) * slope
+
+
+@_compiled
+def normalise(advantages: Array) -> None:
+    """Subtract the mean of float32[B] and divide by the standard deviation, in place."""
+    mean = np.float32(advantages.mean())
+    squares = 0.0
+    for b in range(len(advantages)):
+        advantages[b] -= mean
+        squares += advantages[b] * advantages[b]
+    scale = np.float32(1.0 / (np.sqrt(squares / (len(advantages) - 1)) + 1e-8))
+    for b in range(len(advantages)):
+        advantages[b] *= scale
+
+
+@_compiled
+def losses(
+    log_prob: Array,
+    old_log_prob: Array,
+    advantages: Array,
+    values: Array,
+    old_values: Array,
+    returns: Array,
+    clip_range: float,
+    clip_range_vf: float,
+    vf_coef: float,
+    log_ratio: Array,
+    error: Array,
+    by_log_prob: Array,
+    by_values: Array,
+) -> None:
+    """PPO's losses of B samples, float32[B] all; what they are to be told by is at the end.
+
+    :param clip_range_vf: infinite for none
+    :param log_ratio: of new probability to old
+    :param error: of the values, as far as they may change
+    :param by_log_prob: gradient of the mean surrogate loss
+    :param by_values: gradient of the mean squared error, times ``vf_coef``
+    """
+    count, one = np.float32(len(log_prob)), np.float32(1.0)
+    low, high, most = np.float32(1.0 - clip_range), np.float32(1.0 + clip_range), np.float32(clip_range_vf)
+    weight = np.float32(2.0 * vf_coef) / count
+    for b in range(len(log_prob)):
+        log_ratio[b] = log_prob[b] - old_log_prob[b]
+        ratio = np.exp(log_ratio[b])
+        surrogate = ratio * advantages[b]
+        clipped = min(max(ratio, low), high) * advantages[b]
+        by_log_prob[b] = -surrogate / count if surrogate <= clipped else np.float32(0.0)
+        change = values[b] - old_values[b]
+        within = one
+        if abs(change) > most:
+            within = np.float32(0.0)
+            change = most if change > 0 else -most
+        error[b] = old_values[b] + change - returns[b]
+        by_values[b] = weight * error[b] * within
+
+
+@_compiled
+def adam(
+    parameters: Array,
+    gradient: Array,
+    first: Array,
+    second: Array,
+    max_norm: float,
+    rate: float,
+    betas: tuple[float, float],
+    epsilon: float,
+    step: float,
+) -> None:
+    """Do one step of Adam (Kingma and Ba, 2015) on float32[N], with the gradient's norm clipped to ``max_norm``."""
+    squares = np.float32(0.0)
+    for i in range(len(gradient)):
+        squares += gradient[i] * gradient[i]
+    norm = np.sqrt(squares) + 1e-6
+    scale = np.float32(max_norm / norm if norm > max_norm else 1.0)
+    if np.isnan(norm):
+        scale = np.float32(norm)
+    beta1, beta2 = betas
+    keep1, keep2, new1, new2 = np.float32(beta1), np.float32(beta2), np.float32(1.0 - beta1), np.float32(1.0 - beta2)
+    size = np.float32(rate / (1.0 - beta1**step))
+    root, small = np.float32(1.0 / np.sqrt(1.0 - beta2**step)), np.float32(epsilon)
+    for i in range(len(gradient)):
+        slope = gradient[i] * scale
+        mean, square = keep1 * first[i] + new1 * slope, keep2 * second[i] + new2 * slope * slope
+        first[i], second[i] = mean, square
+        parameters[i] -= size * mean / (np.sqrt(square) * root + small)

@@ -95,11 +95,17 @@ class FlatAdam:
     @torch.no_grad()
     def step(self, max_norm: float) -> None:
         """Scale the gradient to at most ``max_norm`` (Euclidean) and do one step."""
+        self._step += 1
+        if self.parameters.device.type == "cpu":
+            self._step_compiled(max_norm)
+        else:
+            self._step_with_torch(max_norm)
+
+    def _step_with_torch(self, max_norm: float) -> None:
         group = self.optimizer.param_groups[0]
         # The fused kernel divides the gradient by its scale: clipping costs no pass of its own.
         scale = ((self.gradient.norm() + 1e-6) / max_norm).clamp_(min=1.0)
         beta1, beta2 = group["betas"]
-        self._step += 1
         torch._fused_adam_(
             [self.parameters],
             [self.gradient],
@@ -115,6 +121,25 @@ class FlatAdam:
             amsgrad=False,
             maximize=False,
             grad_scale=scale,
+        )
+
+    def _step_compiled(self, max_norm: float) -> None:
+        from farl.sb3.fast import compiled  # numba takes a second to import
+
+        group = self.optimizer.param_groups[0]
+        value, gradient = self.parameters.numpy(), self.gradient.numpy()
+        first, second = self._first.numpy(), self._second.numpy()
+        betas = float(group["betas"][0]), float(group["betas"][1])
+        compiled.adam(
+            value,
+            gradient,
+            first,
+            second,
+            float(max_norm),
+            float(group["lr"]),
+            betas,
+            float(group["eps"]),
+            float(self._step),
         )
 
 

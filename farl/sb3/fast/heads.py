@@ -101,7 +101,8 @@ class Categorical(Head):
 
     def rows(self, outputs: Tensor, where: Tensor | None, actions: Tensor) -> Rows:
         """Evaluate without autograd."""
-        return _CategoricalRows(outputs, where, actions)
+        kind = _CompiledCategoricalRows if outputs.device.type == "cpu" else _CategoricalRows
+        return kind(outputs, where, actions)
 
 
 class _CategoricalRows(Rows):
@@ -132,6 +133,29 @@ class _CategoricalRows(Rows):
             slope = (self._log_probs + self._entropies.unsqueeze(1)).mul_(probs)
             gradient.addcmul_(slope, counts.unsqueeze(-1).to(slope.dtype), value=-entropy_gradient)
         return gradient
+
+
+class _CompiledCategoricalRows(Rows):
+    """The same in two compiled loops."""
+
+    def __init__(self, outputs: Tensor, where: Tensor | None, actions: Tensor) -> None:
+        from farl.sb3.fast import compiled
+
+        array = outputs.detach().contiguous().numpy()
+        self._rows = np.arange(len(array)) if where is None else where.numpy()
+        self._actions = actions.detach().numpy().reshape(-1).astype(np.int64)
+        self._log_probs, self._entropies = np.empty_like(array), np.empty(len(array), np.float32)
+        chosen = np.empty(len(self._rows), np.float32)
+        compiled.categorical(array, self._rows, self._actions, self._log_probs, self._entropies, chosen)
+        self.log_prob, self.entropy = torch.from_numpy(chosen), torch.from_numpy(self._entropies[self._rows])
+
+    def gradient(self, log_prob_gradient: Tensor, entropy_gradient: float) -> Tensor:
+        from farl.sb3.fast import compiled
+
+        gradient = np.zeros_like(self._log_probs)
+        told = self._log_probs, self._entropies, self._rows, self._actions
+        compiled.categorical_gradient(*told, log_prob_gradient.numpy(), float(entropy_gradient), gradient)
+        return torch.from_numpy(gradient)
 
 
 class MultiCategorical(Head):

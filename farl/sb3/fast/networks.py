@@ -142,7 +142,10 @@ class TwinMLP:
     def _weights(self) -> list[tuple[Any, Any]]:
         """Return weight and bias of all layers as numpy arrays that share their memory."""
         if self._arrays is None:
-            layers = [tuple(part for part, _ in self._first), *(tuple(part for part, _ in each) for each in self._further)]
+            layers = [
+                tuple(part for part, _ in self._first),
+                *(tuple(part for part, _ in each) for each in self._further),
+            ]
             self._arrays = [(weight.numpy(), bias.numpy()) for weight, bias in [*layers, *self._last]]
         return self._arrays
 

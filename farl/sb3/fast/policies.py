@@ -59,13 +59,13 @@ class ComposedPolicy:
 
         :param repeats: of this rollout, if observations may repeat
         """
-        if not self._on_cpu:
-            outputs, values = self._network.look(observations)
-            actions, log_prob = self._head.draw(self._head.prepare(outputs))
-            return Acted(actions.reshape(-1, *self._shape).cpu().numpy(), values, log_prob)
-        prepared, values = self.look(observations) if repeats is None else repeats(observations)
-        actions, log_prob = self._head.draw_array(prepared)
-        return Acted(actions.reshape(-1, *self._shape), values, log_prob)
+        if self._on_cpu:
+            prepared, values = self.look(observations) if repeats is None else repeats(observations)
+            actions, log_prob = self._head.draw_array(prepared)
+            return Acted(actions.reshape(-1, *self._shape), values, log_prob)
+        outputs, value = self._network.look(observations)
+        drawn, log_probs = self._head.draw(self._head.prepare(outputs))
+        return Acted(drawn.reshape(-1, *self._shape).cpu().numpy(), value, log_probs)
 
     @torch.no_grad()
     def look(self, observations: Any) -> tuple[Array, Array]:

@@ -183,4 +183,3 @@ def among(ids: IntArray, count: int) -> tuple[IntArray, IntArray]:
     present, where = np.empty_like(ids), np.empty_like(ids)
     found = compiled.among(ids, np.full(count, -1), present, where)
     return present[:found], where
-

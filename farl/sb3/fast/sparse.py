@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 _SPARSE = 1 / 4  # largest share of numbers other than zero
@@ -17,7 +16,7 @@ class SparseRows:
     """U rows, some of R that are known by their numbers other than zero.
 
     :ivar which: int64[U], of the R
-    :ivar starts: int64[R + 1], where each of the R begins
+    :ivar starts: int64[R + 1], where each of the R begins, and where the last ends
     :ivar columns: int32[N], where its numbers stand
     :ivar values: float32[N], its numbers
     """
@@ -30,16 +29,18 @@ class SparseRows:
     @classmethod
     def of(cls, observations: Tensor) -> "SparseRows | None":
         """Return R observations on a CPU, [R, ...], as such rows; None where that would be no faster."""
+        from farl.sb3.fast import compiled  # numba takes a second to import
+
         rows = observations.flatten(1)
-        if rows.shape[1] < _WIDE or not len(rows):
+        if rows.shape[1] < _WIDE:
             return None
-        some = rows[:: max(1, len(rows) // 16)]
-        if torch.count_nonzero(some) > 2 * _SPARSE * some.numel() or torch.count_nonzero(rows) > _SPARSE * rows.numel():
+        array = rows.float().contiguous().numpy()
+        room = int(_SPARSE * array.size) + 1
+        starts = np.empty(len(array) + 1, np.int64)
+        columns, values = np.empty(room, np.int32), np.empty(room, np.float32)
+        if compiled.sparse_rows(array, starts, columns, values) == room:
             return None
-        array = rows.float().numpy()
-        row, column = np.nonzero(array)
-        starts = np.concatenate([np.zeros(1, np.int64), np.bincount(row, minlength=len(array)).cumsum()])
-        return cls(np.arange(len(array)), starts, column.astype(np.int32), array[row, column])
+        return cls(np.arange(len(array)), starts, columns, values)
 
     def pick(self, which: npt.NDArray[np.int64]) -> "SparseRows":
         """Return some of the R."""
@@ -47,7 +48,7 @@ class SparseRows:
 
     def layer(self, weight: Tensor, bias: Tensor) -> Tensor:
         """Return rows times weight, float32[O, I], transposed, plus bias, float32[O]: float32[U, O]."""
-        from farl.sb3.fast import compiled  # numba takes a second to import
+        from farl.sb3.fast import compiled
 
         outputs = bias.expand(len(self.which), -1).contiguous()
         compiled.sparse_layer(*self._arrays, weight.t().contiguous().numpy(), outputs.numpy())
@@ -61,6 +62,9 @@ class SparseRows:
         compiled.sparse_gradient(*self._arrays, gradient.contiguous().numpy(), turned.numpy())
         weight_gradient.copy_(turned.t())
 
+    def __len__(self) -> int:
+        return len(self.which)
+
     @property
-    def _arrays(self) -> tuple[Any, ...]:
+    def _arrays(self) -> tuple[Any, Any, Any, Any]:
         return self.which, self.starts, self.columns, self.values

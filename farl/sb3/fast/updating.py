@@ -81,8 +81,7 @@ def update(model: Any, policy: Evaluating, steps: ClippedSteps, order: Order, pi
             batch = Minibatch(*(part[start : start + model.batch_size] for part in shuffled))
             picked, where = pick(rows[start : start + model.batch_size])
             if model.normalize_advantage and len(batch.returns) > 1:
-                std, mean = torch.std_mean(batch.advantages)
-                batch = batch._replace(advantages=(batch.advantages - mean).div_(std + 1e-8))
+                _normalise(batch.advantages)
             backward = _losses(policy, picked, where, batch, losses, report)
             if stop_at is not None and report.approx_kl() > stop_at:
                 stopped = True
@@ -101,37 +100,81 @@ def update(model: Any, policy: Evaluating, steps: ClippedSteps, order: Order, pi
     _log(model, report)
 
 
+def _normalise(advantages: Tensor) -> None:
+    """Subtract the mean of float32[B] and divide by the standard deviation, in place."""
+    if advantages.device.type == "cpu":
+        from farl.sb3.fast import compiled  # numba takes a second to import
+
+        compiled.normalise(advantages.numpy())
+        return
+    std, mean = torch.std_mean(advantages)
+    advantages.sub_(mean).div_(std + 1e-8)
+
+
 def _losses(
     policy: Evaluating, observations: Any, where: Any, batch: Minibatch, losses: Losses, report: "Report"
 ) -> Any:
-    """Evaluate a minibatch and return what goes back from its loss.
-
-    The clipped surrogate has a slope where clipping has not made it smaller; a clipped value has one within its range.
-    """
+    """Evaluate a minibatch and return what goes back from its loss."""
     count = len(batch.returns)
     said = policy.evaluate(observations, batch.actions, where)
-    log_ratio = said.log_prob - batch.old_log_prob
-    surrogate = log_ratio.exp()
-    clipped = surrogate.clamp(1 - losses.clip_range, 1 + losses.clip_range).mul_(batch.advantages)
-    surrogate.mul_(batch.advantages)
-    values, within = said.values, None
-    if losses.clip_range_vf is not None:
-        change = values - batch.old_values
-        within = change.abs() <= losses.clip_range_vf
-        values = batch.old_values + change.clamp_(-losses.clip_range_vf, losses.clip_range_vf)
-    error = values - batch.returns
+    terms = terms_compiled if said.values.device.type == "cpu" else terms_of
+    log_ratio, error, by_log_prob, by_values = terms(said.log_prob, said.values, batch, losses)
     report.add(log_ratio, batch.advantages, error, said.entropy if said.entropy is not None else -said.log_prob)
 
     def backward() -> None:
-        by_log_prob = (surrogate <= clipped).mul(surrogate).mul_(-1.0 / count)
-        by_values = error * (2.0 * losses.vf_coef / count)
-        if within is not None:
-            by_values *= within
         if said.entropy is None:  # SB3 estimates it as -log_prob
-            by_log_prob += losses.ent_coef / count
+            by_log_prob.add_(losses.ent_coef / count)
         policy.backward(by_log_prob, by_values, -losses.ent_coef / count)
 
     return backward
+
+
+class Terms(NamedTuple):
+    """What PPO's loss of B samples is made of, float32[B] each.
+
+    :ivar log_ratio: of new probability to old
+    :ivar error: of the values, as far as they may change
+    :ivar by_log_prob: gradient of the loss, the entropy's part left out
+    :ivar by_values: gradient of the loss
+    """
+
+    log_ratio: Tensor
+    error: Tensor
+    by_log_prob: Tensor
+    by_values: Tensor
+
+
+def terms_of(log_prob: Tensor, values: Tensor, batch: Minibatch, losses: Losses) -> Terms:
+    """Compute the terms of the loss.
+
+    The clipped surrogate has a slope where clipping has not made it smaller; a clipped value has one within its range.
+    """
+    count = len(log_prob)
+    log_ratio = log_prob - batch.old_log_prob
+    surrogate = log_ratio.exp()
+    clipped = surrogate.clamp(1 - losses.clip_range, 1 + losses.clip_range).mul_(batch.advantages)
+    surrogate.mul_(batch.advantages)
+    by_log_prob = (surrogate <= clipped).mul(surrogate).mul_(-1.0 / count)
+    if losses.clip_range_vf is None:
+        error = values - batch.returns
+        return Terms(log_ratio, error, by_log_prob, error * (2.0 * losses.vf_coef / count))
+    change = values - batch.old_values
+    within = change.abs() <= losses.clip_range_vf
+    error = batch.old_values + change.clamp_(-losses.clip_range_vf, losses.clip_range_vf) - batch.returns
+    return Terms(log_ratio, error, by_log_prob, (error * (2.0 * losses.vf_coef / count)).mul_(within))
+
+
+def terms_compiled(log_prob: Tensor, values: Tensor, batch: Minibatch, losses: Losses) -> Terms:
+    """Do the same on a CPU, in one loop."""
+    from farl.sb3.fast import compiled
+
+    terms = Terms(*torch.empty((4, len(log_prob))).unbind())
+    clip_range_vf = np.inf if losses.clip_range_vf is None else float(losses.clip_range_vf)
+    tensors = (log_prob, batch.old_log_prob, batch.advantages, values, batch.old_values, batch.returns)
+    given = [part.numpy() for part in tensors]
+    settings = [float(losses.clip_range), clip_range_vf, float(losses.vf_coef)]
+    compiled.losses(*given, *settings, *(part.numpy() for part in terms))  # type: ignore[arg-type]
+    return terms
 
 
 class Report:
