@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim.adam import adam
 
@@ -15,6 +15,8 @@ from farl.curiosity.stacked import stacked_forward
 from farl.curiosity.tiles import Tiles, tile
 
 __all__ = ["ModuleBank", "ModuleState"]
+
+_CHANGING = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd, nn.RReLU)
 
 
 class ModuleBank(ModuleSlots):
@@ -32,6 +34,8 @@ class ModuleBank(ModuleSlots):
         super().__init__(module.predictor)
         self.module = module
         self.learning_rate = learning_rate
+        self.sees_rows_alone = not any(isinstance(part, _CHANGING) for part in module.predictor.modules())
+        """Whether what a predictor makes of a sample does not hang on chance or on the other samples."""
         self._stacked = stacked_forward(module.predictor) if module.takes_stacked_samples else None
         self._gathered_slots: IntArray = np.empty(0, np.int64)
         self._gathered = self._initial.new_empty((0, len(self._initial)))

@@ -7,6 +7,7 @@ import torch
 from farl.curiosity.fragment_modules import FragmentModules
 from farl.curiosity.module import Prepared
 from farl.curiosity.samples import select
+from farl.kinds import Kinds, among
 
 IntArray = npt.NDArray[np.int64]
 
@@ -21,6 +22,8 @@ class Block:
     evaluated anew: for a few steps first, then for four times as many, and so on, so that one which moves often costs
     little more than without looking ahead.
 
+    Each module looks once at samples that are the same, as those of grid worlds are, whoever saw them and when.
+
     :param modules: evaluate
     :param prepared: T * E samples, step by step
     :param n_envs: number of environments E
@@ -30,14 +33,21 @@ class Block:
         self._modules = modules
         self._prepared = prepared
         self._n_envs = n_envs
-        self._steps = len(next(iter(prepared.values()))) // n_envs
+        count = len(next(iter(prepared.values())))
+        self._steps = count // n_envs
+        self._kinds = _kinds(prepared) if modules.bank.sees_rows_alone else np.arange(count)
+        self._n_kinds = int(self._kinds.max()) + 1
+        self._place_of: dict[int, int] = {}  # of fragments, in the table
+        self._table: IntArray = np.empty((0, self._n_kinds), np.int64)  # by fragment and kind, rows of the outputs
         self._outputs: Prepared = {}
+        self._rows = np.zeros(count, np.int64)  # of the outputs, by sample
         self._known_until = np.zeros(n_envs, np.int64)
         self._stride = np.full(n_envs, self._steps)
 
     def prepared(self, step: int) -> Prepared:
         """Return the samples of a step, [E, ...], as views."""
-        return self._of(step, self._prepared)
+        rows = slice(step * self._n_envs, (step + 1) * self._n_envs)
+        return {name: tensor[rows] for name, tensor in self._prepared.items()}
 
     def outputs(self, step: int, active: IntArray) -> Prepared:
         """Return what modules make of a step, [E, ...], under the active fragments, int64[E]."""
@@ -47,24 +57,50 @@ class Block:
             self._evaluate(step, envs, until - step, active)
             self._known_until[envs] = until
             self._stride[envs] *= _GROWTH
-        return self._of(step, self._outputs)
+        return select(self._outputs, self._rows[step * self._n_envs : (step + 1) * self._n_envs])
 
     def moved(self, step: int, envs: IntArray) -> None:
         """Note that environments, int64[n], left their fragments in a step."""
         self._known_until[envs] = step + 1
         self._stride[envs] = _FIRST_STRIDE
 
-    def _of(self, step: int, samples: Prepared) -> Prepared:
-        rows = slice(step * self._n_envs, (step + 1) * self._n_envs)
-        return {name: tensor[rows] for name, tensor in samples.items()}
-
     def _evaluate(self, step: int, envs: IntArray, span: IntArray, active: IntArray) -> None:
         """Evaluate some environments from a step on, each for so many steps."""
-        if span.sum() == self._steps * self._n_envs:
-            self._outputs = self._modules.evaluate(np.tile(active, self._steps), self._prepared)
-            return
         env = np.repeat(envs, span)
-        rows = (step + np.arange(len(env)) - np.repeat(np.cumsum(span) - span, span)) * self._n_envs + env
-        into = torch.from_numpy(rows)
-        for name, tensor in self._modules.evaluate(active[env], select(self._prepared, rows)).items():
-            self._outputs[name][into] = tensor
+        samples = (step + np.arange(len(env)) - np.repeat(np.cumsum(span) - span, span)) * self._n_envs + env
+        if len(samples) == len(self._rows):
+            samples = np.arange(len(samples))
+            env = samples % self._n_envs
+        pairs = self._places(active)[env] * self._n_kinds + self._kinds[samples]
+        table = self._table.reshape(-1)
+        unknown = np.flatnonzero(table[pairs] < 0)
+        if len(unknown):
+            new, where = among(pairs[unknown], table.size)
+            first = np.empty(len(new), np.int64)
+            first[where[::-1]] = unknown[::-1]
+            held = len(next(iter(self._outputs.values()))) if self._outputs else 0
+            table[new] = held + np.arange(len(new))
+            rows = samples[first]
+            prepared = self._prepared if len(rows) == len(self._rows) else select(self._prepared, rows)
+            outputs = self._modules.evaluate(active[env[first]], prepared)
+            self._outputs = {
+                name: torch.cat([self._outputs[name], tensor]) if held else tensor for name, tensor in outputs.items()
+            }
+        self._rows[samples] = table[pairs]
+
+    def _places(self, active: IntArray) -> IntArray:
+        """Return the row of the table for each fragment, int64[E]."""
+        for fragment_id in active.tolist():
+            self._place_of.setdefault(fragment_id, len(self._place_of))
+        if (more := len(self._place_of) - len(self._table)) > 0:
+            self._table = np.concatenate([self._table, np.full((more, self._n_kinds), -1)])
+        return np.array([self._place_of[fragment_id] for fragment_id in active.tolist()])
+
+
+def _kinds(prepared: Prepared) -> IntArray:
+    """Number samples, so that equal ones get equal numbers; each for itself where they do not lie in host memory."""
+    parts = list(prepared.values())
+    if any(part.device.type != "cpu" for part in parts):
+        return np.arange(len(parts[0]))
+    numbers = [Kinds()(part.detach().numpy()) for part in parts]
+    return numbers[0] if len(numbers) == 1 else Kinds()(np.stack(numbers, axis=1))

@@ -16,11 +16,12 @@ from torch import nn
 
 from farl import FAR
 from farl.agents.particle_ppo import ParticlePPO
+from farl.kinds import Kinds
 from farl.sb3.fast import Fast, updating
 from farl.sb3.fast.flat_adam import FlatAdam
 from farl.sb3.fast.heads import _CategoricalRows, _CompiledCategoricalRows
 from farl.sb3.fast.networks import tanh_
-from farl.sb3.fast.repeats import Kinds, Repeats
+from farl.sb3.fast.repeats import Repeats
 from farl.sb3.fast.sparse import SparseRows
 from tests.sb3.toy import FAR_SMALL
 
