@@ -65,12 +65,13 @@ class ModuleBank(ModuleSlots):
         _, tiles, named = self._evaluated
         return self._per_row(self.module.evaluate, named, tiles, prepared)
 
-    def train(self, fragment_ids: IntArray, prepared: Prepared) -> Tensor:
+    def train(self, fragment_ids: IntArray, prepared: Prepared, counts: IntArray | None = None) -> Tensor:
         """Take one Adam step in each fragment named, on the mean loss of its samples, and return the losses,
         float32[B].
 
         :param fragment_ids: int64[B], B > 0; all of them loaded
         :param prepared: what ``CuriosityModule.prepare`` returned for the B samples
+        :param counts: int64[B], for how many samples each stands; None for one
         """
         if not self._shapes:
             return torch.zeros(len(fragment_ids))  # a module without a network has nothing to learn
@@ -83,7 +84,8 @@ class ModuleBank(ModuleSlots):
         one_row_each = len(tiles.fragment_ids) == len(slots)
         rows = parameters if one_row_each else parameters[torch.from_numpy(tiles.fragment_ids)]
         losses = self._per_row(self._loss, self._named(rows), tiles, prepared)["loss"]
-        share = torch.from_numpy(1.0 / np.bincount(member))[torch.from_numpy(member)].to(losses)
+        weights = np.ones(len(member)) if counts is None else counts
+        share = torch.from_numpy(weights / np.bincount(member, weights)[member]).to(losses)
         (gradients,) = torch.autograd.grad((losses * share).sum(), [parameters])
         self._adam(slots, gradients)
         self._learnt.update(distinct.tolist())

@@ -6,8 +6,7 @@ import torch
 
 from farl.curiosity.fragment_modules import FragmentModules
 from farl.curiosity.module import Prepared
-from farl.curiosity.samples import select
-from farl.kinds import Kinds, among
+from farl.curiosity.samples import kinds_of, once_each, select
 
 IntArray = npt.NDArray[np.int64]
 
@@ -35,7 +34,7 @@ class Block:
         self._n_envs = n_envs
         count = len(next(iter(prepared.values())))
         self._steps = count // n_envs
-        self._kinds = _kinds(prepared) if modules.bank.sees_rows_alone else np.arange(count)
+        self._kinds = kinds_of(prepared) if modules.bank.sees_rows_alone else np.arange(count)
         self._n_kinds = int(self._kinds.max()) + 1
         self._place_of: dict[int, int] = {}  # of fragments, in the table
         self._table: IntArray = np.empty((0, self._n_kinds), np.int64)  # by fragment and kind, rows of the outputs
@@ -75,11 +74,9 @@ class Block:
         table = self._table.reshape(-1)
         unknown = np.flatnonzero(table[pairs] < 0)
         if len(unknown):
-            new, where = among(pairs[unknown], table.size)
-            first = np.empty(len(new), np.int64)
-            first[where[::-1]] = unknown[::-1]
+            first = unknown[once_each(pairs[unknown], table.size)[0]]
             held = len(next(iter(self._outputs.values()))) if self._outputs else 0
-            table[new] = held + np.arange(len(new))
+            table[pairs[first]] = held + np.arange(len(first))
             rows = samples[first]
             prepared = self._prepared if len(rows) == len(self._rows) else select(self._prepared, rows)
             outputs = self._modules.evaluate(active[env[first]], prepared)
@@ -95,12 +92,3 @@ class Block:
         if (more := len(self._place_of) - len(self._table)) > 0:
             self._table = np.concatenate([self._table, np.full((more, self._n_kinds), -1)])
         return np.array([self._place_of[fragment_id] for fragment_id in active.tolist()])
-
-
-def _kinds(prepared: Prepared) -> IntArray:
-    """Number samples, so that equal ones get equal numbers; each for itself where they do not lie in host memory."""
-    parts = list(prepared.values())
-    if any(part.device.type != "cpu" for part in parts):
-        return np.arange(len(parts[0]))
-    numbers = [Kinds()(part.detach().numpy()) for part in parts]
-    return numbers[0] if len(numbers) == 1 else Kinds()(np.stack(numbers, axis=1))

@@ -55,10 +55,10 @@ class FragmentModules:
         self._load(fragment_ids)
         return self.bank.evaluate(fragment_ids, prepared)
 
-    def train(self, fragment_ids: IntArray, prepared: Prepared) -> Tensor:
+    def train(self, fragment_ids: IntArray, prepared: Prepared, counts: IntArray | None = None) -> Tensor:
         """Train modules on B samples, each under its fragment, int64[B]; see ``ModuleBank.train``."""
         self._load(fragment_ids)
-        return self.bank.train(fragment_ids, prepared)
+        return self.bank.train(fragment_ids, prepared, counts)
 
     def state(self, fragment_id: int) -> ModuleState:
         """Return the state of a fragment's module, wherever it is.

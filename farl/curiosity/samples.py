@@ -9,6 +9,7 @@ import torch
 
 from farl.curiosity.module import Prepared
 from farl.fragmentation.statistics import rank_in_fragment
+from farl.kinds import Kinds, among
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -62,3 +63,23 @@ def minibatches(rows: IntArray, fragment_ids: IntArray, batch_size: int) -> list
     round_of = rank_in_fragment(fragment_ids) // batch_size
     order = np.lexsort((fragment_ids, round_of))
     return np.split(rows[order], np.flatnonzero(np.diff(round_of[order])) + 1)
+
+
+def kinds_of(prepared: Prepared) -> IntArray:
+    """Number B samples, int64[B], so that equal ones get equal numbers.
+
+    Each is of its own where they do not lie in host memory.
+    """
+    parts = list(prepared.values())
+    if any(part.device.type != "cpu" for part in parts):
+        return np.arange(len(parts[0]))
+    numbers = [Kinds()(part.detach().numpy()) for part in parts]
+    return numbers[0] if len(numbers) == 1 else Kinds()(np.stack(numbers, axis=1))
+
+
+def once_each(numbers: IntArray, count: int) -> tuple[IntArray, IntArray]:
+    """Return the first row of each of the numbers among B, int64[B] below ``count``, and how many rows have it."""
+    present, where = among(numbers, count)
+    first = np.empty(len(present), np.int64)
+    first[where[::-1]] = np.arange(len(numbers))[::-1]
+    return first, np.bincount(where, minlength=len(present))

@@ -9,7 +9,19 @@ import torch
 from farl.curiosity.fragment_modules import FragmentModules
 from farl.curiosity.module import CuriosityModule, Prepared
 from farl.curiosity.replay import Reservoir
-from farl.curiosity.samples import IntArray, Samples, fills_minibatches, join, minibatches, select
+from farl.curiosity.samples import (
+    IntArray,
+    Samples,
+    fills_minibatches,
+    join,
+    kinds_of,
+    minibatches,
+    once_each,
+    select,
+)
+from farl.kinds import Kinds
+
+_WORTHWHILE = 0.8  # most kinds a sample
 
 
 class ModuleTrainer:
@@ -85,13 +97,20 @@ class ModuleTrainer:
         waits = (samples.times > suspicious_since[samples.envs]) & (samples.times > self.last_update)
         ready = np.flatnonzero(held & ~waits)
         rows = ready[fills_minibatches(ids[ready], self.batch_size)]
+        kinds = self._kinds(module, samples, rows) if len(rows) else None
         losses = []
         for _ in range(self.epochs if len(rows) else 0):
             shuffled = rows[torch.randperm(len(rows), generator=self._generator).numpy()]
             for chosen in minibatches(shuffled, ids[shuffled], self.batch_size):
-                prepared, fragment_ids = self._with_replay(select(samples.prepared, chosen), ids[chosen])
-                losses.append(self.modules.train(fragment_ids, prepared)[: len(chosen)].mean())
-                module.learn_shared(prepared)
+                if kinds is None:
+                    prepared, fragment_ids = self._with_replay(select(samples.prepared, chosen), ids[chosen])
+                    losses.append(self.modules.train(fragment_ids, prepared)[: len(chosen)].mean())
+                    module.learn_shared(prepared)
+                else:
+                    first, counts = once_each(kinds[chosen], len(kinds))
+                    some = chosen[first]
+                    made = self.modules.train(ids[some], select(samples.prepared, some), counts)
+                    losses.append(torch.from_numpy(counts).to(made) @ made / len(chosen))
         if self.replay is not None and len(rows):
             self.replay.add(select(samples.prepared, rows), ids[rows])
         held[rows] = False
@@ -121,6 +140,19 @@ class ModuleTrainer:
         self.last_update = int(state["last_update"])
         if self.replay is not None and state["replay"] is not None:
             self.replay.load_state_dict(state["replay"])
+
+    def _kinds(self, module: CuriosityModule, samples: Samples, rows: IntArray) -> IntArray | None:
+        """Number some samples, so that equal ones of one fragment get equal numbers, int64[all samples].
+
+        None where it does not pay, or where it matters that there are several.
+        """
+        alone = self.modules.bank.sees_rows_alone and type(module).learn_shared is CuriosityModule.learn_shared
+        if not alone or self.replay is not None:
+            return None
+        kinds = np.zeros(len(samples.times), np.int64)
+        looks = kinds_of(select(samples.prepared, rows))
+        kinds[rows] = Kinds()(np.stack([samples.fragment_ids[rows], looks], axis=1))
+        return kinds if kinds.max() < _WORTHWHILE * len(rows) else None
 
     def _with_replay(self, prepared: Prepared, fragment_ids: IntArray) -> tuple[Prepared, IntArray]:
         replayed = None if self.replay is None else self.replay.draw(fragment_ids)
