@@ -20,6 +20,7 @@ from stable_baselines3.common.torch_layers import (
 from torch import Tensor, nn
 
 from farl.sb3.fast.flat_adam import ClippedSteps
+from farl.sb3.fast.networks import ParallelMLP
 from farl.sb3.fast.policies import sees_rows_alone
 from farl.sb3.fast.repeats import Samples
 from farl.sb3.observations import Array
@@ -62,7 +63,12 @@ class IntrinsicCritic:
             layers = create_mlp(extractor.features_dim, 1, list(hidden), nn.Tanh)
             self.network = nn.Sequential(extractor, *layers).to(policy.device).eval()
         self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate)
-        self._steps = ClippedSteps(self.optimizer, self.network, list(self.network.parameters()))
+        layers, images = list(self.network[1:-1]), is_image_space(self.observation_space) and self.normalize_images
+        self._mlp: ParallelMLP | None = None
+        if type(extractor) is FlattenExtractor and type(self.observation_space) is spaces.Box and not images:
+            self._mlp = ParallelMLP.of(layers, self.network[-1])
+        order = list(self.network.parameters()) if self._mlp is None else self._mlp.order
+        self._steps = ClippedSteps(self.optimizer, self.network, order)
         self._generator = torch.Generator().manual_seed(seed)
 
     def predict(self, observations: Any) -> Tensor:
@@ -83,6 +89,7 @@ class IntrinsicCritic:
         :return: advantages and returns, float32[T, E]
         """
         steps, n_envs = rewards.shape
+        self._begin()
         last_values = self._evaluate(last_observations)
         values = np.concatenate([self._evaluate(_flat(buffer.observations)).reshape(steps, n_envs), last_values[None]])
         goes_on = np.ones((steps, n_envs), np.float32)
@@ -99,26 +106,48 @@ class IntrinsicCritic:
         :param buffer_observations: [T, E, ...], or a dict of such
         :param returns: float32[T, E]
         """
+        self._begin()
         pick = self._picker(_tensors(_flat(buffer_observations)))
         targets = torch.from_numpy(returns.reshape(-1))
         losses: list[Tensor] = []
-        self._steps.begin()
         self.network.train()
         with self._own_randomness():
             for _ in range(epochs):
                 losses.clear()
                 for rows in self._minibatches(len(targets), batch_size):
                     observations, where = pick(rows)
-                    values = self.predict(observations)
-                    values = values if where is None else values.index_select(0, where)
-                    loss = nn.functional.mse_loss(values, self._pick(targets, rows))
                     self._steps.zero_gradient()
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    losses.append(self._backward(observations, where, self._pick(targets, rows)))
                     self._steps.step(max_norm=0.5)
-                    losses.append(loss.detach())
         self._steps.end()
         self.network.eval()
         return float(torch.stack(losses).mean())
+
+    def _begin(self) -> None:
+        """Take up network and optimiser as they are now."""
+        self._steps.begin()
+        if self._mlp is not None:
+            self._mlp.bind()
+
+    def _backward(self, observations: Any, where: Tensor | None, targets: Tensor) -> Tensor:
+        """Add the gradient of the mean squared error of B values, and return it.
+
+        :param observations: B, or fewer, of which value b is that of number ``where[b]``
+        """
+        if self._mlp is None:
+            values = self.predict(observations)
+            values = values if where is None else values.index_select(0, where)
+            loss = nn.functional.mse_loss(values, targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+        (made,) = self._mlp.outputs(observations)
+        values = made[:, 0]
+        error = (values if where is None else values.index_select(0, where)) - targets
+        gradient = error * (2.0 / len(error))
+        if where is not None:
+            gradient = torch.zeros_like(values).index_add_(0, where, gradient)
+        self._mlp.backward([gradient.unsqueeze(1)])
+        return error.square().mean()
 
     def _minibatches(self, samples: int, size: int) -> list[Tensor]:
         """Deal out samples in random order; a last one that is left over joins the others before it."""
@@ -159,7 +188,7 @@ class IntrinsicCritic:
         pick, values = self._picker(tensors), []
         for rows in torch.split(torch.arange(count), size):
             picked, where = pick(rows)
-            made = self.predict(picked)
+            made = self.predict(picked) if self._mlp is None else self._mlp.outputs(picked)[0][:, 0]
             values.append(made if where is None else made.index_select(0, where))
         return torch.cat(values).cpu().numpy()
 
@@ -167,7 +196,7 @@ class IntrinsicCritic:
         """Return what picks observations by row, equal ones once where that changes nothing; see ``Samples.pick``."""
         on_cpu = next(self.network.parameters()).device.type == "cpu"
         if on_cpu and isinstance(tensors, Tensor) and all(map(sees_rows_alone, self.network.modules())):
-            return Samples(tensors).pick
+            return Samples(tensors, sparse=self._mlp is not None).pick
         return lambda rows: (self._pick(tensors, rows), None)
 
     def _pick(self, tensors: Any, rows: Tensor) -> Any:

@@ -1,5 +1,6 @@
 """A policy's network: observations in, what the action head takes and values out, and the gradient back."""
 
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,23 +66,13 @@ class ModuleNetwork:
 
 
 class TwinMLP:
-    """Actor and critic of equal layers, each a half of one network, forwards and backwards by hand.
-
-    Both first layers are one matrix product, both of each further layer one batched product, and gradients are written
-    to where they belong, not added to it. Observations may be ``SparseRows``.
-    """
+    """Actor and critic of equal layers, each a half of one network, forwards and backwards by hand."""
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         extractor = policy.mlp_extractor
-        self._pairs = [
-            (actor, critic)
-            for actor, critic in zip(extractor.policy_net, extractor.value_net, strict=True)
-            if isinstance(actor, nn.Linear) and isinstance(critic, nn.Linear)
-        ]
-        self._tanh = isinstance(extractor.policy_net[1], nn.Tanh)
-        self._heads: Any = (policy.action_net, policy.value_net)
+        stacks = [_linear(extractor.policy_net), _linear(extractor.value_net)]
+        self._both = ParallelMLP(stacks, [policy.action_net, policy.value_net], tanh=_is_tanh(extractor.policy_net))
         self._rest = [policy.log_std] if hasattr(policy, "log_std") else []
-        self._arrays: list[tuple[Any, Any]] | None = None
 
     @staticmethod
     def takes(policy: ActorCriticPolicy) -> bool:
@@ -95,28 +86,88 @@ class TwinMLP:
             and type(extractor) is MlpExtractor
             and type(policy.features_extractor) is FlattenExtractor
             and policy.share_features_extractor
-            and len(actor) >= 2
             and [str(layer) for layer in actor] == [str(layer) for layer in critic]
-            and [type(layer) for layer in actor[::2]] == [nn.Linear] * (len(actor) // 2)
-            and {type(layer) for layer in actor[1::2]} in ({nn.Tanh}, {nn.ReLU})
+            and ParallelMLP.takes(actor)
         )
 
     @property
     def order(self) -> list[nn.Parameter]:
         """Parameters with the two halves of each layer side by side."""
-        layers = [part for one, other in self._pairs for part in (one.weight, other.weight, one.bias, other.bias)]
-        return [*layers, *(part for head in self._heads for part in (head.weight, head.bias)), *self._rest]
+        return [*self._both.order, *self._rest]
 
     def bind(self) -> None:
         """Note where the parameters lie; they and their gradients must lie in ``order``, one after the other."""
-        (first, second), *further = self._pairs
-        self._first = _joined(first.weight, second.weight), _joined(first.bias, second.bias)
-        self._further = [(_stacked(one.weight, other.weight), _stacked(one.bias, other.bias)) for one, other in further]
+        self._both.bind()
+
+    def look(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute both, to act."""
+        outputs, values = self._both.look(observations)
+        return outputs, values[:, 0]
+
+    def outputs(self, observations: Tensor | SparseRows) -> tuple[Tensor, Tensor]:
+        """Compute both, ready for ``backward``."""
+        outputs, values = self._both.outputs(observations)
+        return outputs, values[:, 0]
+
+    def backward(self, outputs_gradient: Tensor, values_gradient: Tensor) -> None:
+        """Write the gradient of the parameters."""
+        self._both.backward([outputs_gradient, values_gradient.unsqueeze(1)])
+
+
+class ParallelMLP:
+    """K stacks of equal layers over the same vectors, side by side, forwards and backwards by hand.
+
+    The first layers of all are one matrix product, those of each further layer one batched product, and gradients are
+    written to where they belong, not added to it. Observations may be ``SparseRows``.
+
+    :param stacks: the hidden layers of each
+    :param heads: the last layer of each; these need not be equal
+    :param tanh: whether tanh follows each hidden layer; ReLU otherwise
+    """
+
+    def __init__(self, stacks: list[list[nn.Linear]], heads: list[Any], tanh: bool) -> None:
+        self._layers = list(zip(*stacks, strict=True))
+        self._heads, self._tanh, self._count = heads, tanh, len(stacks)
+        self._arrays: list[tuple[Any, Any]] | None = None
+
+    @classmethod
+    def of(cls, layers: list[nn.Module], head: nn.Module) -> "ParallelMLP | None":
+        """Return the one stack of some layers and a linear one; None if they are of another kind."""
+        if not cls.takes(layers):
+            return None
+        return cls(
+            [[layer for layer in layers if isinstance(layer, nn.Linear)]], [head], isinstance(layers[1], nn.Tanh)
+        )
+
+    @staticmethod
+    def takes(layers: list[nn.Module]) -> bool:
+        """Whether layers are linear ones, at least one, with tanh or ReLU after each."""
+        return (
+            len(layers) >= 2
+            and [type(layer) for layer in layers[::2]] == [nn.Linear] * (len(layers) // 2)
+            and {type(layer) for layer in layers[1::2]} in ({nn.Tanh}, {nn.ReLU})
+        )
+
+    @property
+    def order(self) -> list[nn.Parameter]:
+        """Parameters with those of each layer side by side."""
+        layers = [
+            part for layer in self._layers for part in ([one.weight for one in layer] + [one.bias for one in layer])
+        ]
+        return [*layers, *(part for head in self._heads for part in (head.weight, head.bias))]
+
+    def bind(self) -> None:
+        """Note where the parameters lie; they and their gradients must lie in ``order``, one after the other."""
+        first, *further = self._layers
+        self._first = _span([one.weight for one in first], False), _span([one.bias for one in first], False)
+        self._further = [
+            (_span([one.weight for one in layer], True), _span([one.bias for one in layer], True)) for layer in further
+        ]
         self._last = [(head.weight.data, head.bias.data) for head in self._heads]
         self._arrays = None
 
     @torch.no_grad()
-    def look(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, observations: Tensor) -> list[Tensor]:
         """Compute all layers; on a CPU a few rows without the matrix library, which takes longer to be called."""
         if len(observations) > _FEW or observations.device.type != "cpu":
             return self.outputs(observations)
@@ -128,30 +179,28 @@ class TwinMLP:
         weight, bias = weights[0]
         hidden = np.empty((count, len(bias)), np.float32)
         compiled.layer(inputs, 0, weight, bias, hidden, 0, kind)
-        for weight, bias in weights[1:-2]:
+        for weight, bias in weights[1 : -self._count]:
             _, width, width_before = weight.shape
-            inputs, hidden = hidden, np.empty((count, 2 * width), np.float32)
-            for half in (0, 1):
-                compiled.layer(inputs, half * width_before, weight[half], bias[half], hidden, half * width, kind)
-        (actor_weight, actor_bias), (critic_weight, critic_bias) = weights[-2:]
-        outputs, values = np.empty((count, len(actor_bias)), np.float32), np.empty((count, 1), np.float32)
-        compiled.layer(hidden, 0, actor_weight, actor_bias, outputs, 0, compiled.NOTHING)
-        compiled.layer(hidden, hidden.shape[1] // 2, critic_weight, critic_bias, values, 0, compiled.NOTHING)
-        return torch.from_numpy(outputs), torch.from_numpy(values[:, 0])
+            inputs, hidden = hidden, np.empty((count, self._count * width), np.float32)
+            for part in range(self._count):
+                compiled.layer(inputs, part * width_before, weight[part], bias[part], hidden, part * width, kind)
+        made = []
+        for part, (weight, bias) in enumerate(weights[-self._count :]):
+            outputs = np.empty((count, len(bias)), np.float32)
+            compiled.layer(hidden, part * weight.shape[1], weight, bias, outputs, 0, compiled.NOTHING)
+            made.append(torch.from_numpy(outputs))
+        return made
 
     def _weights(self) -> list[tuple[Any, Any]]:
         """Return weight and bias of all layers as numpy arrays that share their memory."""
         if self._arrays is None:
-            layers = [
-                tuple(part for part, _ in self._first),
-                *(tuple(part for part, _ in each) for each in self._further),
-            ]
+            layers = [(weight, bias) for (weight, _), (bias, _) in [self._first, *self._further]]
             self._arrays = [(weight.numpy(), bias.numpy()) for weight, bias in [*layers, *self._last]]
         return self._arrays
 
     @torch.no_grad()
-    def outputs(self, observations: Tensor | SparseRows) -> tuple[Tensor, Tensor]:
-        """Compute all layers, and keep what they gave."""
+    def outputs(self, observations: Tensor | SparseRows) -> list[Tensor]:
+        """Compute what each head gives, [B, its width], and keep what the layers gave."""
         (weight, _), (bias, _) = self._first
         self._inputs: Tensor | SparseRows
         if isinstance(observations, SparseRows):
@@ -160,28 +209,23 @@ class TwinMLP:
         else:
             self._inputs = observations.flatten(1).float()
             hidden = self._activate(torch.addmm(bias, self._inputs, weight.t()))
-        # [2, B, width]: the actor's half and the critic's
-        twins = hidden.view(len(hidden), 2, -1).transpose(0, 1)
-        self._hidden = [twins]
+        # [K, B, width]: the part of each stack
+        parts = hidden.view(len(hidden), self._count, -1).transpose(0, 1)
+        self._hidden = [parts]
         for (weight, _), (bias, _) in self._further:
-            twins = self._activate(torch.baddbmm(bias.unsqueeze(1), twins, weight.transpose(1, 2)))
-            self._hidden.append(twins)
-        (actor_weight, actor_bias), (critic_weight, critic_bias) = self._last
-        outputs = torch.addmm(actor_bias, twins[0], actor_weight.t())
-        return outputs, torch.addmv(critic_bias, twins[1], critic_weight[0])
+            parts = self._activate(torch.baddbmm(bias.unsqueeze(1), parts, weight.transpose(1, 2)))
+            self._hidden.append(parts)
+        return [torch.addmm(bias, part, weight.t()) for part, (weight, bias) in zip(parts, self._last, strict=True)]
 
     @torch.no_grad()
-    def backward(self, outputs_gradient: Tensor, values_gradient: Tensor) -> None:
-        """Go back layer by layer."""
-        actor, critic = self._heads
+    def backward(self, gradients: list[Tensor]) -> None:
+        """Write the gradient of the parameters, given those of what ``outputs`` returned last."""
         last = self._hidden[-1]
-        torch.mm(outputs_gradient.t(), last[0], out=actor.weight.grad)
-        torch.sum(outputs_gradient, 0, out=actor.bias.grad)
-        torch.mv(last[1].t(), values_gradient, out=critic.weight.grad[0])
-        torch.sum(values_gradient, 0, keepdim=True, out=critic.bias.grad)
         gradient = _like(last)
-        torch.mm(outputs_gradient, actor.weight, out=gradient[0])
-        torch.mul(values_gradient.unsqueeze(1), critic.weight, out=gradient[1])
+        for head, of_outputs, hidden, before in zip(self._heads, gradients, last, gradient, strict=True):
+            torch.mm(of_outputs.t(), hidden, out=head.weight.grad)
+            torch.sum(of_outputs, 0, out=head.bias.grad)
+            torch.mm(of_outputs, head.weight, out=before)
         gradient = self._deactivate(gradient, last)
         for index in reversed(range(len(self._further))):
             (weight, weight_gradient), (_, bias_gradient) = self._further[index]
@@ -189,8 +233,8 @@ class TwinMLP:
             torch.bmm(gradient.transpose(1, 2), below, out=weight_gradient)
             torch.sum(gradient, 1, out=bias_gradient)
             before = _like(below)
-            for half in (0, 1):
-                torch.mm(gradient[half], weight[half], out=before[half])
+            for part in range(self._count):
+                torch.mm(gradient[part], weight[part], out=before[part])
             gradient = self._deactivate(before, below)
         (_, weight_gradient), (_, bias_gradient) = self._first
         flat = gradient.transpose(0, 1).reshape(gradient.shape[1], -1)
@@ -201,14 +245,20 @@ class TwinMLP:
         torch.sum(flat, 0, out=bias_gradient)
 
     def _activate(self, hidden: Tensor) -> Tensor:
-        if not self._tanh:
-            return hidden.relu_()
-        return tanh_(hidden)
+        return tanh_(hidden) if self._tanh else hidden.relu_()
 
     def _deactivate(self, gradient: Tensor, activated: Tensor) -> Tensor:
         if self._tanh:
             return tanh_backward_(gradient, activated)
         return torch.ops.aten.threshold_backward(gradient, activated, 0)  # type: ignore[no-any-return]
+
+
+def _linear(layers: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in layers.children() if isinstance(layer, nn.Linear)]
+
+
+def _is_tanh(layers: nn.Module) -> bool:
+    return any(isinstance(layer, nn.Tanh) for layer in layers.children())
 
 
 def tanh_(values: Tensor) -> Tensor:
@@ -250,19 +300,14 @@ def _like(twins: Tensor) -> Tensor:
     return twins.new_empty((twins.shape[1], 2, twins.shape[2])).transpose(0, 1)
 
 
-def _joined(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two neighbours of [N, ...] as one [2 N, ...], and their gradients."""
-    return _span(one.data, other.data, stack=False), _span(one.grad, other.grad, stack=False)
+def _span(parameters: list[nn.Parameter], stack: bool) -> tuple[Tensor, Tensor]:
+    """Return K neighbours of [N, ...] as one, [K N, ...] or [K, N, ...], and their gradients."""
+    shape, count = parameters[0].shape, len(parameters)
+    shape = torch.Size((count, *shape) if stack else (count * shape[0], *shape[1:]))
 
+    def together(parts: list[Any]) -> Tensor:
+        for one, other in pairwise(parts):
+            assert other.data_ptr() == one.data_ptr() + one.numel() * one.element_size()
+        return parts[0].as_strided((shape.numel(),), (1,)).view(shape)  # type: ignore[no-any-return]
 
-def _stacked(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two neighbours of [N, ...] as one [2, N, ...], and their gradients."""
-    return _span(one.data, other.data, stack=True), _span(one.grad, other.grad, stack=True)
-
-
-def _span(one: Tensor | None, other: Tensor | None, stack: bool) -> Tensor:
-    assert one is not None
-    assert other is not None
-    assert other.data_ptr() == one.data_ptr() + one.numel() * one.element_size()
-    shape = (2, *one.shape) if stack else (2 * one.shape[0], *one.shape[1:])
-    return one.as_strided((2 * one.numel(),), (1,)).view(shape)
+    return together([part.data for part in parameters]), together([part.grad for part in parameters])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from farl.kinds import Array, IntArray, Kinds, among
+from farl.sb3.fast.sparse import SparseRows
 
 _WORTHWHILE = 0.6  # most kinds an observation
 _TRIAL = 8  # that is judged after so small a part of a rollout
@@ -108,18 +109,21 @@ class Samples:
     """N observations, of which each kind need be looked at only once; what repeats too little is left as it is.
 
     :param observations: [N, ...]
+    :param sparse: whether what is picked may be ``SparseRows``
     """
 
-    def __init__(self, observations: Tensor) -> None:
+    def __init__(self, observations: Tensor, sparse: bool = False) -> None:
         self._observations = observations
         self._ids: IntArray | None = None
+        self._sparse: SparseRows | None = None
         if observations.device.type == "cpu":
             kinds = Kinds()
             ids = kinds(observations.numpy())
             if len(kinds) <= _WORTHWHILE * len(observations):
                 self._observations, self._ids = torch.from_numpy(kinds.observations), ids
+                self._sparse = SparseRows.of(self._observations) if sparse else None
 
-    def pick(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    def pick(self, rows: Tensor) -> tuple[Any, Tensor | None]:
         """Return one observation of each kind among some, int64[B], and for each of the B which of these it is like.
 
         None instead is one observation for each row.
@@ -127,4 +131,6 @@ class Samples:
         if self._ids is None:
             return self._observations.index_select(0, rows), None
         kinds, where = among(self._ids[rows.numpy()], len(self._observations))
+        if self._sparse is not None:
+            return self._sparse.pick(kinds), torch.from_numpy(where)
         return self._observations.index_select(0, torch.from_numpy(kinds)), torch.from_numpy(where)
