@@ -4,6 +4,7 @@ Methods, all with the same policy, PPO settings and number of environment steps:
 
 - ``ppo``: no intrinsic reward; ``random-walk``: no policy either
 - ``rnd``, ``icm``, ``noveld``, ``e3b``, ``re3``, ``ngu``: that module, one for the whole world
+- ``rnd-quarter``, ``far-quarter``: modules learn from a quarter of the samples
 - ``rnd-replay``: RND, each minibatch joined by as many samples out of a reservoir of 2 000
 - ``noveld-simhash``, ``noveld-places``: NovelD whose first visits are told by signs of random projections (16 bits), or
   by the place that is recognised
@@ -51,6 +52,7 @@ SETTINGS: dict[str, dict[str, Any] | None] = {
     "rnd": {"module": {"name": "rnd"}, "criterion": None},
     "icm": {"module": {"name": "icm"}, "criterion": None},
     "rnd-replay": {"module": {"name": "rnd"}, "criterion": None, "replay": 2_000},
+    "rnd-quarter": {"module": {"name": "rnd"}, "criterion": None, "train_fraction": 0.25},
     "re3": {"module": {"name": "re3"}},
     "count": {"module": {"name": "pseudo_count"}} | EPISODIC,
     "count-simhash": {"module": {"name": "pseudo_count", "bits": 16}} | EPISODIC,
@@ -61,6 +63,7 @@ SETTINGS: dict[str, dict[str, Any] | None] = {
     "noveld-simhash": {"module": {"name": "noveld", "bits": 16}} | EPISODIC,
     "noveld-places": {"module": {"name": "recognition", "pays": "error"}} | EPISODIC,
     "far": FAR,
+    "far-quarter": FAR | {"train_fraction": 0.25},
     "far-published": {"module": {"name": "rnd"}, "criterion": {"name": "zscore"}, "new_module": "fresh"},
     "recognition": {"module": {"name": "recognition"}} | EPISODIC,
     "recognition-any": {"module": {"name": "recognition", "scope": "all"}, "criterion": None},
