@@ -8,7 +8,7 @@ from farl.kinds import Array
 _compiled = numba.njit(nogil=True, cache=True)
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def number(rows: Array, factors: Array, known: Array, slots: Array, count: int, numbers: Array) -> int:
     """Number N rows of words, so that equal rows get equal numbers, and return how many there are by now.
 
@@ -42,7 +42,7 @@ def number(rows: Array, factors: Array, known: Array, slots: Array, count: int, 
     return count
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def among(numbers: Array, place_of: Array, present: Array, where: Array) -> int:
     """Find which numbers there are among B, and return how many.
 

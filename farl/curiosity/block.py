@@ -34,7 +34,9 @@ class Block:
         self._n_envs = n_envs
         count = len(next(iter(prepared.values())))
         self._steps = count // n_envs
-        self._kinds = kinds_of(prepared) if modules.bank.sees_rows_alone else np.arange(count)
+        self._kinds = (
+            kinds_of(prepared, modules.bank.module.determined_by) if modules.bank.sees_rows_alone else np.arange(count)
+        )
         self._n_kinds = int(self._kinds.max()) + 1
         self._place_of: dict[int, int] = {}  # of fragments, in the table
         self._table: IntArray = np.empty((0, self._n_kinds), np.int64)  # by fragment and kind, rows of the outputs

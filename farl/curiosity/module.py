@@ -70,6 +70,10 @@ class CuriosityModule(nn.Module, ABC):
     """Whether ``evaluate`` and ``loss`` also take many fragments at once, [T, W, ...] instead of [B, ...], because they
     work on the last dimensions only. Then a plain predictor needs no ``vmap`` and is faster."""
 
+    determined_by: tuple[str, ...] = ()
+    """Names of what ``prepare`` returns on which all the rest of it depends, as far as predictors see it; none is all.
+    Samples that agree in these are the same, and are looked at once."""
+
     one_norm = False
     """Whether all fragments share one reward norm, because the bonus means the same in all of them."""
 

@@ -29,6 +29,7 @@ class RND(RandomFeatures):
     """
 
     takes_stacked_samples = True
+    determined_by = ("inputs",)
 
     def __init__(
         self,

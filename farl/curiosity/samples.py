@@ -65,12 +65,14 @@ def minibatches(rows: IntArray, fragment_ids: IntArray, batch_size: int) -> list
     return np.split(rows[order], np.flatnonzero(np.diff(round_of[order])) + 1)
 
 
-def kinds_of(prepared: Prepared) -> IntArray:
+def kinds_of(prepared: Prepared, names: Sequence[str] = ()) -> IntArray:
     """Number B samples, int64[B], so that equal ones get equal numbers.
 
     Each is of its own where they do not lie in host memory.
+
+    :param names: of what has to be equal; none is all
     """
-    parts = list(prepared.values())
+    parts = [prepared[name] for name in names or prepared]
     if any(part.device.type != "cpu" for part in parts):
         return np.arange(len(parts[0]))
     numbers = [Kinds()(part.detach().numpy()) for part in parts]

@@ -150,7 +150,7 @@ class ModuleTrainer:
         if not alone or self.replay is not None:
             return None
         kinds = np.zeros(len(samples.times), np.int64)
-        looks = kinds_of(select(samples.prepared, rows))
+        looks = kinds_of(select(samples.prepared, rows), module.determined_by)
         kinds[rows] = Kinds()(np.stack([samples.fragment_ids[rows], looks], axis=1))
         return kinds if kinds.max() < _WORTHWHILE * len(rows) else None
 

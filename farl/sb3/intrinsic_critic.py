@@ -63,10 +63,10 @@ class IntrinsicCritic:
             layers = create_mlp(extractor.features_dim, 1, list(hidden), nn.Tanh)
             self.network = nn.Sequential(extractor, *layers).to(policy.device).eval()
         self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate)
-        layers, images = list(self.network[1:-1]), is_image_space(self.observation_space) and self.normalize_images
+        images = is_image_space(self.observation_space) and self.normalize_images
         self._mlp: ParallelMLP | None = None
         if type(extractor) is FlattenExtractor and type(self.observation_space) is spaces.Box and not images:
-            self._mlp = ParallelMLP.of(layers, self.network[-1])
+            self._mlp = ParallelMLP.of(layers[:-1], layers[-1])
         order = list(self.network.parameters()) if self._mlp is None else self._mlp.order
         self._steps = ClippedSteps(self.optimizer, self.network, order)
         self._generator = torch.Generator().manual_seed(seed)

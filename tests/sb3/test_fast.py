@@ -23,6 +23,7 @@ from farl.sb3.fast.heads import _CategoricalRows, _CompiledCategoricalRows
 from farl.sb3.fast.networks import tanh_
 from farl.sb3.fast.repeats import Repeats
 from farl.sb3.fast.sparse import SparseRows
+from farl.sb3.intrinsic_critic import IntrinsicCritic
 from tests.sb3.toy import FAR_SMALL
 
 VECTOR = spaces.Box(-10, 10, (3,), np.float32)
@@ -420,3 +421,23 @@ def test_few_rows_are_looked_at_as_many_are():
         model._lane._network.look(observations), model._lane._network.outputs(observations), strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("observation", ["vector", "grid"])
+@pytest.mark.parametrize("hidden", [(8, 7), ()])
+def test_the_intrinsic_critic_learns_the_same_by_hand(observation, hidden):
+    space = spaces.Box(0, 1, (5, 5, 8), np.float32) if observation == "grid" else VECTOR
+    model = PPO("MlpPolicy", DummyVecEnv([lambda: Drift(space, ACTIONS["discrete"])] * 4), n_steps=16, device="cpu")
+    rng = np.random.default_rng(0)
+    kinds = np.where(rng.random((9, *space.shape)) < 0.2, rng.random((9, *space.shape)), 0).astype(np.float32)
+    seen, returns = kinds[rng.integers(9, size=(16, 4))], rng.random((16, 4)).astype(np.float32)
+    critics = [IntrinsicCritic(model.policy, hidden, 1e-2, 0.99, 0.95, False, seed=3) for _ in range(2)]
+    critics[1]._mlp = None
+    assert (critics[0]._mlp is None) == (hidden == ())
+    losses = [critic.train(seen, returns, 3, 20) for critic in critics]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for one, other in zip(*(critic.network.parameters() for critic in critics), strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=0)
+    with torch.no_grad():
+        one, other = (critic._evaluate(seen.reshape(64, *space.shape)) for critic in critics)
+    np.testing.assert_allclose(one, other, atol=2e-5)
