@@ -324,6 +324,7 @@ class MapExplorer(OpenRollout):
         if infos and "coverage" in infos[0]:
             record("exploration/coverage", float(np.mean([info["coverage"] for info in infos])))
         record("far/active_memory", float(self.explorers.active_memory.mean()))
+        record("far/memory_mb", self.explorers.memory_bytes / 2**20)
         record("far/fragments", len(self.explorers.graph))
         record("far/recalls", self.explorers.recalls)
         self.dump_logs()

@@ -5,6 +5,7 @@ import random
 import select
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ def kill_and_compare(kind: str, kills: int, folder: Path) -> dict[str, Any]:
     """
     config = small_run(kind, folder, checkpoints={"freq": 24, "keep": 2})
     chance = random.Random(f"{kind} {kills}")
+    _go(config, folder / "warm")  # here, so that what is imported and compiled need not be in each process to come
     whole = folder / "whole"
     began = time.monotonic()
     _forked(lambda: _go(config, whole))
@@ -95,6 +97,8 @@ def _forked(work: Callable[[], None], kill_after: float | None = None) -> bool:
             os.write(writing, b"!")
             work()
             code = 0
+        except BaseException:  # the process ends here, and nobody else would say why
+            traceback.print_exc()
         finally:
             os._exit(code)
     os.close(writing)

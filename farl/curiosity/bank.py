@@ -42,6 +42,11 @@ class ModuleBank(ModuleSlots):
         # Of the last call, while still valid: fragments, their tiles, and the parameters of each row by name.
         self._evaluated: tuple[bytes, Tiles, dict[str, Tensor]] | None = None
 
+    @property
+    def memory_bytes(self) -> int:
+        """Size of all slots and of what was copied from them to be evaluated, in bytes."""
+        return super().memory_bytes + self._gathered.nbytes
+
     def surprisal(self, fragment_ids: IntArray, prepared: Prepared) -> Tensor:
         """Return the surprisal of each sample under its own fragment's predictor, float32[B].
 

@@ -20,6 +20,7 @@ from farl.fragmentation import Events, FragmentationAndRecall, Proposal, Sight
 from farl.fragmentation.criteria import Criterion
 from farl.fragmentation.recall import Recall
 from farl.memory import LongTermMemory
+from farl.memory.footprint import footprint
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -139,8 +140,26 @@ class FARCuriosity:
 
     @property
     def memory_bytes(self) -> int:
-        """Size of modules and keys on the device and in host memory, in bytes."""
-        return self.modules.memory_bytes
+        """Size of all that the curiosity holds on the device and in host memory, in bytes; see ``memory_parts``."""
+        return sum(self.memory_parts.values())
+
+    @property
+    def memory_parts(self) -> dict[str, int]:
+        """What the curiosity holds on the device and in host memory, in bytes.
+
+        - ``modules``: those of all fragments, with Adam's moments; on the device with the room for more
+        - ``index``: keys and graph of the long-term memory
+        - ``samples``: those that wait to be trained on, and the replay's
+        - ``shared``: what all fragments share: target network, norms, statistics, places
+        """
+        return {
+            "modules": self.modules.memory_bytes,
+            "index": self.memory.index_bytes,
+            "samples": footprint(self.trainer, apart_from=[self.modules]),
+            "shared": footprint(
+                self.module, self.router, self.reward_norm, self.forgetting, apart_from=[self.memory, self.modules]
+            ),
+        }
 
     @property
     def samples_since_update(self) -> int:

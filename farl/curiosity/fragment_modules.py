@@ -39,9 +39,8 @@ class FragmentModules:
 
     @property
     def memory_bytes(self) -> int:
-        """Size of modules and keys on the device and in host memory, in bytes."""
-        held = len(self.memory) - len(self.memory.tiers.on_disk)
-        return held * self.bank.module_bytes + self.memory.keys.nbytes
+        """Size of all modules on the device and in host memory, in bytes."""
+        return self.bank.memory_bytes + len(self.memory.tiers.in_host) * self.bank.state_bytes
 
     def open(self, fragment_ids: Sequence[int], parents: Sequence[int | None]) -> None:
         """Make the modules of new fragments, each following another, or none."""

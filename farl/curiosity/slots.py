@@ -7,6 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from farl.memory.footprint import TENSOR
+from farl.memory.pages import OwnPages
+
 IntArray = npt.NDArray[np.int64]
 ModuleState = dict[str, Any]
 """One fragment's predictor: ``parameters``, ``first_moment``, ``second_moment`` (name -> tensor) and ``steps``."""
@@ -30,6 +33,7 @@ class ModuleSlots:
         flat = torch.cat([tensor.flatten() for tensor in parameters.values()] or [torch.zeros(0)])
         self._initial = nn.functional.pad(flat, (0, -len(flat) % _ALIGNMENT))
         self._stack = self._initial.new_empty((len(_PARTS), 0, len(self._initial)))
+        self._pages: OwnPages | None = None  # of the stack, on the CPU
         self._steps = self._initial.new_zeros(0)
         self._slots: dict[int, int] = {}  # of the fragments loaded, in the order of loading
         self._free: list[int] = []
@@ -44,6 +48,17 @@ class ModuleSlots:
     def module_bytes(self) -> int:
         """Size of one module: its parameters and Adam's two moments, in bytes."""
         return len(_PARTS) * self._initial.nbytes
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of the state of one module in host memory, in bytes: the module, and what names its parameters."""
+        return self.module_bytes + len(_PARTS) * (len(self._shapes) + 1) * TENSOR
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of all slots in bytes; those that are free take memory on other devices than the CPU only."""
+        slots = self._stack.shape[1] if self._pages is None else len(self._slots)
+        return slots * self.module_bytes
 
     def __contains__(self, fragment_id: int) -> bool:
         return fragment_id in self._slots
@@ -84,6 +99,10 @@ class ModuleSlots:
         self._free.append(slot)
         self._learnt.discard(fragment_id)
         self._changed(np.array([slot]))
+        if self._pages is not None:
+            _, slots, width = self._stack.shape
+            for first in range(slot * width, self._stack.numel(), slots * width):
+                self._pages.give_back(first, first + width)
         return state
 
     def state(self, fragment_id: int) -> ModuleState:
@@ -93,7 +112,7 @@ class ModuleSlots:
         """
         self._require(fragment_id)
         slot = self._slots[fragment_id]
-        rows = self._stack[:, slot].to("cpu", copy=True)
+        rows = OwnPages((len(_PARTS), len(self._initial))).tensor.copy_(self._stack[:, slot])
         state: ModuleState = {part: self._named(row) for part, row in zip(_PARTS, rows, strict=True)}
         return state | {"steps": int(self._steps[slot])}
 
@@ -122,9 +141,13 @@ class ModuleSlots:
             raise KeyError(f"fragment {fragment_id} is not loaded")
 
     def _grow(self) -> None:
-        """Double the number of slots."""
-        old = len(self._steps)
-        new = max(1, 2 * old)
-        self._stack = torch.cat([self._stack, self._stack.new_zeros((len(_PARTS), new - old, len(self._initial)))], 1)
+        """Make more slots: twice as many where they take no memory before they are used, else a quarter more."""
+        old, on_cpu = len(self._steps), self._stack.device.type == "cpu"
+        new = max(16, 2 * old) if on_cpu else old + max(1, old // 4)
+        shape = (len(_PARTS), new, len(self._initial))
+        self._pages = OwnPages(shape) if on_cpu else None
+        stack = self._stack.new_zeros(shape) if self._pages is None else self._pages.tensor
+        stack[:, :old] = self._stack  # none of them is free, or there would be no need for more
+        self._stack = stack
         self._steps = torch.cat([self._steps, self._steps.new_zeros(new - old)])
         self._free += range(old, new)

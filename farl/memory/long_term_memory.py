@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from farl.errors import ConfigError
+from farl.memory.footprint import graph_footprint
 from farl.memory.storage import load_state, save_state
 from farl.memory.tiers import Tiers
 
@@ -126,6 +127,11 @@ class LongTermMemory(Generic[Payload]):
     def key_owners(self) -> IntArray:
         """The fragment each key belongs to, int64[K]."""
         return self._owners[: self._n_keys]
+
+    @property
+    def index_bytes(self) -> int:
+        """Size of keys and graph in bytes, without the payloads. Keys count with the room that is made for more."""
+        return self._keys.nbytes + self._owners.nbytes + graph_footprint(self.graph)
 
     def add(self, payload: Payload, keys: npt.ArrayLike | None = None, keep: Iterable[int] = ()) -> int:
         """Store a new fragment and return its id; when the memory is full, evict the least recently used one first.
