@@ -42,11 +42,6 @@ class ModuleBank(ModuleSlots):
         # Of the last call, while still valid: fragments, their tiles, and the parameters of each row by name.
         self._evaluated: tuple[bytes, Tiles, dict[str, Tensor]] | None = None
 
-    @property
-    def memory_bytes(self) -> int:
-        """Size of all slots and of what was copied from them to be evaluated, in bytes."""
-        return super().memory_bytes + self._gathered.nbytes
-
     def surprisal(self, fragment_ids: IntArray, prepared: Prepared) -> Tensor:
         """Return the surprisal of each sample under its own fragment's predictor, float32[B].
 
@@ -96,6 +91,11 @@ class ModuleBank(ModuleSlots):
         self._learnt.update(distinct.tolist())
         self._changed(slots)
         return losses.detach()
+
+    def forget_copies(self) -> None:
+        """Free what was copied from slots to be evaluated together: after a rollout other modules are wanted."""
+        self._evaluated = None
+        self._gathered_slots, self._gathered = self._gathered_slots[:0], self._gathered[:0].clone()
 
     def _gather(self, slots: IntArray) -> Tensor:
         """Return the parameters of T slots, float32[T, P], copying only those that were not gathered there before."""

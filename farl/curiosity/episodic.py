@@ -55,19 +55,23 @@ class EpisodicMemory(nn.Module):
     def get_extra_state(self) -> dict[str, Tensor]:
         """Return the entries of the present episodes, for ``state_dict``."""
         rows = min(int(self.count.max()), self.capacity) if len(self.count) else 0
-        return {"entries": self.entries[:, :rows].clone(), "count": self.count.clone()}
+        return {"entries": self.entries[:, :rows].clone(), "count": self.count.clone(), "room": self.entries.shape[1:2]}
 
     def set_extra_state(self, state: Any) -> None:
         """Restore what ``get_extra_state`` returned."""
         self.entries, self.count = state["entries"].clone(), state["count"].clone()
+        for rows in state.get("room", ()):
+            self._add_room(rows - self.entries.shape[1])
 
     def _make_room(self, wanted: int) -> None:
         rows = self.entries.shape[1]
         wanted = min(wanted, self.capacity)
         if wanted > rows:
-            room = min(max(wanted, 2 * rows, _FIRST_ROWS), self.capacity) - rows
-            shape = (len(self.entries), room, *self.entries.shape[2:])
-            self.entries = torch.cat([self.entries, self.entries.new_zeros(shape)], dim=1)
+            self._add_room(min(max(wanted, 2 * rows, _FIRST_ROWS), self.capacity) - rows)
+
+    def _add_room(self, rows: int) -> None:
+        shape = (len(self.entries), rows, *self.entries.shape[2:])
+        self.entries = torch.cat([self.entries, self.entries.new_zeros(shape)], dim=1)
 
 
 class EpisodicCounts(nn.Module):

@@ -89,6 +89,11 @@ class ForgettingMeter:
         self._clear()
         return found
 
+    @property
+    def held_bytes(self) -> int:
+        """Size of the table, in bytes."""
+        return self._places.nbytes + self._visited.nbytes + self._errors.nbytes
+
     def state_dict(self) -> dict[str, Any]:
         """Return the table and what has been measured since the last summary."""
         held = np.flatnonzero(self._places >= 0)

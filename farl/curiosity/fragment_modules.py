@@ -70,6 +70,7 @@ class FragmentModules:
     def put_away(self, in_use: set[int]) -> None:
         """Return to long-term memory what is not in use, but for the ``keep_loaded`` used last."""
         self._drop_evicted()
+        self.bank.forget_copies()
         idle = self.memory.by_last_use(set(self.bank.fragment_ids) - in_use)
         for fragment_id in idle[: max(0, len(in_use) + len(idle) - self.keep_loaded)]:
             keep = self.memory.__setitem__ if self.bank.has_learnt(fragment_id) else self.memory.take_back
@@ -90,8 +91,8 @@ class FragmentModules:
         fresh = self.bank.initial_state()
         if parent is None or self.new_module == "fresh":
             return fresh
-        known = self.bank.state(parent) if parent in self.bank else self.memory[parent]
-        return fresh | {"parameters": known["parameters"]}
+        known = self.bank.parameters(parent) if parent in self.bank else self.memory[parent]["parameters"]
+        return fresh | {"parameters": known}
 
     def _load(self, fragment_ids: IntArray) -> None:
         for fragment_id in self.bank.missing(fragment_ids):

@@ -69,7 +69,7 @@ class ModuleSlots:
 
     def initial_state(self) -> ModuleState:
         """Return the state that every fragment starts from; its tensors are shared, not copied."""
-        zeros = torch.zeros_like(self._initial)
+        zeros = self._initial.new_zeros(1).expand_as(self._initial)
         rows = dict(zip(_PARTS, (self._initial, zeros, zeros), strict=True))
         return {part: self._named(row) for part, row in rows.items()} | {"steps": 0}
 
@@ -115,6 +115,14 @@ class ModuleSlots:
         rows = OwnPages((len(_PARTS), len(self._initial))).tensor.copy_(self._stack[:, slot])
         state: ModuleState = {part: self._named(row) for part, row in zip(_PARTS, rows, strict=True)}
         return state | {"steps": int(self._steps[slot])}
+
+    def parameters(self, fragment_id: int) -> dict[str, Tensor]:
+        """Return a copy of the parameters of a loaded fragment, on the CPU.
+
+        :raises KeyError: if it is not loaded
+        """
+        self._require(fragment_id)
+        return self._named(OwnPages(self._initial.shape).tensor.copy_(self._stack[0, self._slots[fragment_id]]))
 
     def has_learnt(self, fragment_id: int) -> bool:
         """Return whether a fragment has been trained since it was loaded.

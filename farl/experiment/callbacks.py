@@ -1,6 +1,7 @@
 """What happens beside learning: progress, checkpoints, stopping."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +45,23 @@ class Observer(Protocol):
 
     def finished(self) -> None:
         """Training is over, for whatever reason."""
+
+
+class AtTheStart(BaseCallback):
+    """Does something once, before the first step.
+
+    :param act: what
+    """
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        super().__init__()
+        self._act = act
+
+    def _on_training_start(self) -> None:
+        self._act()
+
+    def _on_step(self) -> bool:
+        return True
 
 
 class RunTracker(BaseCallback):

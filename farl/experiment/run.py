@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from farl.envs.state import CannotRestoreError, get_state, set_state
 from farl.errors import ConfigError
-from farl.experiment.callbacks import CheckpointClock, Observer, RunTracker
+from farl.experiment.callbacks import AtTheStart, CheckpointClock, Observer, RunTracker
 from farl.experiment.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -70,7 +70,8 @@ def resume(
     """Go on from the latest checkpoint of a run, in the same directory, to the end of its budget.
 
     On the same machine and versions, on CPU, it goes on as if it had never stopped, where the environments tell their
-    state (``farl.envs.state``); others begin new episodes. A run that has no checkpoint yet begins anew.
+    state (``farl.envs.state``); others begin new episodes. A run that has no checkpoint yet begins anew; one that did
+    all its steps, and was killed before its metrics and report were written, writes them.
 
     :param run_dir: the directory of the run
     :param total_timesteps: a new budget for the whole run. Schedules are stretched to it.
@@ -88,7 +89,9 @@ def resume(
         _log.warning("%s: has no checkpoint yet; it begins anew", run.path)
         return _Training(config, run, observer).run(None)
     checkpoint = latest_checkpoint(run.checkpoints)
-    if checkpoint.timesteps >= config.total_timesteps:
+    if checkpoint.timesteps >= config.total_timesteps and (
+        total_timesteps is not None or run.is_complete(checkpoint.timesteps)
+    ):
         raise ConfigError(
             f"{run_dir}: {checkpoint.timesteps:,} of {config.total_timesteps:,} timesteps are done already; "
             f"give a larger total, for instance: farl resume {run_dir} --timesteps {2 * checkpoint.timesteps}"
@@ -206,7 +209,8 @@ class _Training:
             run = self.run_directory.path if self.run_directory is not None else None
             raise TrainingInterrupted(self.model.num_timesteps, run, saved, self.stop.number)
 
-    def _take_up(self, saved: dict[str, Any]) -> None:
+    def _take_up(self, saved: dict[str, Any] | None) -> None:
+        assert saved is not None
         self.saved = None
         anew = bool((self.model.reopened or {}).get("anew"))
         self.exploration.take_up(saved["exploration"], begin_anew=anew)
@@ -229,18 +233,24 @@ class _Training:
             callbacks.append(self.sequence)
         if fresh:
             callbacks.insert(0, LogHyperparameters(config))
+        remaining = config.total_timesteps - model.num_timesteps
+        if self.saved is not None and remaining <= 0:
+            if self.saved["run"]["finished"]:
+                callbacks.append(AtTheStart(lambda: self._take_up(self.saved)))  # there is no step to come
+            else:
+                remaining = 1  # the rollout that is open goes beyond the budget, as the last one may
         self.clock.saved(model.num_timesteps)
         model.between_steps = self._between_steps
         try:
             # learn() adds what is asked for to what is done: asking for the rest keeps the schedules where they were.
             model.learn(
-                config.total_timesteps - model.num_timesteps,
+                remaining,
                 callback=callbacks,
                 log_interval=config.logging.interval,
                 reset_num_timesteps=fresh,
             )
-            if self.run_directory is not None:
-                self._save()
+            if self.run_directory is not None and not self.untouched:
+                self._save(finished=True)
         except TrainingInterrupted:
             if self.run_directory is not None:
                 try:
@@ -307,10 +317,11 @@ class _Training:
         if self.run_directory is not None:
             save_checkpoint(self.run_directory.best, self.model, self.config.algorithm.name, {}, keep=1, replay=False)
 
-    def _save(self, failed: bool = False) -> Path:
+    def _save(self, failed: bool = False, finished: bool = False) -> Path:
         """Save a checkpoint, and change nothing by it.
 
         :param failed: whether the environments may be the reason, so that new ones are better
+        :param finished: whether the last rollout has been learnt from
         """
         run, model = self.run_directory, self.model
         assert run is not None
@@ -326,6 +337,7 @@ class _Training:
                 "evaluation": None if self.evaluation is None else self.evaluation.state_dict(),
                 "restarts": self.soundness.restarts,
                 "episodes_cut": self.episodes_cut,
+                "finished": finished,
             },
             "environments": environments,
             "model": model_state(model),

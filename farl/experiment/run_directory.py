@@ -110,6 +110,14 @@ class RunDirectory:
             f"goes on as it began; with other settings, train anew: farl train {self.config_file} --out DIR"
         )
 
+    def is_complete(self, timesteps: int) -> bool:
+        """Whether ``metrics.json`` is of so many timesteps; a run that was killed at its end may lack it."""
+        try:
+            metrics = json.loads(self.metrics_file.read_text(encoding="utf-8"))
+            return int(metrics["total_timesteps"]) >= timesteps
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write ``metrics.json``."""
         write_atomically(self.metrics_file, json.dumps(metrics, indent=2) + "\n")

@@ -130,8 +130,8 @@ class LongTermMemory(Generic[Payload]):
 
     @property
     def index_bytes(self) -> int:
-        """Size of keys and graph in bytes, without the payloads. Keys count with the room that is made for more."""
-        return self._keys.nbytes + self._owners.nbytes + graph_footprint(self.graph)
+        """Size of keys and graph in bytes, without the payloads."""
+        return self.keys.nbytes + self.key_owners.nbytes + graph_footprint(self.graph)
 
     def add(self, payload: Payload, keys: npt.ArrayLike | None = None, keep: Iterable[int] = ()) -> int:
         """Store a new fragment and return its id; when the memory is full, evict the least recently used one first.
@@ -311,7 +311,7 @@ class LongTermMemory(Generic[Payload]):
     def _append_keys(self, fragment_id: int, rows: KeyArray) -> None:
         needed = self._n_keys + len(rows)
         if needed > len(self._owners) or self._keys.shape[1] != rows.shape[1]:
-            room = max(16, 2 * needed)  # doubling: appending stays cheap on average
+            room = max(16, needed + needed // 4)  # in proportion: appending stays cheap on average
             keys, owners = np.empty((room, rows.shape[1]), np.float32), np.empty(room, np.int64)
             if self._n_keys:
                 keys[: self._n_keys], owners[: self._n_keys] = self.keys, self.key_owners

@@ -87,6 +87,11 @@ class Guide:
         self._hops, self._ways = self._hops[:, :0], self._ways[:, :0]
         self._reversed = None
 
+    @property
+    def held_bytes(self) -> int:
+        """Size of the ways to the targets, in bytes."""
+        return self._hops.nbytes + self._ways.nbytes
+
     def state_dict(self) -> dict[str, Any]:
         """Return targets and the ways to them."""
         names = ("targets", "_patience", "_distance", "_hops", "_ways")

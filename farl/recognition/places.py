@@ -88,22 +88,28 @@ class PlaceStore:
 
     def state_dict(self) -> dict[str, Any]:
         """Return keys and threshold."""
-        return {"keys": self._keys[: self._count].clone(), "threshold": self.threshold}
+        return {"keys": self._keys[: self._count].clone(), "threshold": self.threshold, "room": len(self._keys)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._keys, self.threshold = state["keys"].cpu().clone(), float(state["threshold"])
         self._count = len(self._keys)
+        self._make_room(int(state.get("room", 0)))
 
     def _add(self, key: Keys) -> int:
         if self._count == len(self._keys):
-            grown = torch.empty((max(_FIRST_ROOM, 2 * self._count), len(key)))
-            if self._count:
-                grown[: self._count] = self._keys[: self._count]
-            self._keys = grown
+            if not self._count:
+                self._keys = torch.empty((0, len(key)))
+            self._make_room(max(_FIRST_ROOM, 2 * self._count))
         self._keys[self._count] = torch.from_numpy(key)
         self._count += 1
         return self._count - 1
+
+    def _make_room(self, rows: int) -> None:
+        if rows > len(self._keys):
+            grown = torch.empty((rows, self._keys.shape[1]))
+            grown[: self._count] = self._keys[: self._count]
+            self._keys = grown
 
     def _merge(self) -> IntArray:
         """Lower the threshold until at most half the capacity is needed; return what each place has become."""

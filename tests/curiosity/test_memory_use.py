@@ -39,16 +39,16 @@ def make(capacity, **settings):
 
 
 def test_memory_that_is_reported_is_what_the_process_takes_and_a_full_memory_takes_no_more():
-    curiosity = make(capacity=200)
-    explore(curiosity, 60)  # whatever is made once
+    curiosity = make(capacity=240)
+    explore(curiosity, 120)  # libraries and the heap grow by what is made once
     before, reported = resident(), curiosity.memory_bytes
-    explore(curiosity, 250)
+    explore(curiosity, 190)
     grown, more = resident() - before, curiosity.memory_bytes - reported
-    assert len(curiosity.memory) == 200
+    assert len(curiosity.memory) == 240
     assert more > 40 * 2**20
     assert grown == pytest.approx(more, rel=0.1)
     full, files = resident(), psutil.Process().num_fds()
-    explore(curiosity, 150, seed=1)
+    explore(curiosity, 120, seed=1)
     assert curiosity.router.fractures > 300
     assert resident() == pytest.approx(full, rel=0.05)
     assert psutil.Process().num_fds() == files
@@ -72,18 +72,30 @@ def test_what_modules_hold_of_their_own_is_counted(name):
     """At the least their parameters and buffers."""
     module = MODULES[name]().build((6,), ActionSpec(3, discrete=True), seed=0)
     held = {tensor.data_ptr(): tensor.nbytes for tensor in (*module.parameters(), *module.buffers())}
-    assert sum(held.values()) <= footprint(module) < 3 * sum(held.values()) + 200_000
+    assert sum(held.values()) <= footprint(module) <= 1.5 * sum(held.values()) + 100_000
 
 
-def test_shared_memory_counts_once_and_a_view_with_all_that_it_keeps():
-    tensor = torch.zeros(1000, 100)
-    one = footprint(tensor)
-    assert 400_000 <= one < 401_000
-    assert footprint(tensor[:1]) == one
-    assert footprint([tensor, {"a": tensor[3], "b": tensor.numpy()}]) < one + 3000
-    array = np.zeros(100_000)
-    assert footprint({"array": array, "view": array[5:], "tensor": torch.from_numpy(array)}) < 803_000
-    assert footprint([array, tensor], apart_from=[tensor]) < 801_000
+class Keeps:
+    __module__ = "farl.test"
+
+    def __init__(self, held):
+        self.held = held
+
+
+class KeepsMore(Keeps):
+    __module__ = "farl.test"
+    held_bytes = 5
+
+
+def test_tensors_and_arrays_count_once_wherever_they_are():
+    tensor, array = torch.zeros(1000, 100), np.zeros(100)
+    assert footprint(tensor) == 400_000
+    assert footprint([tensor, {"a": tensor, "b": tensor.numpy()}], Keeps([array])) == 400_800
+    assert footprint(Keeps(array), tensor, apart_from=[tensor]) == 800
+    assert footprint(KeepsMore(tensor), object(), "text", Keeps, np.zeros(0)) == 5
+    circle = Keeps(array)
+    circle.again = circle
+    assert footprint(circle) == 800
 
 
 def test_a_graph_counts_by_its_size():

@@ -139,3 +139,34 @@ def test_state_that_is_not_as_it_was_written_is_refused_and_nothing_is_written(p
     with pytest.raises(ConfigError, match=r"its state is damaged|cannot go on from its checkpoint"):
         resume(tmp_path)
     assert latest_checkpoint(tmp_path / "checkpoints") == checkpoint
+
+
+@pytest.mark.parametrize("kind", ["FAR(PPO)", "FARMap", "DQN", "levels"])
+def test_a_run_that_was_killed_after_its_last_step_writes_what_is_missing(kind: str, tmp_path: Path) -> None:
+    config = small_run(kind, tmp_path)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    train(config, whole)
+    shutil.copytree(whole, killed)
+    (killed / "metrics.json").unlink()
+    resume(killed)
+    np.testing.assert_equal(logged(killed), logged(whole))
+    np.testing.assert_equal(parameters(killed, config), parameters(whole, config))
+    assert len(list((killed / "checkpoints").iterdir())) == len(list((whole / "checkpoints").iterdir()))
+    with pytest.raises(ConfigError, match="done already"):
+        resume(killed)
+
+
+@pytest.mark.parametrize("kind", ["PPO", "FAR(Fast(PPO))", "RecurrentPPO"])
+def test_a_last_rollout_that_goes_beyond_the_budget_can_be_stopped_too(kind: str, tmp_path: Path) -> None:
+    config = small_run(kind, tmp_path, total_timesteps=200)  # rollouts of 64: the last one ends at 256
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    train(config, whole)
+    with pytest.raises(TrainingInterrupted) as stopped:
+        train(config, parts, StopAt(230))
+    assert 200 < stopped.value.timesteps < 256
+    resume(parts)
+    np.testing.assert_equal(logged(parts), logged(whole))
+    np.testing.assert_equal(parameters(parts, config), parameters(whole, config))
