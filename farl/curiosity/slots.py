@@ -101,8 +101,8 @@ class ModuleSlots:
         self._changed(np.array([slot]))
         if self._pages is not None:
             _, slots, width = self._stack.shape
-            for first in range(slot * width, self._stack.numel(), slots * width):
-                self._pages.give_back(first, first + width)
+            for row in range(slot, len(_PARTS) * slots, slots):
+                self._pages.give_back(row * width, (row + 1) * width)
         return state
 
     def state(self, fragment_id: int) -> ModuleState:
