@@ -52,10 +52,14 @@ class EpisodicMemory(nn.Module):
         self.entries[envs, self.count[envs] % self.capacity] = entries[envs]
         self.count[envs] += 1
 
-    def get_extra_state(self) -> dict[str, Tensor]:
+    def get_extra_state(self) -> dict[str, Any]:
         """Return the entries of the present episodes, for ``state_dict``."""
         rows = min(int(self.count.max()), self.capacity) if len(self.count) else 0
-        return {"entries": self.entries[:, :rows].clone(), "count": self.count.clone(), "room": self.entries.shape[1:2]}
+        return {
+            "entries": self.entries[:, :rows].clone(),
+            "count": self.count.clone(),
+            "room": list(self.entries.shape[1:2]),
+        }
 
     def set_extra_state(self, state: Any) -> None:
         """Restore what ``get_extra_state`` returned."""

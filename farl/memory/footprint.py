@@ -28,7 +28,8 @@ def footprint(*roots: Any, apart_from: Iterable[Any] = ()) -> int:
     """
     known = {id(left_out) for left_out in apart_from}
     blocks: set[tuple[int, int]] = set()
-    waiting, total = list(roots), 0
+    waiting: list[Any] = list(roots)
+    total = 0
     while waiting:
         each = waiting.pop()
         if id(each) in known:
