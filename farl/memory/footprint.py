@@ -54,4 +54,5 @@ def footprint(*roots: Any, apart_from: Iterable[Any] = ()) -> int:
 
 def graph_footprint(graph: "nx.MultiGraph") -> int:
     """Return about how many bytes a memory's graph takes, by its size."""
-    return _NODE * graph.number_of_nodes() + _EDGE * graph.number_of_edges()
+    nodes, edges = int(graph.number_of_nodes()), int(graph.number_of_edges())
+    return _NODE * nodes + _EDGE * edges
