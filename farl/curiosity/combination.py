@@ -81,10 +81,10 @@ class Combination(CuriosityModule):
         """Return the lifelong module's loss."""
         return self.lifelong.loss(predictor, prepared)
 
-    def locate(self, prepared: Prepared) -> npt.NDArray[np.int64] | None:
+    def locate(self, prepared: Prepared, starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64] | None:
         """Let both modules recognise places; return those of the lifelong one."""
-        self.episodic.locate(_episodic_part(prepared))
-        return self.lifelong.locate(prepared)
+        self.episodic.locate(_episodic_part(prepared), starts)
+        return self.lifelong.locate(prepared, starts)
 
     def bonus(self, outputs: Prepared, prepared: Prepared, starts: Tensor) -> Tensor:
         """Return the combined bonus, float32[E]."""

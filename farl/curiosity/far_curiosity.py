@@ -268,7 +268,7 @@ class FARCuriosity:
         """Take in a step of a block."""
         self.samples_seen += self.router.n_envs
         prepared, outputs = block.prepared(number), block.outputs(number, self.router.active)
-        sight = _sight(outputs, prepared, seen, self.module.locate(prepared))
+        sight = _sight(outputs, prepared, seen, self.module.locate(prepared, seen.starts))
         suspicion = self.router.suspicion()
 
         proposal = self.router.propose(sight)

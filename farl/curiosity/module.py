@@ -127,12 +127,13 @@ class CuriosityModule(nn.Module, ABC):
         :param envs: int64[n], the environments that they belong to
         """
 
-    def locate(self, prepared: Prepared) -> npt.NDArray[np.int64] | None:
+    def locate(self, prepared: Prepared, starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64] | None:
         """Return the place that each environment has come to, int64[E], -1 where it is not known.
 
         None, unless overridden: nobody recognises places. Asked once a step, before ``bonus``, after the warm-up.
 
         :param prepared: what ``prepare`` returned for this step
+        :param starts: bool[E], where this step was the first of an episode
         """
         return None
 

@@ -12,21 +12,28 @@ from farl.curiosity.recognition_settings import Pays, Scope, n_directions
 from farl.curiosity.rnd import RND
 from farl.fragmentation.recall import NoRecall, Recall
 from farl.memory import LongTermMemory
-from farl.recognition import Advice, Calibration, Guide, PlaceGraph, PlaceStore, RegionRecall, Regions, Visits
+from farl.recognition import (
+    Advice,
+    Calibration,
+    Guide,
+    Localiser,
+    PlaceGraph,
+    PlaceStore,
+    RegionRecall,
+    Regions,
+    Visits,
+)
 from farl.recognition.places import unit
-
-_MISSED, _MISSED_BY_THE_GRAPH = 0.05, 0.5
-"""Shares of the views of known places that may be taken for new ones. A graph needs places that are told apart for
-certain: one place with two keys is a detour, two places with one key are a way that leads elsewhere."""
 
 
 class Recognition(RND):
     """Pays for coming to a place for the first time, as far as it can be told by its looks.
 
-    A place is what the random features of an observation resemble: a key in a ``PlaceStore``, found again where the
-    cosine similarity is above a threshold that calibrates itself to the noise of the first ``calibration`` samples. It
-    joins what episodic novelty needs (Savinov et al., "Episodic curiosity through reachability", ICLR 2019; Badia et
-    al., "Never give up", ICLR 2020) to a store that lasts, so that nothing known is ever paid again:
+    A place is what the random features of an observation resemble: a key in a ``PlaceStore``, found again by cosine
+    similarities that calibrate themselves to the noise of the first ``calibration`` samples, and by where the last
+    action should have led (``Localiser``). It joins what episodic novelty needs (Savinov et al., "Episodic curiosity
+    through reachability", ICLR 2019; Badia et al., "Never give up", ICLR 2020) to a store that lasts, so that nothing
+    known is ever paid again:
 
     - ``"first"``: 1 at the first visit to a place, else 0
     - ``"count"``: ``1 / sqrt(n)`` at the nth visit of all agents together
@@ -72,16 +79,14 @@ class Recognition(RND):
         self.actions = actions
         self.pays, self.scope, self.shaping, self.gamma = pays, scope, shaping, gamma
         self.n_advised = 0 if shaping is None else n_directions(actions)
-        self.places = PlaceStore(1.0 if threshold is None else threshold, capacity)
+        self.places = PlaceStore(1.0 if threshold is None else threshold, capacity=capacity)
         """What has been seen so far."""
-        missed = _MISSED if shaping is None else _MISSED_BY_THE_GRAPH
-        self.calibration = Calibration(calibration, missed) if threshold is None else None
+        self.calibration = Calibration(calibration) if threshold is None else None
         self.graph = PlaceGraph(n_directions(actions))
         """Which place each action leads to."""
+        self.localiser = Localiser(self.places, self.graph)
         self.regions = None if resolution is None else Regions(resolution)
         """Which fragment each place belongs to; None if fragments are not regions."""
-        self.here: npt.NDArray[np.int64]
-        """int64[E], the place of each agent, -1 while it is not known."""
         self._visits: Visits
         self._guide: Guide
         self._advice: Advice
@@ -121,47 +126,44 @@ class Recognition(RND):
         """Return what RND needs, and the actions."""
         return {**super().prepare(transitions), "directions": direction(self.actions, transitions.actions)}
 
-    def locate(self, prepared: Prepared) -> npt.NDArray[np.int64]:
-        """Return the place of each environment, int64[E]; -1 until the threshold is calibrated."""
+    def locate(self, prepared: Prepared, starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Return the place of each environment, int64[E]; -1 until the thresholds are calibrated."""
         keys = unit(prepared["features"].cpu().numpy())
-        if len(self.here) != len(keys):
+        if len(self.localiser.here) != len(keys):
             self._start_with(len(keys))
-        if self.calibration is not None and (threshold := self.calibration(keys)) is not None:
-            self.places.threshold, self.calibration = threshold, None
-        known = len(self.places)
-        self._located = np.full(len(keys), -1) if self.calibration is not None else self._recognise(keys)
-        self._found = self._located >= known
-        return self._located
+        if self.calibration is not None and (found := self.calibration(keys)) is not None:
+            self.places.certain, self.places.possible = found
+            self.calibration = None
+        if self.calibration is not None:
+            return self.localiser.here
+        located = self.localiser.follow(keys, prepared["directions"].cpu().numpy(), starts)
+        self._found = located.found
+        self._follow_merge(located.merged)
+        return located.places
 
     def bonus(self, outputs: Prepared, prepared: Prepared, starts: Tensor) -> Tensor:
-        """Return what a place is worth, float32[E]; 0 until the threshold is calibrated."""
-        if len(self.here) != len(starts):
-            self._start_with(len(starts))
-        places, found = self._located, self._found
-        if not len(places) or places[0] < 0:
+        """Return what a place is worth, float32[E]; 0 until the thresholds are calibrated."""
+        places = self.localiser.here
+        if self.calibration is not None or len(places) != len(starts):
             return torch.zeros_like(outputs["surprisal"])
         new = self._visits.visit(places, starts.cpu().numpy(), len(self.places))
         paid = self._worth(places, new, outputs["surprisal"].cpu().numpy())
-        if self.shaping is not None or self.regions is not None:
-            self.graph.record(self.here, prepared["directions"].cpu().numpy(), places, len(self.places))
         if self.shaping is not None:
-            self._guide.preference.observe(found)
+            self._guide.preference.observe(self._found)
             self._advice = self._guide.advise(self.graph, places, np.zeros(len(places), bool))
             paid = paid + self.shaping * self._advice.gained
-        self.here = places
         return torch.from_numpy(paid.astype(np.float32)).to(outputs["surprisal"].device)
 
     @torch.no_grad()
     def arrive(self, observations: Tensor, envs: Tensor) -> None:
         """Let agents be where they were put, so that their first step is advised, too."""
-        if self.shaping is None or self.calibration is not None or len(self.here) == 0:
+        if self.shaping is None or self.calibration is not None or len(self.localiser.here) == 0:
             return
         rows = envs.cpu().numpy()
-        self.here[rows] = self._recognise(unit(self.target(self.whiten(observations)).cpu().numpy()))
-        self.graph.make_room(len(self.places))
-        starts = np.zeros(len(self.here), bool)
+        self._follow_merge(self.localiser.put(rows, unit(self.target(self.whiten(observations)).cpu().numpy())))
+        starts = np.zeros(len(self.localiser.here), bool)
         starts[rows] = True
-        again = self._guide.advise(self.graph, np.where(starts, self.here, -1), starts)
+        again = self._guide.advise(self.graph, np.where(starts, self.localiser.here, -1), starts)
         self._advice.actions[rows] = again.actions[rows]
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -172,13 +174,13 @@ class Recognition(RND):
             "visits": self._visits.state_dict(),
             "graph": self.graph.state_dict(),
             "guide": self._guide.state_dict(),
-            "here": torch.from_numpy(self.here.copy()),
+            "localiser": self.localiser.state_dict(),
             "advised": torch.from_numpy(self._advice.actions.copy()),
         }
 
     def set_extra_state(self, state: Any) -> None:
         """Restore what ``get_extra_state`` returned."""
-        self._start_with(len(state["here"]))
+        self._start_with(len(state["advised"]))
         self.places.load_state_dict(state["places"])
         if state["calibration"] is None:
             self.calibration = None
@@ -187,27 +189,23 @@ class Recognition(RND):
         self._visits.load_state_dict(state["visits"])
         self.graph.load_state_dict(state["graph"])
         self._guide.load_state_dict(state["guide"])
-        self.here = state["here"].cpu().numpy().copy()
-        self._advice = Advice(state["advised"].cpu().numpy().copy(), np.zeros(len(self.here)))
+        self.localiser.load_state_dict(state["localiser"])
+        self._advice = Advice(state["advised"].cpu().numpy().copy(), np.zeros(len(state["advised"])))
 
     def _start_with(self, n_envs: int) -> None:
         """Begin with so many agents, none of which has been anywhere."""
-        self.here = np.full(n_envs, -1)
-        self._located, self._found = np.empty(0, np.int64), np.empty(0, bool)
+        self.localiser.start(n_envs)
+        self._found = np.zeros(n_envs, bool)
         self._visits = Visits(n_envs, self.scope)
         self._guide = Guide(n_envs, self.graph.n_actions, self.gamma)
         self._advice = Advice(np.full(n_envs, -1), np.zeros(n_envs))
 
-    def _recognise(self, keys: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        places, merged = self.places.recognise(keys)
+    def _follow_merge(self, merged: npt.NDArray[np.int64] | None) -> None:
         if merged is not None:
             self._visits.merge(merged, len(self.places))
-            self.graph.merge(merged, len(self.places))
             self._guide.forget()
             if self.regions is not None:
                 self.regions.merge(merged, len(self.places))
-            self.here = np.where(self.here >= 0, merged[self.here], -1)
-        return places
 
     def _worth(
         self, places: npt.NDArray[np.int64], new: npt.NDArray[np.bool_], surprisal: npt.NDArray[np.float32]

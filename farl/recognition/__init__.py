@@ -1,8 +1,9 @@
 """Recognition: places by their looks, whether they have been visited, and the ways between them."""
 
-from farl.recognition.calibration import Calibration, otsu
+from farl.recognition.calibration import Calibration, Thresholds, otsu
 from farl.recognition.graph import PlaceGraph
 from farl.recognition.guide import Advice, Guide
+from farl.recognition.localiser import Localiser, Located
 from farl.recognition.places import PlaceStore
 from farl.recognition.preference import Preference
 from farl.recognition.recall import RegionRecall
@@ -13,11 +14,14 @@ __all__ = [
     "Advice",
     "Calibration",
     "Guide",
+    "Localiser",
+    "Located",
     "PlaceGraph",
     "PlaceStore",
     "Preference",
     "RegionRecall",
     "Regions",
+    "Thresholds",
     "Visits",
     "otsu",
 ]

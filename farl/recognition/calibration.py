@@ -1,6 +1,6 @@
-"""From how alike the first views are to the similarity above which two views are of one place."""
+"""From how alike the first views are to the similarities above which two views are of one place."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,8 @@ import torch
 Keys = npt.NDArray[np.float32]
 
 _BINS = 256
+_UNCERTAIN, _MISSED = 0.75, 0.02
+"""Shares of the views of known places that are not recognised for certain, and not at all."""
 _HIGHEST = 0.999
 """Highest threshold: what is computed twice differs by rounding."""
 
@@ -44,31 +46,40 @@ def similarity_to_earlier(keys: Keys) -> npt.NDArray[np.float32]:
     return best
 
 
+class Thresholds(NamedTuple):
+    """Cosine similarities from which on two views are of one place for certain, and from which on they may be."""
+
+    certain: float
+    possible: float
+
+
 class Calibration:
-    """Finds the similarity from which on a view is of a known place, from the first views, then leaves it as it is.
+    """Finds the similarities from which on a view is of a known place, from the first views, then leaves them as they
+    are.
 
     A view of a place that was seen before resembles one of the earlier views as far as noise lets it; a view of a new
-    place less so. The similarities have two modes, which Otsu's threshold divides, whatever the noise. What is found is
-    a quantile of those above it: without noise only equal views are of one place.
+    place less so. The similarities have two modes, which Otsu's threshold divides, whatever the noise. What is found
+    are two quantiles of those above it; where most of these are 1 there is no noise, and only equal views are of one
+    place.
 
     :param samples: views to look at
-    :param missed: share of the views of known places that may be taken for new ones; the more, the fewer new places are
-        taken for known ones
     """
 
-    def __init__(self, samples: int, missed: float) -> None:
-        self.samples, self.missed = samples, missed
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
         self._seen: list[Keys] = []
 
-    def __call__(self, keys: Keys) -> float | None:
-        """Take in E keys of length 1, float32[E, d]; return the threshold once there are enough, None before."""
+    def __call__(self, keys: Keys) -> Thresholds | None:
+        """Take in E keys of length 1, float32[E, d]; return the thresholds once there are enough, None before."""
         self._seen.append(keys.copy())
         if sum(map(len, self._seen)) < self.samples:
             return None
         similarity = similarity_to_earlier(np.concatenate(self._seen))
         self._seen = []
         known = similarity[similarity >= otsu(similarity)]
-        return min(float(np.quantile(known, self.missed)), _HIGHEST)
+        if float(np.median(known)) >= _HIGHEST:
+            return Thresholds(_HIGHEST, _HIGHEST)
+        return Thresholds(*(min(float(np.quantile(known, missed)), _HIGHEST) for missed in (_UNCERTAIN, _MISSED)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the views seen so far."""

@@ -44,6 +44,23 @@ class PlaceGraph:
         self.make_room(n_places)
         self.changes += _vote(self.successor, self.lead, before, actions, after)
 
+    def expect(self, places: IntArray, actions: IntArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+        """Return where actions lead, int64[E], -1 where they were never tried, and where votes for it are left,
+        bool[E].
+
+        :param places: int64[E], -1 where it is not known
+        :param actions: int64[E]
+        """
+        if not len(self.picked):
+            return np.full(len(places), UNTRIED), np.zeros(len(places), bool)
+        expected = np.where(places >= 0, self.successor[places, actions], UNTRIED).astype(np.int64)
+        return expected, (expected >= 0) & (self.lead[places, actions] > 0)
+
+    def weaken(self, places: IntArray, actions: IntArray) -> None:
+        """Take a vote from what actions, int64[n], lead to from places, int64[n], all of them tried."""
+        np.subtract.at(self.lead, (places, actions), 1)
+        self.lead[places, actions] = np.maximum(self.lead[places, actions], 0)
+
     def make_room(self, n_places: int) -> None:
         """Hold at least so many places."""
         if n_places > len(self.picked):

@@ -9,7 +9,13 @@ import torch
 IntArray = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.float32]
 
+Similarity = npt.NDArray[np.float32]
+
 _FIRST_ROOM = 1024
+_MOST_VIEWS = 64
+"""Views from which on the mean key of a place forgets its first ones."""
+_RATIO = 0.56
+"""Of squared distances: a key is of the place nearest to it, if the next one is a third farther away."""
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -25,23 +31,42 @@ class Recognised(NamedTuple):
     merged: IntArray | None
 
 
+class Nearest(NamedTuple):
+    """What E keys resemble most.
+
+    :ivar places: int64[E], the most similar place, -1 if there is none
+    :ivar similarity: float32[E], to that place, -1 if there is none
+    :ivar second: float32[E], to the next one, -1 if there is none
+    """
+
+    places: IntArray
+    similarity: Similarity
+    second: Similarity
+
+
 class PlaceStore:
-    """Places, each with the key of its first view. A key is of the place whose key it resembles most, if it resembles
-    it enough; otherwise it is a new place.
+    """Places, each with the mean key of the views of it. A key may be of a place that it resembles, and is of the place
+    it resembles most for certain if it resembles it much, or much more than the next one.
 
-    As a store of episodic memory: Savinov et al., "Episodic curiosity through reachability" (ICLR 2019). Where it would
-    outgrow its capacity, the threshold is lowered until half as many places cover all that have been, so that nothing
-    that was known becomes unknown: only finer differences are lost (the doubling algorithm of Charikar, Chekuri, Feder,
-    Motwani, "Incremental clustering and dynamic information retrieval", SIAM Journal on Computing 33, 2004).
+    As a store of episodic memory: Savinov et al., "Episodic curiosity through reachability" (ICLR 2019). The comparison
+    with the next one is Lowe's ("Distinctive image features from scale-invariant keypoints", International Journal of
+    Computer Vision 60, 2004, section 7.1): a view of much that is spoilt is still unlike all others, one of little, a
+    wall, is not. Where the store would outgrow its capacity, similarities that were not enough become enough, until
+    half as many places cover all that have been, so that nothing that was known becomes unknown: only finer differences
+    are lost (the doubling algorithm of Charikar, Chekuri, Feder, Motwani, "Incremental clustering and dynamic
+    information retrieval", SIAM Journal on Computing 33, 2004).
 
-    :param threshold: cosine similarity from which on two keys are of one place
+    :param certain: cosine similarity from which on a key is of a place, whatever else it resembles
+    :param possible: similarity from which on a key may be of a place; None is ``certain``
     :param capacity: most places
     """
 
-    def __init__(self, threshold: float, capacity: int) -> None:
-        self.threshold = threshold
+    def __init__(self, certain: float, possible: float | None = None, *, capacity: int) -> None:
+        self.certain = certain
+        self.possible = certain if possible is None else possible
         self.capacity = capacity
         self._keys = torch.empty((0, 0))
+        self._views: IntArray = np.empty(0, np.int64)  # of which each key is the mean
         self._count = 0
 
     def __len__(self) -> int:
@@ -53,78 +78,131 @@ class PlaceStore:
         keys: Keys = self._keys[: self._count].numpy()
         return keys
 
-    def nearest(self, keys: Keys) -> tuple[IntArray, npt.NDArray[np.float32]]:
-        """Return the most similar place to each key and how similar it is: int64[E], float32[E]; -1 and -1 if there is
-        none.
+    @property
+    def is_noisy(self) -> bool:
+        """Whether views of one place differ."""
+        return self.possible < self.certain
 
-        :param keys: float32[E, d], each of length 1
-        """
+    def nearest(self, keys: Keys) -> Nearest:
+        """Return what keys, float32[E, d], each of length 1, resemble most."""
+        missing = np.full(len(keys), -1.0, np.float32)
         if self._count == 0:
-            return np.full(len(keys), -1, np.int64), np.full(len(keys), -1.0, np.float32)
-        similarity, places = (self._keys[: self._count] @ torch.from_numpy(keys).T).max(dim=0)
-        return places.numpy(), similarity.numpy()
+            return Nearest(np.full(len(keys), -1, np.int64), missing, missing)
+        product = torch.from_numpy(keys) @ self._keys[: self._count].T
+        best, places = product.max(dim=1)
+        if self._count == 1:
+            return Nearest(places.numpy(), best.numpy(), missing)
+        second = product.scatter_(1, places[:, None], -1.0).amax(dim=1)
+        return Nearest(places.numpy(), best.numpy(), second.numpy())
+
+    def is_certain(self, nearest: Nearest) -> npt.NDArray[np.bool_]:
+        """Return which keys are of the place that they resemble most, bool[E]."""
+        return self._enough(nearest.similarity, nearest.second)
+
+    def resembles(self, places: IntArray, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Return which keys, float32[E, d], may be of the places, int64[E], with which they are compared; of -1 none
+        is."""
+        if self._count == 0:
+            return np.zeros(len(keys), bool)
+        similarity = np.einsum("ed,ed->e", self.keys[np.maximum(places, 0)], keys)
+        return np.asarray((places >= 0) & (similarity >= self.possible))
 
     def recognise(self, keys: Keys) -> Recognised:
-        """Return the place of each key; keys of no known place become places, of like keys of one batch one.
+        """Return the place of each key by its looks alone; those that can be of no known place become new ones.
 
         :param keys: float32[E, d], each of length 1
         """
-        places, similarity = self.nearest(keys)
-        places = places.copy()
+        nearest = self.nearest(keys)
+        places = nearest.places.copy()
+        new = (nearest.similarity < self.possible) & ~self.is_certain(nearest)
+        if new.any():
+            places[new] = self.add(keys[new], nearest.similarity[new])
+        merged = self.merge_if_full()
+        return Recognised(places if merged is None else merged[places], merged)
+
+    def add(self, keys: Keys, similarity: Similarity) -> IntArray:
+        """Make places of keys that are of none so far, of like ones one, and return them, int64[n].
+
+        :param keys: float32[n, d]
+        :param similarity: float32[n], of each to what it resembles most among the known ones
+        """
         first_new = self._count
-        for row in np.flatnonzero(similarity < self.threshold):
+        places = np.empty(len(keys), np.int64)
+        for row, key in enumerate(keys):
             if self._count > first_new:
-                alike = self._keys[first_new : self._count] @ torch.from_numpy(keys[row])
+                alike = self._keys[first_new : self._count] @ torch.from_numpy(key)
                 best = int(alike.argmax())
-                if float(alike[best]) >= self.threshold:
+                if self._enough(alike[best : best + 1].numpy(), similarity[row : row + 1])[0]:
                     places[row] = first_new + best
                     continue
-            places[row] = self._add(keys[row])
-        merged = None
-        if self._count > self.capacity:
-            merged = self._merge()
-            places = merged[places]
-        return Recognised(places, merged)
+            places[row] = self._append(key)
+        return places
+
+    def refine(self, places: IntArray, keys: Keys) -> None:
+        """Take further views of places, int64[n], into their keys, float32[n, d]: noise averages out."""
+        views = np.minimum(self._views[places] + 1, _MOST_VIEWS)
+        mean = self.keys[places] + (keys - self.keys[places]) / views[:, None]
+        self._keys[torch.from_numpy(places)] = torch.from_numpy(unit(mean.astype(np.float32)))
+        self._views[places] = views
+
+    def merge_if_full(self) -> IntArray | None:
+        """Merge places if there are more than the capacity; return what each has become, int64[n], or None."""
+        return self._merge() if self._count > self.capacity else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return keys and threshold."""
-        return {"keys": self._keys[: self._count].clone(), "threshold": self.threshold, "room": len(self._keys)}
+        """Return keys and thresholds."""
+        return {
+            "keys": self._keys[: self._count].clone(),
+            "views": torch.from_numpy(self._views[: self._count].copy()),
+            "certain": self.certain,
+            "possible": self.possible,
+            "room": len(self._keys),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
-        self._keys, self.threshold = state["keys"].cpu().clone(), float(state["threshold"])
+        self._keys, self._views = state["keys"].cpu().clone(), state["views"].cpu().numpy().copy()
+        self.certain, self.possible = float(state["certain"]), float(state["possible"])
         self._count = len(self._keys)
         self._make_room(int(state.get("room", 0)))
 
-    def _add(self, key: Keys) -> int:
+    def _enough(self, similarity: Similarity, second: Similarity) -> npt.NDArray[np.bool_]:
+        stands_out = (1.0 - similarity) <= _RATIO * (1.0 - second)
+        return np.asarray((similarity >= self.certain) | ((similarity >= self.possible) & stands_out))
+
+    def _append(self, key: Keys) -> int:
         if self._count == len(self._keys):
             if not self._count:
                 self._keys = torch.empty((0, len(key)))
             self._make_room(max(_FIRST_ROOM, 2 * self._count))
-        self._keys[self._count] = torch.from_numpy(key)
+        self._keys[self._count], self._views[self._count] = torch.from_numpy(key), 1
         self._count += 1
         return self._count - 1
 
     def _make_room(self, rows: int) -> None:
         if rows > len(self._keys):
-            grown = torch.empty((rows, self._keys.shape[1]))
-            grown[: self._count] = self._keys[: self._count]
-            self._keys = grown
+            grown, views = torch.empty((rows, self._keys.shape[1])), np.ones(rows, np.int64)
+            grown[: self._count], views[: self._count] = self._keys[: self._count], self._views[: self._count]
+            self._keys, self._views = grown, views
 
     def _merge(self) -> IntArray:
-        """Lower the threshold until at most half the capacity is needed; return what each place has become."""
+        """Lower the thresholds until at most half the capacity is needed; return what each place has become."""
         keys = self.keys.copy()
         while True:
-            # In angles: twice as wide, up to where everything is one place.
-            self.threshold = float(np.cos(min(1.25 * np.arccos(min(self.threshold, 1.0 - 1e-6)) + 1e-3, np.pi)))
+            self.certain = self.possible = _wider(self.possible)
             self._count = 0
             become = np.array([self._place_of(key) for key in keys])
             if self._count <= max(1, self.capacity // 2):
                 return become
 
     def _place_of(self, key: Keys) -> int:
-        (place,), (similarity,) = self.nearest(key[None])
-        return int(place) if similarity >= self.threshold else self._add(key)
+        nearest = self.nearest(key[None])
+        return int(nearest.places[0]) if nearest.similarity[0] >= self.possible else self._append(key)
+
+
+def _wider(similarity: float) -> float:
+    """Return a lower similarity: an angle wider by a quarter, up to where everything is alike."""
+    return float(np.cos(min(1.25 * np.arccos(min(similarity, 1.0 - 1e-6)) + 1e-3, np.pi)))
 
 
 def unit(keys: Keys) -> Keys:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from farl.recognition import Calibration, PlaceStore, Visits, otsu
+from farl.recognition import Calibration, PlaceStore, Thresholds, Visits, otsu
 from farl.recognition.calibration import similarity_to_earlier
 from farl.recognition.places import unit
 
@@ -54,7 +54,7 @@ def test_store_goes_on_as_it_was_saved() -> None:
     store.recognise(VIEWS[:20])
     other = PlaceStore(0.1, capacity=100)
     other.load_state_dict(store.state_dict())
-    assert other.threshold == 0.9
+    assert other.certain == other.possible == 0.9
     assert (other.recognise(VIEWS[::-1].copy()).places == store.recognise(VIEWS[::-1].copy()).places).all()
 
 
@@ -71,15 +71,15 @@ def test_similarity_is_that_to_earlier_keys_alone() -> None:
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.05, 0.1])
-def test_calibrated_threshold_tells_places_apart_whatever_the_noise(spread: float) -> None:
+def test_calibrated_thresholds_tell_places_apart_whatever_the_noise(spread: float) -> None:
     rng = np.random.default_rng(3)
-    calibration = Calibration(800, missed=0.05)
-    threshold = None
+    calibration = Calibration(800)
+    thresholds = None
     for _ in range(100):
-        assert threshold is None
-        threshold = calibration(noisy(rng.integers(200, size=8), spread, rng))
-    assert threshold is not None
-    store = PlaceStore(threshold, capacity=10_000)
+        assert thresholds is None
+        thresholds = calibration(noisy(rng.integers(200, size=8), spread, rng))
+    assert thresholds is not None
+    store = PlaceStore(*thresholds, capacity=10_000)
     rows = rng.integers(300, size=3000)
     places = np.concatenate([store.recognise(each).places for each in np.split(noisy(rows, spread, rng), 100)])
     pairs = {(int(row), int(place)) for row, place in zip(rows, places, strict=True)}
@@ -89,16 +89,44 @@ def test_calibrated_threshold_tells_places_apart_whatever_the_noise(spread: floa
         assert len(pairs) == 300
 
 
-def test_the_more_may_be_missed_the_stricter_it_is_and_without_noise_equal_views_are_never_missed() -> None:
-    def found(spread: float, missed: float) -> float:
+def test_noise_parts_what_is_certain_from_what_is_possible() -> None:
+    def found(spread: float) -> Thresholds:
         rng = np.random.default_rng(4)
-        threshold = Calibration(800, missed)(noisy(rng.integers(200, size=800), spread, rng))
-        assert threshold is not None
-        return threshold
+        thresholds = Calibration(800)(noisy(rng.integers(200, size=800), spread, rng))
+        assert thresholds is not None
+        return thresholds
 
-    loose, strict = found(0.1, 0.05), found(0.1, 0.5)
-    assert loose < strict - 0.01
-    assert found(0.0, 0.05) == found(0.0, 0.5) > 0.99
+    noisy_ones, clean = found(0.1), found(0.0)
+    assert noisy_ones.possible < noisy_ones.certain - 0.01
+    assert clean.possible == clean.certain > 0.99
+
+
+def test_views_that_resemble_each_other_are_no_noise() -> None:
+    rng = np.random.default_rng(5)
+    looks = np.concatenate([VIEWS[:20], unit(VIEWS[:20] + 0.03 * VIEWS[20:40])])
+    assert Calibration(400)(looks[rng.integers(40, size=400)]) == (0.999, 0.999)
+
+
+def test_a_view_that_stands_out_is_of_a_place_where_one_like_many_is_not() -> None:
+    corner = unit(np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0.3, 1, 0, 0.3]], np.float32))
+    store = PlaceStore(0.99, 0.8, capacity=10)
+    store.add(corner, np.array([-1.0, 0.0, 0.92], np.float32))
+    views = unit(np.array([[1, 0, 0.4, 0], [0.15, 1, 0.4, 0.15], [0, 0, 1, 0]], np.float32))
+    nearest = store.nearest(views)
+    assert nearest.similarity[:2] == pytest.approx([0.93, 0.92], abs=0.01)
+    assert store.is_certain(nearest).tolist() == [True, False, False]
+    assert store.resembles(np.array([0, 2, -1]), views).tolist() == [True, True, False]
+
+
+def test_the_key_of_a_place_is_the_mean_of_its_views() -> None:
+    rng = np.random.default_rng(6)
+    store = PlaceStore(0.5, capacity=10)
+    store.recognise(noisy(np.array([0]), 0.1, rng))
+    first = float(store.keys[0] @ VIEWS[0])
+    for _ in range(30):
+        store.refine(np.array([0]), noisy(np.array([0]), 0.1, rng))
+    assert float(store.keys[0] @ VIEWS[0]) > 0.98
+    assert first < 0.9
 
 
 def test_first_visits_are_paid_once_an_episode_a_life_or_for_all() -> None:

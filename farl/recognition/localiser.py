@@ -1,0 +1,123 @@
+"""Where agents are: by what they see, and by where their last step should have led."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from farl.recognition.graph import PlaceGraph
+from farl.recognition.places import Keys, PlaceStore
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+LOST = -1
+_OF_AGENTS = ("here", "_unseen", "_put")
+
+
+class Located(NamedTuple):
+    """Where E agents have come to.
+
+    :ivar places: int64[E]
+    :ivar found: bool[E], which of these places were new
+    :ivar merged: int64[n], what each of the n places so far has become, where the store was full; None where all are
+        what they were
+    """
+
+    places: IntArray
+    found: BoolArray
+    merged: IntArray | None
+
+
+class Localiser:
+    """Follows agents from place to place, and notes in a graph which ways they took.
+
+    Under noise a view alone does not tell a known place from a new one: two views of one place differ by as much as
+    views of two places of which little is to be seen. So the graph is asked as well, as in localisation on a
+    topological map (Thrun, Burgard, Fox, "Probabilistic Robotics", 2005, chapter 8): the place to which the last action
+    has led so far is believed, if the view could be of it. In this order, an agent is
+
+    1. where its action should have led, if the view resembles that place, and no other place for certain
+    2. at the place that the view resembles for certain
+    3. where its action should have led, though the view does not show it: once, and only where there is noise that may
+       have spoilt the view
+    4. at a new place
+
+    Who was taken to be somewhere by rule 3 tells nothing of ways until it is seen again.
+
+    :param places: what can be recognised
+    :param graph: of the same places
+    """
+
+    def __init__(self, places: PlaceStore, graph: PlaceGraph) -> None:
+        self.places = places
+        self.graph = graph
+        self.start(0)
+
+    def start(self, n_envs: int) -> None:
+        """Begin with E agents, none of which is known to be anywhere."""
+        self.here: IntArray = np.full(n_envs, LOST)
+        """int64[E], the place of each agent, -1 while it is not known."""
+        self._unseen = np.zeros(n_envs, bool)  # where rule 3 was the last to say where an agent is
+        self._put = np.zeros(n_envs, bool)  # since the last step
+
+    def put(self, envs: IntArray, keys: Keys) -> IntArray | None:
+        """Take note of where some agents have been put, by what they see there.
+
+        :param envs: int64[n], the agents
+        :param keys: float32[n, d], each of length 1
+        :return: what places have become, as in ``Located``
+        """
+        recognised = self.places.recognise(keys)
+        self._follow_merge(recognised.merged)
+        self.graph.make_room(len(self.places))
+        self.here[envs], self._unseen[envs], self._put[envs] = recognised.places, False, True
+        return recognised.merged
+
+    def follow(self, keys: Keys, actions: IntArray, starts: BoolArray) -> Located:
+        """Take in one step of all agents.
+
+        :param keys: float32[E, d], of what they see now, each of length 1
+        :param actions: int64[E], what they did
+        :param starts: bool[E], where this step was the first of an episode
+        """
+        before = np.where(starts & ~self._put, LOST, self.here)
+        known = len(self.places)
+        self.graph.make_room(known)
+        expected, is_sure = self.graph.expect(before, actions)
+        nearest = self.places.nearest(keys)
+        is_certain = self.places.is_certain(nearest)
+        resembles = self.places.resembles(expected, keys)
+
+        as_expected = resembles & ~(is_certain & (nearest.places != expected))
+        unseen = self.places.is_noisy & is_sure & ~as_expected & ~is_certain & ~self._unseen
+        is_new = ~(as_expected | is_certain | unseen)
+        places = np.where(as_expected | unseen, expected, nearest.places)
+        if is_new.any():
+            places[is_new] = self.places.add(keys[is_new], nearest.similarity[is_new])
+        seen = ~(is_new | unseen)
+        self.places.refine(places[seen], keys[seen])
+
+        self.graph.weaken(before[unseen], actions[unseen])
+        tells = as_expected | ~(unseen | self._unseen)
+        self.graph.record(np.where(tells, before, LOST), actions, places, len(self.places))
+        self.here, self._unseen, self._put = places, unseen, np.zeros(len(places), bool)
+
+        merged = self.places.merge_if_full()
+        self._follow_merge(merged)
+        return Located(self.here, places >= known, merged)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the agents are; places and graph have states of their own."""
+        return {name: torch.from_numpy(getattr(self, name).copy()) for name in _OF_AGENTS}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        for name in _OF_AGENTS:
+            setattr(self, name, state[name].cpu().numpy().copy())
+
+    def _follow_merge(self, merged: IntArray | None) -> None:
+        if merged is not None:
+            self.graph.merge(merged, len(self.places))
+            self.here = np.where(self.here >= 0, merged[self.here], LOST)
