@@ -45,8 +45,10 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 _NOT_TEXT = ("stdout", "log", "json", "csv")  # logger formats that cannot hold an image
-_MOST_TIME = 0.02
-"""Share of the wall-clock time that pictures may take while the run goes on."""
+_MOST_TIME = 0.03
+"""Share of the wall-clock time that pictures may take, those at the end included."""
+_FIRST_SET = 0.5
+"""Seconds that a set of pictures is taken to need before the first has been drawn."""
 _TOGETHER = 256
 """Steps that are recorded at once where the curiosity tells of each as it is made."""
 _KNOWN: Known = {kind.__name__: kind for kind in (NewEpisode, WaitingStep)}
@@ -73,7 +75,7 @@ class ExplorationCallback(BaseCallback):
     The visits go by all environments, the surprisal trace by the first one. Where worlds change from episode to
     episode, coverage counts a cell that can be reached, and was visited, in any of them: look at the episodes'.
 
-    Pictures wait while they have taken more than 2 % of the time so far, whatever ``image_freq`` is.
+    Pictures wait until they, and those at the end, take no more than 3 % of the time so far, whatever ``image_freq`` is.
 
     :param out_dir: folder for the pictures, made if missing; None writes none
     :param image_freq: timesteps between two sets of pictures in TensorBoard, with one more at the end; 0 logs none
@@ -97,6 +99,7 @@ class ExplorationCallback(BaseCallback):
         self.axes = axes
         self.seconds_drawing = 0.0
         """Seconds that pictures have taken while the run went on."""
+        self._seconds_a_set = _FIRST_SET
         self._record = ExplorationRecord()
         self._last_image = 0
         self._began = time.monotonic()
@@ -360,12 +363,15 @@ class ExplorationCallback(BaseCallback):
                 self._record.particles = ParticleHistory(len(weights))
             self._record.particles.add(self.num_timesteps, weights, returns)
         due = self.image_freq and self.num_timesteps - self._last_image >= self.image_freq
-        if due and self.seconds_drawing <= _MOST_TIME * (time.monotonic() - self._began):
+        # One set now, and one at the end.
+        will_take = self.seconds_drawing + 2 * self._seconds_a_set
+        if due and will_take <= _MOST_TIME * (time.monotonic() - self._began):
             self._last_image = self.num_timesteps
             if self._takes_images:
                 began = time.monotonic()
                 self._log_images(rendered(self.draw()))
-                self.seconds_drawing += time.monotonic() - began
+                self._seconds_a_set = time.monotonic() - began
+                self.seconds_drawing += self._seconds_a_set
 
     def _on_training_end(self) -> None:
         last_wanted = self.image_freq and self._last_image != self.num_timesteps and self._takes_images
