@@ -103,7 +103,7 @@ class LoggingConfig(StrictModel):
     """Rollouts (PPO and its like) or episodes (DQN and its like) between two log entries."""
     image_freq: Annotated[int, Field(ge=0, le=MAX_TIMESTEPS), _Whole] = 50_000
     """Timesteps between two sets of exploration pictures in TensorBoard, with one more at the end; 0 logs none.
-    Pictures wait where they would take more than 2 % of the time."""
+    Pictures wait where they would take more than 3 % of the time."""
     axes: Annotated[list[StrictInt | StrictStr], Field(min_length=2, max_length=2)] | None = None
     """Two numbers of a vector observation, by name or index, that visits and fragments are drawn over; null takes the
     first two principal components. For environments that tell no position."""

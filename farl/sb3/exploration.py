@@ -75,7 +75,8 @@ class ExplorationCallback(BaseCallback):
     The visits go by all environments, the surprisal trace by the first one. Where worlds change from episode to
     episode, coverage counts a cell that can be reached, and was visited, in any of them: look at the episodes'.
 
-    Pictures wait until they, and those at the end, take no more than 3 % of the time so far, whatever ``image_freq`` is.
+    Pictures wait until they, and those at the end, take no more than 3 % of the time so far, whatever ``image_freq``
+    is.
 
     :param out_dir: folder for the pictures, made if missing; None writes none
     :param image_freq: timesteps between two sets of pictures in TensorBoard, with one more at the end; 0 logs none
