@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks._faulty import BAD_OBSERVATIONS, BAD_REWARDS, Faulty
+from benchmarks._faulty import BAD_OBSERVATIONS, BAD_REWARDS, Faulty, make_writable
 from farl.cli import main
 from farl.errors import ConfigError
 from farl.experiment.checkpoint import latest_checkpoint, latest_path
@@ -39,16 +39,23 @@ _A2C = ("A2C", "{policy_kwargs: {net_arch: [8]}}")
 
 def inject(short: bool, folder: Path) -> list[dict[str, Any]]:
     """Return a row for each fault: the exit code, the first line the user sees, and the steps that were lost."""
+    folder.chmod(0o755)  # also for whom a process becomes that may not write
     rows = [
-        _row(fault, 1, *_train(fault, folder / fault)) for fault in (BY_ENVIRONMENT[:3] if short else BY_ENVIRONMENT)
+        _row(fault, 1, *inject_fault(fault, folder / fault))
+        for fault in (BY_ENVIRONMENT[:3] if short else BY_ENVIRONMENT)
     ]
-    rows += [_row(fault, _EXIT[fault], *_train(fault, folder / fault)) for fault in SIGNALS]
-    rows.append(_row("a loss is infinite", 1, *_train("large-reward", folder / "loss", algorithm=_A2C)))
-    rows.append(_row("the disk is full", 1, *_train("disk-full", folder / "full"), allowed=64))
-    rows.append(_row("the directory is deleted", 1, *_train("deleted", folder / "deleted")))
+    rows += [_row(fault, _EXIT[fault], *inject_fault(fault, folder / fault)) for fault in SIGNALS]
+    rows.append(_row("a loss is infinite", 1, *inject_fault("large-reward", folder / "loss", algorithm=_A2C)))
+    rows.append(_row("the disk is full", 1, *inject_fault("disk-full", folder / "full"), allowed=64))
+    rows.append(_row("the directory becomes read-only", 1, *inject_fault("read-only", folder / "locked"), allowed=64))
+    rows.append(_row("Ctrl-C twice", 130, *inject_fault("twice", folder / "twice"), allowed=64))
+    rows.append(_row("the directory is deleted", 1, *inject_fault("deleted", folder / "deleted")))
+    for fault in ("observation-nan",) if short else BAD_OBSERVATIONS:
+        told = inject_fault(fault, folder / f"batch-{fault}", identity="Faulty-v0", n_envs=2)
+        rows.append(_row(f"{fault}, of a batch", 1, *told))
     if not short:
         more = "  vector_backend: subproc\n  timeout: 60"
-        rows.append(_row("a worker dies", 1, *_train("dies", folder / "worker", more=more, n_envs=2)))
+        rows.append(_row("a worker dies", 1, *inject_fault("dies", folder / "worker", more=more, n_envs=2)))
     rows += [_row(name, 2, code, told, 0, 0) for name, (code, told) in _second_hand(folder / "whole")]
     return rows
 
@@ -60,8 +67,13 @@ def _row(fault: str, expected: int, code: int, told: str, done: int, saved: int,
     return {"fault": fault, "exit": code, "first line": told, "steps lost": lost, "runs": 1, "equal": int(good)}
 
 
-def _train(
-    fault: str, run: Path, algorithm: tuple[str, str] = _PPO, more: str = "", n_envs: int = 1
+def inject_fault(
+    fault: str,
+    run: Path,
+    algorithm: tuple[str, str] = _PPO,
+    more: str = "",
+    n_envs: int = 1,
+    identity: str = "Faulty",
 ) -> tuple[int, str, int, int]:
     """Train until the fault; returns exit code, first line of the errors, steps done and steps that are saved."""
     Faulty.faults = 0
@@ -72,24 +84,28 @@ def _train(
     at = 0 if fault == "large-reward" else _AT
     text = _YAML.format(fault=fault, at=at, folder=run, more=more, algorithm=name, hyperparameters=hyperparameters)
     config = run.with_suffix(".yaml")
-    config.write_text(text.replace("n_envs: 1", f"n_envs: {n_envs}"), encoding="utf-8")
+    text = text.replace("n_envs: 1", f"n_envs: {n_envs}").replace(":Faulty", f":{identity}")
+    config.write_text(text, encoding="utf-8")
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         code, told = _command("train", str(config), "--out", str(run))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        make_writable(run)
     # Progress and warnings of libraries stand beside what the command says; a traceback, where no file takes it.
-    lines = [line for line in told if line.startswith(("error:", "interrupted")) or "stopping at" in line]
+    starts = ("ended at once",) if fault == "twice" else ("error:", "interrupted")
+    lines = [line for line in told if line.startswith(starts) or ("stopping at" in line and fault != "twice")]
     saved = latest_path(run / "checkpoints")
     steps = latest_checkpoint(run / "checkpoints").timesteps if saved is not None else 0
     after = [part for line in lines for part in line.split("after ")[1:2]]
     done = int(after[0].split(" ")[0].replace(",", "")) if after and after[0][0].isdigit() else 0
+    done = _AT if fault == "twice" else done  # it ends at once, without a count
     return code, lines[0] if lines else "", done, steps
 
 
 def _second_hand(run: Path) -> Iterator[tuple[str, tuple[int, str]]]:
     """Faults of what a run left: two processes on it, and files that were damaged."""
-    _train("", run)
+    inject_fault("", run)
     with hold(run):
         yield "a second process", _first("resume", str(run), "--timesteps", "800")
     checkpoints = sorted((run / "checkpoints").iterdir())

@@ -14,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from farl.errors import ConfigError
+from farl.experiment.checked_batch import BatchCheck
 from farl.experiment.checked_env import last_line
 from farl.experiment.checkpoint import latest_path
 from farl.experiment.files import write_atomically
@@ -155,7 +156,8 @@ _CALMER = "lower learning_rate or max_grad_norm, or normalise observations and r
 class Soundness(BaseCallback):
     """Ends a run that has gone wrong without a word, and counts environments that were made anew.
 
-    What ends it: NaN in rewards, losses or weights, and a run directory that is gone.
+    What ends it: observations of a batch that are not what they have to be; NaN in rewards, losses or weights; a run
+    directory that is gone.
 
     :param run: the run directory, None for none
     :param counting: whether environments can be made anew
@@ -168,11 +170,16 @@ class Soundness(BaseCallback):
         self._run, self._counting = run, counting
         self._looked = self._began = 0.0
         self._looking = 0.0
+        self._check: BatchCheck | None = None
 
     def _on_training_start(self) -> None:
         self._began = self._looked = time.monotonic()
+        self._check = BatchCheck(self.training_env)
+        self._check(self.model._last_obs)
 
     def _on_rollout_start(self) -> None:
+        if self._check is not None and self._check.env is not self.training_env:  # a task of a sequence has begun
+            self._check = BatchCheck(self.training_env)
         for name, value in self.model.logger.name_to_value.items():
             if "loss" in name and isinstance(value, int | float | np.number) and not np.isfinite(value):
                 raise ConfigError(f"{name} became {value}; {_CALMER}")
@@ -183,6 +190,8 @@ class Soundness(BaseCallback):
             self._looking += time.monotonic() - now
 
     def _on_step(self) -> bool:
+        assert self._check is not None
+        self._check(self.locals.get("new_obs", self.model._last_obs))
         rewards: Any = self.locals.get("rewards")
         if rewards is not None and not np.isfinite(rewards).all():
             number = int(np.flatnonzero(~np.isfinite(rewards))[0])

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from benchmarks._faulty import BAD_OBSERVATIONS, BAD_REWARDS, Faulty
+from benchmarks._injected import inject_fault
 from farl.cli import _finish, main
 from farl.errors import ConfigError
 from farl.experiment import checkpoint
@@ -81,6 +83,56 @@ def test_each_fault_of_an_environment_is_named(fault: str) -> None:
     assert WORDS[fault].replace("step 20", "step 10") in told
     assert "\n" not in told
     assert len(told) < 300
+
+
+BATCH_WORDS = {
+    "observation-nan": "environment 1 returned NaN (1 of 3 numbers) in the observation",
+    "observation-inf": "environment 1 returned infinity (1 of 3 numbers) in the observation",
+    "observation-outside": "environment 1 returned 1e+38 in the observation[1], outside of its space [-1, 1]",
+    "observation-shape": "environment 0 returned an array of shape (1,) as the observation, whose space has",
+    "observation-dtype": "environment 0 returned an array of shape (3,) and type <U1 as the observation",
+    "observation-none": "the environments returned None as the observations, which must be numbers of shape (3, 3)",
+    "observation-ragged": "the environments returned list [[0.0], [0.0, 1.0]] as the observations",
+    "observation-dict": "the environments returned dict {'x': 1} as the observations",
+}
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("at", [0, 20])
+@pytest.mark.parametrize("fault", BAD_OBSERVATIONS)
+def test_what_environments_of_one_batch_show_is_looked_at(
+    fault: str, at: int, normalised: bool, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    if fault not in ("observation-nan", "observation-inf", "observation-outside") and (normalised or at == 0):
+        return  # Stable-Baselines3 and its wrappers stumble over these themselves
+    environment = {
+        "id": "benchmarks._faulty:Faulty-v0",
+        "n_envs": 3,
+        "kwargs": {"fault": fault, "at": at},
+        "normalize_observations": normalised,
+    }
+    hyperparameters = {"n_steps": 32, "batch_size": 32, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
+    config = make_config(environment=environment, algorithm={"name": "PPO", "hyperparameters": hyperparameters})
+    with pytest.raises((TrainingFailed, ConfigError)) as raised:
+        train(config, tmp_path)
+    assert BATCH_WORDS[fault] in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        ("read-only", 1, "error: training failed after 128 timesteps: permission denied ("),
+        ("twice", 130, "ended at once; go on from the latest checkpoint with: farl resume "),
+    ],
+)
+def test_what_is_told_and_kept_where_a_directory_becomes_read_only_or_nobody_waits(
+    fault: str, code: int, words: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # pytest's are closed to whom the process becomes
+        found, told, _, saved = inject_fault(fault, Path(folder) / "run")
+        assert (found, saved) == (code, 64)
+        assert told.startswith(words)
 
 
 def test_every_bad_value_has_words_of_its_own() -> None:
