@@ -23,6 +23,8 @@ from stable_baselines3.common.vec_env import (
 import farl.envs
 from farl.envs.atari import STACK, AtariSettings, AtariVecEnv, make_atari_env
 from farl.envs.control import TASKS, ControlVecEnv
+from farl.envs.miniworld import PREFIX as MINIWORLD
+from farl.envs.miniworld import register_miniworld
 from farl.envs.procgen import GAMES, ProcgenVecEnv
 from farl.envs.state import Restorable
 from farl.envs.vector import batch_maker
@@ -57,8 +59,15 @@ def id_problem(environment: EnvironmentConfig) -> str | None:
         ids = BATCHED_KINDS[environment.kind][1]
         hint = did_you_mean(environment.id, ids, limit=16)
         return None if environment.id in ids else f"unknown {environment.kind} environment {environment.id!r}{hint}"
-    known = known_environments()
     name = environment.id
+    if name.startswith(MINIWORLD):
+        try:
+            register_miniworld()
+        except ConfigError as error:
+            return str(error)
+        known = {**known_environments(), **dict.fromkeys(gym.registry, "gymnasium")}
+    else:
+        known = known_environments()
     if ":" in name:
         try:
             find_environment(name, environment.folder)
@@ -130,6 +139,8 @@ def make_one(environment: EnvironmentConfig, render_mode: str | None = None, pas
         ConfigError: the environment or a wrapper refuses its arguments, or a package is missing.
     """
     known_environments()
+    if environment.id.startswith(MINIWORLD):
+        register_miniworld()
     try:
         if environment.kind == "atari":
             env = make_atari_env(environment.id, _atari_settings(environment), render_mode)
@@ -333,7 +344,7 @@ def _kind(entry_point: str) -> str:
 @cache
 def _wrappers() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for module_name in ("minigrid.wrappers", "gymnasium.wrappers", "farl.envs.minigrid"):
+    for module_name in ("minigrid.wrappers", "gymnasium.wrappers", "farl.envs.minigrid", "farl.envs.miniworld"):
         module = importlib.import_module(module_name)
         for name in dir(module):
             entry = getattr(module, name)

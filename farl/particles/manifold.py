@@ -64,7 +64,7 @@ class Manifold(ABC):
         :return: float[..., size]
         """
         mean = self.guess(states, weights)
-        enough = torch.finfo(states.dtype).eps ** 0.75
+        enough = torch.finfo(states.dtype).eps ** 0.6
         for _ in range(_ROUNDS):
             step = (weights[..., None] * self.local(mean[..., None, :], states)).sum(-2)
             mean = self.retract(mean, step)

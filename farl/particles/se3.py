@@ -31,8 +31,9 @@ def _series(x: Tensor, *coefficients: float) -> Tensor:
 
 def _cross(left: Tensor, right: Tensor) -> Tensor:
     """Return the vector products [..., 3]; leading axes are broadcast, of other numbers as well."""
-    (a, b, c), (x, y, z) = left.unbind(-1), right.unbind(-1)
-    return torch.stack([b * z - c * y, c * x - a * z, a * y - b * x], -1)
+    left, right = torch.broadcast_tensors(left, right)  # type: ignore[no-untyped-call]
+    product: Tensor = torch.linalg.cross(left, right)
+    return product
 
 
 def multiply(left: Tensor, right: Tensor) -> Tensor:

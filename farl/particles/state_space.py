@@ -2,7 +2,7 @@
 
 Particles are tensors [..., n, m]: n particles of an m-dimensional state, with any leading axes (such as trials) that
 are filtered side by side. States that do not add, such as poses, come with their ``manifold``: every filter then works
-on the particles' coordinates in the tangent space at their mean, and never knows.
+on the particles' coordinates in the tangent space in their middle, and never knows.
 """
 
 from __future__ import annotations
@@ -264,11 +264,11 @@ class StateFilter(ABC):
             logger.warning("%s: the prior is kept", problem)
 
     def _update_in_chart(self, observation: Observation) -> Tensor:
-        """Update in the tangent space at the particles' mean, or in the states' own space where they add."""
+        """Update in the tangent space in the middle of the particles, or in the states' own space where they add."""
         space = self.manifold
         if space is None:
             return self._update(observation)
-        centre = space.mean(self.particles, self.log_weights.exp())[..., None, :]
+        centre = space.guess(self.particles, self.log_weights.exp())[..., None, :]
 
         def states(tangents: Tensor) -> Tensor:
             return space.retract(centre, tangents)

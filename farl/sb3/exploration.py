@@ -25,6 +25,7 @@ from farl.exploration import (
 )  # fmt: skip
 from farl.exploration.agreement import RoomAgreement
 from farl.plain import Known, from_plain, to_plain
+from farl.sb3.advice import without_advice
 from farl.sb3.pictures import Pixels, rendered, write_png
 from farl.sb3.seen import (
     environment_id,
@@ -259,7 +260,7 @@ class ExplorationCallback(BaseCallback):
                 begun = self._new_episodes(dones)
                 self._cover_starts(dones)
         if (seen := self.locals.get("new_obs")) is not None:
-            seen = original_observations(seen, self.training_env)
+            seen = without_advice(original_observations(seen, self.training_env))
             frames = frames_of(self._observation_space, seen) if self._curious else None
             if record.sample is not None:
                 vectors = numbers_of(self._observation_space, seen)

@@ -118,12 +118,12 @@ def test_the_mean_is_where_the_tangents_cancel_and_moves_with_the_frame():
     weights = draw(40, seed=2).softmax(-1)
     mean = space.mean(states, weights)
     zero = (weights[:, None] * space.local(mean, states)).sum(0)
-    torch.testing.assert_close(zero, torch.zeros_like(zero), atol=1e-11, rtol=0)
+    torch.testing.assert_close(zero, torch.zeros_like(zero), atol=1e-8, rtol=0)
     frame = exp(draw(6, seed=3))
     moved = torch.cat([frame[:3] + rotate(frame[3:], states[:, :3]), multiply(frame[3:], states[:, 3:])], -1)
     expected = torch.cat([frame[:3] + rotate(frame[3:], mean[:3]), multiply(frame[3:], mean[3:])])
     found = space.mean(moved, weights)
-    torch.testing.assert_close(space.local(expected, found), torch.zeros(6, dtype=DOUBLE), atol=1e-10, rtol=0)
+    torch.testing.assert_close(space.local(expected, found), torch.zeros(6, dtype=DOUBLE), atol=1e-8, rtol=0)
 
 
 def test_the_mean_of_rotations_about_one_axis_is_their_mean_angle():
@@ -133,7 +133,7 @@ def test_the_mean_of_rotations_about_one_axis_is_their_mean_angle():
     mean = SE3().mean(exp(turns), torch.full((3,), 1 / 3, dtype=DOUBLE))
     expected = (3.0 + (2 * math.pi - 2.8) + 3.1) / 3
     found = float(log(mean)[5]) % (2 * math.pi)
-    assert found == pytest.approx(expected, abs=1e-10)
+    assert found == pytest.approx(expected, abs=1e-8)
 
 
 def test_the_mean_of_rotations_is_near_scipys_chordal_one():
