@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from farl.errors import ConfigError
 from farl.particles.se3 import conjugate, rotate
@@ -123,6 +124,12 @@ def _visible(
     return found
 
 
+def _constant(value: Tensor) -> Tensor:
+    """Return a value without its derivatives, those in forward mode as well, which ``detach`` keeps."""
+    primal: Tensor = forward_ad.unpack_dual(value.detach()).primal  # type: ignore[no-untyped-call]
+    return primal
+
+
 @dataclass(frozen=True)
 class View:
     """What is seen of bodies in B states.
@@ -201,7 +208,7 @@ class Scene:
         normal = rotate(pose[:, 3:], self._normals[face])
         depth = (self._offsets[face] + (normal * pose[:, :3]).sum(-1)) / (normal * self.rays[pixel]).sum(-1)
         picture = torch.full((len(shown), len(self.rays)), self.camera.background)
-        picture[row, pixel] = depth.detach()
+        picture[row, pixel] = _constant(depth)
         bodies = torch.where(shown >= 0, self._bodies[shown.clamp_min(0)], -1)
         return View(row, pixel, depth, picture, *self._outline(poses, bodies, picture))
 
@@ -218,17 +225,21 @@ class Scene:
             inside, outside = torch.where(nearer, first, second), torch.where(nearer, second, first)
             pose = poses.index_select(0, row * len(self.meshes) + bodies[row, inside])
             point = self.rays[inside] * picture[row, inside, None]
-            fixed = pose.detach()
+            fixed = _constant(pose)
             moved = rotate(pose[:, 3:], rotate(conjugate(fixed[:, 3:]), point - fixed[:, :3])) + pose[:, :3]
             motion = camera.focal * (moved[:, axis] / moved[:, 2] - point[:, axis] / point[:, 2])
             parts.append((row, inside, outside, torch.where(nearer, motion, -motion)))
         row, inside, outside, motion = (torch.cat(part) for part in zip(*parts, strict=True))
         return row, inside, outside, motion
 
-    def depth(self, states: Tensor) -> Tensor:
-        """Return depth pictures, float32[..., P] in metres; differentiable."""
+    def depth(self, states: Tensor, contrast: float = math.inf) -> Tensor:
+        """Return depth pictures, float32[..., P] in metres; differentiable.
+
+        :param contrast: in derivatives, the largest difference in depth across an outline
+        """
         view = self.look(states)
-        change = view.motion * (view.picture[view.edge, view.inside] - view.picture[view.edge, view.outside]) / 2
+        drop = view.picture[view.edge, view.outside] - view.picture[view.edge, view.inside]
+        change = -view.motion * drop.clamp_max(contrast) / 2
         picture = view.picture.index_put((view.row, view.pixel), view.depth)
         for pixel in (view.inside, view.outside):
             picture = picture.index_put((view.edge, pixel), change, accumulate=True)

@@ -248,7 +248,7 @@ def observe(method: str, scene: Scene, picture: Tensor, settings: Settings, filt
         chosen, picture = chosen.new_zeros(1), torch.full_like(picture, math.nan)
     low, high = expected[chosen] - GATE, expected[chosen] + GATE
     return GaussianObservation(
-        lambda some: scene.depth(some)[..., chosen].clamp(low, high).to(some.dtype),
+        lambda some: scene.depth(some, contrast=GATE)[..., chosen].clamp(low, high).to(some.dtype),
         picture[chosen].clamp(low, high).double(),
         settings.deviation**2 * settings.parts * torch.eye(len(chosen), dtype=torch.float64),
     )

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from benchmarks._depth_camera import Camera, DepthObservation, Mesh, Scene
 from benchmarks._rigid_bodies import BODIES, SYMMETRIC, box, pose_errors, trajectory
@@ -105,6 +106,19 @@ def test_the_gradient_knows_of_outlines_too():
         difference = (seen.loss(ends)[1] - seen.loss(ends)[0]) / size
         assert float(gradient[:, axis].mean()) == pytest.approx(float(difference), rel=0.05, abs=1.0)
         assert (float(difference) < -100) == falls
+
+
+def test_derivatives_of_pictures_are_the_same_forwards_and_backwards():
+    scene = Scene(CAMERA, [BODIES["mug"], BODIES["drill"]])
+    states = torch.cat([pose(-0.05, 0, 0.5, 0.3, 0.4, 0.1), pose(0.05, 0, 0.55, 0.3, -0.4, 0.1)])[None]
+    weights = torch.randn(1, len(scene.rays), generator=torch.Generator().manual_seed(0))
+    along = torch.randn(1, 14, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with forward_ad.dual_level():
+        picture = scene.depth(forward_ad.make_dual(states, along), contrast=0.1)
+        forwards = (forward_ad.unpack_dual(picture).tangent * weights).sum()
+    at = states.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad((scene.depth(at, contrast=0.1) * weights).sum(), at)
+    assert float(forwards) == pytest.approx(float((gradient * along).sum()), rel=1e-3)
 
 
 def test_a_reading_that_is_missing_says_nothing_and_an_outlier_little():
