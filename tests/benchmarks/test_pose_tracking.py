@@ -24,7 +24,7 @@ def test_a_run_repeats_itself_and_videos_differ_with_the_seed():
 
 def test_the_bootstrap_filter_follows_one_body_with_many_particles():
     row = run(Job("pose_tracking", "bootstrap", "two-n1000", 0, {"frames": 8, "deviation": 0.016}))
-    assert row["add"] < 0.15
+    assert row["add"] < 0.25
 
 
 def test_videos_have_wrong_and_missing_readings_and_a_bar_that_passes():
