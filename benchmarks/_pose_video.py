@@ -1,7 +1,7 @@
 """``python -m benchmarks._pose_video RESULTS OUT.gif``: what the camera saw, with the outlines of what was believed.
 
-RESULTS is a ``results.json`` of ``pose_tracking``, whose runs of seed 0 with at most 100 particles hold their estimates. Beside
-the film a picture of some of its frames is written, OUT.png.
+RESULTS is a ``results.json`` of ``pose_tracking``, whose runs of seed 0 with at most 100 particles hold their
+estimates. Beside the film a picture of some of its frames is written, OUT.png.
 """
 
 import argparse
