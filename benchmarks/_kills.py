@@ -35,7 +35,7 @@ def kill_and_compare(kind: str, kills: int, folder: Path) -> dict[str, Any]:
     _go(config, folder / "warm")  # here, so that what is imported and compiled need not be in each process to come
     whole = folder / "whole"
     began = time.monotonic()
-    _forked(lambda: _go(config, whole))
+    forked(lambda: _go(config, whole))
     seconds = time.monotonic() - began
     done = writing = chains = 0
     same: list[bool] = []
@@ -46,7 +46,7 @@ def kill_and_compare(kind: str, kills: int, folder: Path) -> dict[str, Any]:
             in_writing = done < kills and done % WRITES == 1
             after = chance.uniform(0.0, seconds / 6) if done < kills and not in_writing else None
             dies_in_write = chance.randrange(1, 4) if in_writing else None
-            if not _forked(partial(_go, config, parts, dies_in_write), after):
+            if not forked(partial(_go, config, parts, dies_in_write), after):
                 break
             done += 1
             writing += int(in_writing)
@@ -83,7 +83,7 @@ def _go(config: ExperimentConfig, path: Path, dies_in_write: int | None = None) 
         runs.train(config, path)
 
 
-def _forked(work: Callable[[], None], kill_after: float | None = None) -> bool:
+def forked(work: Callable[[], None], kill_after: float | None = None) -> bool:
     """Do something in a process of its own, and maybe kill it some seconds after it began; return whether it died.
 
     :raises RuntimeError: it failed

@@ -8,10 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from benchmarks._kills import forked
+from benchmarks._small_runs import logged, parameters
 from farl.cli import main
 from farl.errors import ConfigError
+from farl.experiment import checkpoint
 from farl.experiment.pool import run_in_processes
 from farl.experiment.run_directory import RunDirectory
 from farl.experiment.sweep.backends import BACKENDS, Resources
@@ -25,6 +29,7 @@ SMALL = (
     "algorithm: {hyperparameters: {n_steps: 32, batch_size: 32, n_epochs: 1, policy_kwargs: {net_arch: [8]}}}\n"
 )
 LEARNING_RATE = "algorithm.hyperparameters.learning_rate"
+CHECKPOINTS = "checkpoints: {freq: 48}\n"
 CHANGES = ("wall_seconds", "steps_per_second")
 
 
@@ -252,29 +257,68 @@ def test_a_task_whose_process_dies_takes_no_other_along() -> None:
     assert found == {0: 0, 1: None, 2: 20}
 
 
-def test_a_sweep_that_is_stopped_and_killed_goes_on_to_the_end_of_every_run(folder: Path) -> None:
-    (folder / "small.yaml").write_text(SMALL.replace("128", "6000") + "checkpoints: {freq: 512}\n")
-    command = [sys.executable, "-m", "farl", "sweep", "small.yaml", "--seeds", "0-1", "--jobs", "2"]
-    for number in (signal.SIGINT, signal.SIGKILL):
-        seen = set(folder.glob("runs/small/*/checkpoints/*"))
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            deadline = time.monotonic() + 120
-            while set(folder.glob("runs/small/*/checkpoints/step*")) <= seen:
-                assert time.monotonic() < deadline
-                assert process.poll() is None
-                time.sleep(0.05)
-            process.send_signal(number)
-            _, errors = process.communicate(timeout=120)
-        assert process.returncode == (130 if number == signal.SIGINT else -number), errors
-        assert "Traceback" not in errors
-    assert subprocess.run(command, check=False).returncode == 0
+@pytest.mark.usefixtures("here")
+def test_a_sweep_that_is_stopped_goes_on_to_the_end_of_every_run(folder: Path) -> None:
+    (folder / "small.yaml").write_text(SMALL.replace("128", "3000") + "checkpoints: {freq: 256}\n")
+    command = ["sweep", "small.yaml", "--seeds", "0-1", "--jobs", "2"]
+    with subprocess.Popen([sys.executable, "-m", "farl", *command], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 300
+        while not any(folder.glob("runs/small/*/checkpoints/step*")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert main(command) == 0
     for seed in (0, 1):
         done = outcome(folder / f"runs/small/seed={seed}")
         assert done["seed"] == seed
-        assert done["total_timesteps"] >= 6_000
+        assert done["total_timesteps"] >= 3_000
     before = outcome(folder / "runs/small/seed=0")
-    assert subprocess.run(command, check=False).returncode == 0  # nothing is left to do
+    assert main(command) == 0  # nothing is left to do
     assert outcome(folder / "runs/small/seed=0") == before
+
+
+@pytest.mark.usefixtures("here")
+def test_a_sweep_that_is_killed_twice_equals_the_one_that_was_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farl.experiment.run.write_report", lambda *_: None)
+    monkeypatch.setattr("farl.sb3.exploration.ExplorationCallback.draw", lambda _: {})
+    (folder / "small.yaml").write_text(SMALL.replace("{tensorboard: false}", "{image_freq: 0}") + CHECKPOINTS)
+    grid = ["--seeds", "0-1", "--grid", f"{LEARNING_RATE}=1e-3,1e-4"]
+
+    def sweep(out: str, dies_after: int | None = None) -> bool:
+        """Go on with a sweep; end the process after so many checkpoints, the last of them half written."""
+
+        def work() -> None:
+            written, save = [0], checkpoint.save_state
+
+            def save_or_die(state: Any, file: Path) -> None:
+                written[0] += 1
+                save(state, file)
+                if written[0] == dies_after:
+                    os.truncate(file, file.stat().st_size // 2)
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            checkpoint.save_state = save_or_die  # type: ignore[assignment]
+            assert main(["sweep", "small.yaml", *grid, "--out", out]) == 0
+
+        return forked(work)
+
+    assert not sweep("whole")
+    assert sweep("parts", 2)  # in the first run
+    assert sweep("parts", 6)  # in the third
+    assert not sweep("parts")
+    runs = sorted(path.parent.relative_to("whole") for path in Path("whole").rglob("metrics.json"))
+    assert len(runs) == 4
+    for run in runs:
+        whole, parts = folder / "whole" / run, folder / "parts" / run
+        np.testing.assert_equal(logged(parts), logged(whole))
+        config = RunDirectory(whole).read_config()
+        np.testing.assert_equal(parameters(parts, config), parameters(whole, config))
 
 
 @pytest.mark.usefixtures("here")
