@@ -38,17 +38,24 @@ class Course:
         """How far along it is."""
         self.target = -1
         """The fragment that is taken up at its end, -1 for none."""
+        self.bound = -1
+        """The fragment of the view that it leads to at last, -1 before anything was chosen."""
         self.scans = 0
         """Scans since the way was chosen."""
         self.backing, self.waited = 0, 0
         self.tries = 0
         """Scans at the end of the way at which the target was not recognised."""
 
-    def follow(self, way: FloatArray, target: int = -1) -> None:
+    def follow(self, way: FloatArray, target: int = -1, bound: int = -1) -> None:
         """Take another way."""
         if target != self.target:
             self.tries = 0
+        self.bound = bound
         self.way, self.at, self.target, self.scans, self.waited = way, 0, target, 0, 0
+
+    def stop(self) -> None:
+        """Give the way up, but not where it led to at last."""
+        self.follow(np.zeros((0, 2)), bound=self.bound)
 
     @property
     def over(self) -> bool:
@@ -77,8 +84,8 @@ class Course:
         if room < 0.06:
             self.waited += 1
             if self.waited > _STUCK // 3:
-                self.backing, self.waited = _BACK, 0
-                self.way = self.way[:0]
+                self.stop()
+                self.backing = _BACK
             return 0.0, turn
         self.waited = 0
         return min(1.0, max(room / 0.5, 0.2)) * math.cos(off) ** 2, turn
@@ -94,10 +101,10 @@ class Course:
         """Return all of it as numbers and lists."""
         return {
             "way": self.way.tolist(),
-            "rest": [self.at, self.target, self.scans, self.backing, self.waited, self.tries],
+            "rest": [self.at, self.target, self.bound, self.scans, self.backing, self.waited, self.tries],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self.way = np.array(state["way"], np.float64).reshape(-1, 2)
-        self.at, self.target, self.scans, self.backing, self.waited, self.tries = state["rest"]
+        self.at, self.target, self.bound, self.scans, self.backing, self.waited, self.tries = state["rest"]

@@ -10,8 +10,9 @@ import torch
 
 from farl.agents.explorer import Explorers
 from farl.agents.robot_driving import Body, Course
-from farl.agents.robot_goals import Taste, choose, choose_globally, look_through
+from farl.agents.robot_goals import choose, choose_globally
 from farl.agents.robot_map import Found, Fragment, Lidar, RobotMap, Rules
+from farl.agents.robot_travel import Taste, look_through
 from farl.fragmentation import Criterion, Events, FragmentationAndRecall, Recall, Recognition, Sight
 from farl.maps.geometry import IntArray
 from farl.memory import LongTermMemory
@@ -21,7 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 CHOICE = 10
 """Scans after which a way is chosen anew, even where the old one is not at its end."""
 _GROWING = 0.05  # share of a scan that is new, above which a fragment grows
-_TRIES = 12  # scans at a crossing before it is given up
+_TRIES, _TRIES_HERE = 12, 2  # scans at a crossing before it is given up; where a fragment is to be taken up anywhere
+_AT, _NEAR = 0.3, 1.0  # metres from a crossing at which it is passed, and where the fragment behind it knows the place
 
 
 class ScanRecall(Recall):
@@ -170,31 +172,43 @@ class RobotExplorers(Explorers):
         self.last = Step(self.surprisal, events)
 
     def _arrival(self, course: Course, robot: RobotMap) -> int:
-        """The fragment that a robot has come to, by the crossing that it was on its way to; -1 if it has not."""
-        return course.target if course.target >= 0 and course.remaining(robot.pose) < 0.5 else -1
+        """The fragment that a robot wanted to go to, where it can be taken up; -1 where not yet."""
+        away = course.remaining(robot.pose)
+        there = course.target >= 0 and (
+            away < _AT or (away < _NEAR and any(other == course.target for other, _ in robot.enterable()))
+        )
+        return course.target if there else -1
 
     def _change(self, env: int, events: Events, found: Found | None) -> None:
         robot, course = self.robots[env], self.courses[env]
         old, new = int(events.previous[env]), int(events.active[env])
         if new == old:
             if self._arrival(course, robot) >= 0:
-                course.tries += 1
-                if course.tries > _TRIES:  # the crossing leads nowhere: whatever is behind it is found by other ways
-                    robot.crossings.pop((robot.fragment, course.target), None)
-                    robot.crossings.pop((course.target, robot.fragment), None)
-                    course.follow(np.zeros((0, 2)))
+                self._try_again(robot, course)
             return
         if old in self.memory:
-            self.memory[old] = robot.stored(env) | {"goals": []}
+            self.memory[old] = robot.stored(env)
         if events.fragmented[env]:
             robot.divide(new)
         else:
             assert found is not None
-            robot.go_to(found)
-        course.follow(np.zeros((0, 2)))
-        if old in self.memory and not self._one_map:
-            self.memory[old]["goals"] = look_through(robot, old, self.taste)
+            robot.go_to(found, new == course.target)
+        course.stop()
         self._stale[env] |= set(robot.others)
+        if old in self.memory and not self._one_map:
+            look_through(robot, old, self.taste)
+            self._stale[env].discard(old)
+
+    def _try_again(self, robot: RobotMap, course: Course) -> None:
+        """The fragment that a robot wants to go to was not recognised where it should be."""
+        course.tries += 1
+        if not len(course.way) and course.tries > _TRIES_HERE:
+            robot.refuse(course.target)
+            course.stop()
+        elif course.tries > _TRIES:  # the crossing leads nowhere: whatever is behind it is found by other ways
+            robot.crossings.pop((robot.fragment, course.target), None)
+            robot.crossings.pop((course.target, robot.fragment), None)
+            course.stop()
 
     def _go_on(self, env: int) -> None:
         """Choose a way where there is none, or where it is time to."""
@@ -210,7 +224,7 @@ class RobotExplorers(Explorers):
                 # What is remembered of other fragments may be out of date: look through all of them once more.
                 robot = self.robots[env]
                 for other in robot.others:
-                    self.memory[other]["goals"] = look_through(robot, other, self.taste)
+                    look_through(robot, other, self.taste)
                 self._stale[env].clear()
                 found = choose(robot, course, self.taste, self._stale[env])
             self._rest(env, found)
@@ -219,7 +233,7 @@ class RobotExplorers(Explorers):
         """Stand still for a while where nothing is left to see."""
         self.done[env] = not found
         if not found:
-            self.courses[env].follow(np.zeros((0, 2)))
+            self.courses[env].stop()
             self.courses[env].scans = -5 * CHOICE
 
     def _begin(self, env: int, odometry: Any) -> None:
@@ -241,7 +255,7 @@ class RobotExplorers(Explorers):
                 robot.forget(fragment)
                 stale.discard(fragment)
                 if course.target == fragment:
-                    course.follow(np.zeros((0, 2)))
+                    course.stop()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides what happens next, the long-term memory included."""

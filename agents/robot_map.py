@@ -10,10 +10,10 @@ import torch
 from farl.maps.geometry import ByteArray
 from farl.memory import LongTermMemory
 from farl.slam.matching import Match, match
-from farl.slam.occupancy import Canvas, Fit
+from farl.slam.occupancy import IS_FREE, Canvas, Fit
 from farl.slam.planning import project
-from farl.slam.pose_graph import Edge, PoseGraph, moved
-from farl.slam.poses import between, compose, inverse
+from farl.slam.pose_graph import Edge, PoseGraph
+from farl.slam.poses import between, compose, inverse, moved
 
 FloatArray = npt.NDArray[np.float64]
 Fragment = dict[str, Any]
@@ -60,6 +60,8 @@ _FLOOR = np.diag([0.03, 0.03, 0.01]) ** 2  # of any edge: maps have cells
 _GOOD, _RIVAL, _WRONG, _KNOWN = 0.55, 0.9, 0.12, 0.5
 _STRANGE = 0.15  # share of a scan that a map does not know, above which another may know better
 _SETTLED = 15  # scans in a fragment before it is left for another
+_SURE = 0.25  # metres, standard deviation of the robot's place in a fragment up to which it is taken up anywhere
+_ELSEWHERE = 1.0  # metres from where a fragment could not be taken up, from which on it is tried again
 _UNLIKELY = 16.27  # squared Mahalanobis length, the .999 quantile of 3 degrees of freedom
 
 
@@ -93,6 +95,8 @@ class RobotMap:
         """Closures that were kept."""
         self.scans = 0
         """Scans since this fragment was taken up."""
+        self._left = -1  # the fragment that was left last because another was wanted
+        self._refused: dict[int, FloatArray] = {}  # fragments that could not be entered, and where that was
         self._candidate: tuple[int, FloatArray, int] | None = None  # fragment, relative pose, times seen in a row
         self._turn = 0
 
@@ -145,11 +149,8 @@ class RobotMap:
         if target >= 0:
             return self._arrive(scan, target)
         lost = own.new > _STRANGE and self.settled
-        wanted = [
-            near
-            for near in self._near()
-            if (lost if (self.fragment, near[0]) in self.crossings else self.rules.closure and self._due)
-        ]
+        looking = self.rules.closure and self._due
+        wanted = list(self._near(self._left if lost else None, looking)) if lost or looking else []
         if not wanted:
             return None
         pending = [near for near in wanted if self._candidate is not None and near[0] == self._candidate[0]]
@@ -177,10 +178,16 @@ class RobotMap:
         self.crossings[old, fragment], self.crossings[fragment, old] = at[:2], np.zeros(2)
         self.fragment, self.canvas = fragment, Canvas(self.rules.resolution)
         self.pose, self.covariance, self.been = np.zeros(3), np.zeros((3, 3)), []
-        self._candidate, self.scans = None, 0
+        self._candidate, self.scans, self._left = None, 0, -1
+        self._refused.clear()
 
-    def go_to(self, found: Found) -> None:
-        """Go on in a stored fragment."""
+    def go_to(self, found: Found, wanted: bool) -> None:
+        """Go on in a stored fragment.
+
+        :param wanted: it was on its way there; so it does not go back because the one that it leaves fits better
+        """
+        self._left = self.fragment if wanted else -1
+        self._refused.clear()
         stored = self.memory[found.fragment]
         self.fragment = found.fragment
         self.canvas = canvas_of(stored, self.rules.resolution)
@@ -197,6 +204,24 @@ class RobotMap:
             "been": torch.from_numpy(np.array(self.been, np.float64).reshape(-1, 2)),
             "env": env,
         }
+
+    def enterable(self) -> Iterator[tuple[int, FloatArray]]:
+        """Stored fragments that can be taken up where the robot is: which, and its pose in it."""
+        for other in self.others:
+            if other in self._refused and np.hypot(*(self._refused[other] - self.pose[:2])) < _ELSEWHERE:
+                continue
+            pose, covariance = self._seen_from(other)
+            if max(covariance[0, 0], covariance[1, 1]) > _SURE**2:
+                continue
+            stored = self.memory[other]
+            row, col = np.floor(pose[1::-1] / self.rules.resolution).astype(np.int64) - stored["corner"]
+            rows, cols = stored["cells"].shape
+            if 0 <= row < rows and 0 <= col < cols and int(stored["cells"][row, col]) < IS_FREE:
+                yield other, pose
+
+    def refuse(self, fragment: int) -> None:
+        """A fragment could not be taken up here."""
+        self._refused[fragment] = self.pose[:2].copy()
 
     def forget(self, fragment: int) -> None:
         """A stored fragment is gone."""
@@ -227,12 +252,23 @@ class RobotMap:
     ) -> Match | None:
         return match(canvas, guess, covariance, scan, *self.lidar, window)
 
-    def _near(self) -> Iterator[tuple[int, FloatArray, FloatArray]]:
-        """Stored fragments that may know this place: which, the robot's pose in it, and its covariance."""
+    def _seen_from(self, other: int) -> tuple[FloatArray, FloatArray]:
+        """The robot's pose in another fragment, by the graph, and its covariance."""
+        relative, spread = self.graph.relative(other, self.fragment)
+        return moved(relative, spread, self.pose, self.covariance)
+
+    def _near(self, left: int | None, looking: bool) -> Iterator[tuple[int, FloatArray, FloatArray]]:
+        """Stored fragments that may know this place: which, the robot's pose in it, and its covariance.
+
+        :param left: None: only those that are not joined to this one; else those that are, too, but this one
+        :param looking: also those that are not joined
+        """
         for other in self.others:
-            relative, spread = self.graph.relative(other, self.fragment)
+            joined = (self.fragment, other) in self.crossings
+            if (left is None or other == left) if joined else not looking:
+                continue
             stored = self.memory[other]
-            guess, covariance = moved(relative, spread, self.pose, self.covariance)
+            guess, covariance = self._seen_from(other)
             rows, cols = stored["cells"].shape
             row = int(guess[1] / self.rules.resolution) - stored["corner"][0]
             col = int(guess[0] / self.rules.resolution) - stored["corner"][1]
@@ -259,10 +295,11 @@ class RobotMap:
 
     def _arrive(self, scan: Any, target: int) -> Found | None:
         """At the crossing to a fragment, find out where in it the robot is."""
-        relative, spread = self.graph.relative(target, self.fragment)
-        guess, covariance = moved(relative, np.minimum(spread, 0.05), self.pose, self.covariance)
+        guess, covariance = self._seen_from(target)
         canvas = canvas_of(self.memory[target], self.rules.resolution)
-        found = self._match(canvas, guess, covariance + _STILL, scan, (0.4, 0.15)) if self.rules.matching else None
+        found: Match | None = Match(guess, covariance, 1.0, 0.0)
+        if self.rules.matching:
+            found = self._match(canvas, guess, np.minimum(covariance, 0.05) + _STILL, scan, (0.4, 0.15))
         if found is None:
             return None
         fit = canvas.fit(found.pose, scan, *self.lidar)
@@ -310,7 +347,8 @@ class RobotMap:
             "graph": self.graph.state_dict(),
             "crossings": [[a, b, at.tolist()] for (a, b), at in self.crossings.items()],
             "been": [list(at) for at in self.been],
-            "counts": [self.undone, self.closures, self._turn, self.scans],
+            "counts": [self.undone, self.closures, self._turn, self.scans, self._left],
+            "refused": [[fragment, at.tolist()] for fragment, at in self._refused.items()],
             "candidate": None if candidate is None else [candidate[0], candidate[1].tolist(), candidate[2]],
         }
 
@@ -323,7 +361,8 @@ class RobotMap:
         self.graph.load_state_dict(state["graph"])
         self.crossings = {(int(a), int(b)): np.array(at) for a, b, at in state["crossings"]}
         self.been = [list(at) for at in state["been"]]
-        self.undone, self.closures, self._turn, self.scans = state["counts"]
+        self.undone, self.closures, self._turn, self.scans, self._left = state["counts"]
+        self._refused = {int(fragment): np.array(at) for fragment, at in state["refused"]}
         kept = state["candidate"]
         self._candidate = None if kept is None else (int(kept[0]), np.array(kept[1]), int(kept[2]))
 

@@ -35,7 +35,12 @@ def merged(
     whole = np.zeros((int(size[0]), int(size[1])), np.int16)
     for cells, corner, pose in placed:
         _lay(whole, cells, first.astype(np.float64), corner, pose, resolution, MOST)
-    return whole, first
+    # The outlines of turned maps reach beyond what is known.
+    rows, cols = (np.flatnonzero((whole != 0).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return np.zeros((0, 0), np.int16), np.zeros(2, np.int64)
+    known = whole[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1].copy()
+    return known, first + np.array([rows[0], cols[0]])
 
 
 def _outline(shape: tuple[int, ...], corner: Any, pose: Any, resolution: float) -> Any:

@@ -20,30 +20,43 @@ _RAYS = 48
 _COMFORT = 0.2  # metres beside the robot within which a way costs more
 
 
-def ways(canvas: Canvas, pose: FloatArray, radius: float) -> Any:
-    """Cost in metres of the way from a pose to every cell, float32[H, W]; ``UNREACHED`` where none is known to lead.
-
-    :param radius: metres, of the robot
-    """
+def clearance(canvas: Canvas) -> Any:
+    """Metres from every cell to the nearest occupied one, float32[H, W]; 0 outside what is known."""
     first, last, left, right = canvas.box
     inner = canvas.cells[first : last + 1, left : right + 1]
     occupied = np.pad(inner > IS_OCCUPIED, 1)
-    clearance = np.zeros(canvas.cells.shape, np.float32)
+    metres = np.zeros(canvas.cells.shape, np.float32)
     occupied[0, 0] |= not occupied.any()  # the transform wants something to measure to
     distance = ndimage.distance_transform_edt(~occupied)[1:-1, 1:-1]
-    clearance[first : last + 1, left : right + 1] = distance * canvas.resolution
+    metres[first : last + 1, left : right + 1] = distance * canvas.resolution
+    return metres
+
+
+def ways(canvas: Canvas, pose: FloatArray, radius: float, clear: Any = None) -> Any:
+    """Cost in metres of the way from a pose to every cell, float32[H, W]; ``UNREACHED`` where none is known to lead.
+
+    :param radius: metres, of the robot
+    :param clear: the map's ``clearance``, computed if not given
+    """
     x, y, _ = canvas.rays(pose)
     cost: Any = np.full(canvas.cells.shape, UNREACHED, np.float32)
-    _spread(canvas.cells, clearance, cost, int(y), int(x), radius, canvas.resolution)
+    clear = clearance(canvas) if clear is None else clear
+    _spread(canvas.cells, clear, cost, int(y), int(x), radius, canvas.resolution)
     return cost
+
+
+def cost_at(cost: Any, canvas: Canvas, place: FloatArray) -> float:
+    """Metres to a place, float64[2], by what ``ways`` returned; ``inf`` where none leads there."""
+    col, row = (np.floor(np.asarray(place[:2]) / canvas.resolution).astype(np.int64) - canvas.corner[::-1]).tolist()
+    inside = 0 <= row < cost.shape[0] and 0 <= col < cost.shape[1]
+    return float(cost[row, col]) if inside and cost[row, col] < UNREACHED else math.inf
 
 
 def path_to(cost: Any, canvas: Canvas, x: float, y: float) -> FloatArray:
     """The way to a place, float64[L, 2] in metres, by what ``ways`` returned; empty if none leads there."""
-    col, row = int(x / canvas.resolution - canvas.corner[1]), int(y / canvas.resolution - canvas.corner[0])
-    height, width = cost.shape
-    if not (0 <= row < height and 0 <= col < width) or cost[row, col] >= UNREACHED:
+    if math.isinf(cost_at(cost, canvas, np.array([x, y]))):
         return np.zeros((0, 2))
+    col, row = int(x / canvas.resolution - canvas.corner[1]), int(y / canvas.resolution - canvas.corner[0])
     cells = _descend(cost, row, col)[::-1]
     return np.asarray((cells[:, ::-1] + 0.5 + canvas.corner[::-1]) * canvas.resolution)
 

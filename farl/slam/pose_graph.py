@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix
 
-from farl.slam.poses import between, compose
+from farl.slam.poses import between
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -188,15 +188,3 @@ def _derivatives(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
     inside = between(a, b)
     by_a[:, 0, 2], by_a[:, 1, 2] = inside[:, 1], -inside[:, 0]
     return by_a, by_b
-
-
-def moved(
-    pose: FloatArray, covariance: FloatArray, step: FloatArray, added: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """A pose after a step in its own frame, and its covariance: both float64[3] and float64[3, 3]."""
-    cos, sin = np.cos(pose[2]), np.sin(pose[2])
-    by_pose = np.array(
-        [[1.0, 0.0, -sin * step[0] - cos * step[1]], [0.0, 1.0, cos * step[0] - sin * step[1]], [0.0, 0.0, 1.0]]
-    )
-    by_step = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    return compose(pose, step), by_pose @ covariance @ by_pose.T + by_step @ added @ by_step.T

@@ -9,8 +9,8 @@ from farl.slam.matching import match
 from farl.slam.merging import merged
 from farl.slam.occupancy import IS_FREE, IS_OCCUPIED, Canvas
 from farl.slam.planning import UNREACHED, path_to, views, ways
-from farl.slam.pose_graph import Edge, PoseGraph, moved
-from farl.slam.poses import between, compose, inverse
+from farl.slam.pose_graph import Edge, PoseGraph
+from farl.slam.poses import between, compose, inverse, moved
 
 ANGLES, REACH = beam_angles(360.0, 180), 8.0
 
