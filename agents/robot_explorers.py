@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float64]
 
 CHOICE = 10
 """Scans after which a way is chosen anew, even where the old one is not at its end."""
-_GROWING = 0.05  # share of a scan that is new, above which a fragment grows
+_GROWING = 0.01  # share of a scan that is new, above which a fragment grows
 _TRIES, _TRIES_HERE = 12, 2  # scans at a crossing before it is given up; where a fragment is to be taken up anywhere
 _AT, _NEAR = 0.3, 1.0  # metres from a crossing at which it is passed, and where the fragment behind it knows the place
 
@@ -154,7 +154,9 @@ class RobotExplorers(Explorers):
         ]
         self.recall.found[:] = [-1 if one is None else one.fragment for one in found]
         self.surprisal = np.array([fit.new if self._new_cells else fit.surprisal for fit in fits])
-        grows = np.array([fit.new > _GROWING and robot.settled for fit, robot in zip(fits, self.robots, strict=True)])
+        grows = np.array(
+            [fit.new > _GROWING and robot.grew and robot.settled for fit, robot in zip(fits, self.robots, strict=True)]
+        )
         proposal = self.router.propose(
             Sight(
                 self.surprisal,
@@ -190,6 +192,7 @@ class RobotExplorers(Explorers):
             self.memory[old] = robot.stored(env)
         if events.fragmented[env]:
             robot.divide(new)
+            course.bound = new
         else:
             assert found is not None
             robot.go_to(found, new == course.target)

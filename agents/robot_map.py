@@ -55,7 +55,7 @@ class Found(NamedTuple):
 
 TRUSTED = 0.7
 """Metres, standard deviation of their relative pose, up to which one fragment vouches for places of another."""
-_STILL = np.diag([0.01, 0.01, 0.005]) ** 2  # of a step without motion, from scan to scan
+_STILL = np.diag([0.06, 0.06, 0.03]) ** 2  # of a step, from scan to scan: what the odometry may be off by is no noise that averages out
 _FLOOR = np.diag([0.03, 0.03, 0.01]) ** 2  # of any edge: maps have cells
 _GOOD, _RIVAL, _WRONG, _KNOWN = 0.55, 0.9, 0.12, 0.5
 _STRANGE = 0.15  # share of a scan that a map does not know, above which another may know better
@@ -95,6 +95,8 @@ class RobotMap:
         """Closures that were kept."""
         self.scans = 0
         """Scans since this fragment was taken up."""
+        self.grew = False
+        """Whether the last scan lay partly outside what was known of this fragment."""
         self._left = -1  # the fragment that was left last because another was wanted
         self._refused: dict[int, FloatArray] = {}  # fragments that could not be entered, and where that was
         self._candidate: tuple[int, FloatArray, int] | None = None  # fragment, relative pose, times seen in a row
@@ -138,7 +140,10 @@ class RobotMap:
         """Enter a scan into the map; return how many cells became known."""
         self.scans += 1
         self.been.append(self.pose[:2].tolist())
-        return self.canvas.take_in(self.pose, scan, *self.lidar)
+        before = self.canvas.area
+        new = self.canvas.take_in(self.pose, scan, *self.lidar)
+        self.grew = self.canvas.area > before
+        return new
 
     def recognise(self, scan: Any, own: Fit, target: int) -> Found | None:
         """Look for a stored fragment that the robot is in; closes a loop where that is new.
@@ -347,7 +352,7 @@ class RobotMap:
             "graph": self.graph.state_dict(),
             "crossings": [[a, b, at.tolist()] for (a, b), at in self.crossings.items()],
             "been": [list(at) for at in self.been],
-            "counts": [self.undone, self.closures, self._turn, self.scans, self._left],
+            "counts": [self.undone, self.closures, self._turn, self.scans, self._left, int(self.grew)],
             "refused": [[fragment, at.tolist()] for fragment, at in self._refused.items()],
             "candidate": None if candidate is None else [candidate[0], candidate[1].tolist(), candidate[2]],
         }
@@ -361,7 +366,8 @@ class RobotMap:
         self.graph.load_state_dict(state["graph"])
         self.crossings = {(int(a), int(b)): np.array(at) for a, b, at in state["crossings"]}
         self.been = [list(at) for at in state["been"]]
-        self.undone, self.closures, self._turn, self.scans, self._left = state["counts"]
+        self.undone, self.closures, self._turn, self.scans, self._left, grew = state["counts"]
+        self.grew = bool(grew)
         self._refused = {int(fragment): np.array(at) for fragment, at in state["refused"]}
         kept = state["candidate"]
         self._candidate = None if kept is None else (int(kept[0]), np.array(kept[1]), int(kept[2]))
