@@ -73,13 +73,18 @@ def views(
     :param least: square metres below which nothing is worth it
     """
     spacing = max(round(0.4 / canvas.resolution), 1)
-    seen = np.zeros((cost.shape[0] // spacing + 1, cost.shape[1] // spacing + 1), np.uint8)
+    # Squares are counted from the frame's zero: a map has the same views wherever it lies on its canvas.
+    row0, col0 = (-canvas.corner % spacing).tolist()
+    row0, col0 = row0 - spacing if row0 else 0, col0 - spacing if col0 else 0
+    seen = np.zeros((cost.shape[0] // spacing + 2, cost.shape[1] // spacing + 2), np.uint8)
     if len(been):
-        cols = (been[:, 0] / canvas.resolution - canvas.corner[1]).astype(np.int64) // spacing
-        rows = (been[:, 1] / canvas.resolution - canvas.corner[0]).astype(np.int64) // spacing
+        rows, cols = (
+            np.floor(been[:, axis] / canvas.resolution).astype(np.int64) - canvas.corner[1 - axis] for axis in (1, 0)
+        )
+        rows, cols = (rows - row0) // spacing, (cols - col0) // spacing
         inside = (rows >= 0) & (cols >= 0) & (rows < seen.shape[0]) & (cols < seen.shape[1])
         seen[rows[inside], cols[inside]] = 1
-    found = _views(canvas.cells, cost, elsewhere, seen, spacing, reach / canvas.resolution, canvas.box)
+    found = _views(canvas.cells, cost, elsewhere, seen, spacing, row0, col0, reach / canvas.resolution, canvas.box)
     found[:, 0] = (found[:, 0] + 0.5 + canvas.corner[1]) * canvas.resolution
     found[:, 1] = (found[:, 1] + 0.5 + canvas.corner[0]) * canvas.resolution
     found[:, 2] *= canvas.resolution**2
@@ -157,20 +162,24 @@ def _descend(cost: Any, row: int, col: int) -> Any:
 
 
 @compiled
-def _views(cells: Any, cost: Any, elsewhere: Any, seen: Any, spacing: int, reach: float, box: Any) -> Any:
-    found = np.empty(((len(cost) // spacing + 1) * (cost.shape[1] // spacing + 1), 4))
+def _views(
+    cells: Any, cost: Any, elsewhere: Any, seen: Any, spacing: int, row0: int, col0: int, reach: float, box: Any
+) -> Any:  # fmt: skip
+    found = np.empty((seen.size, 4))
     n = 0
     height, width = cells.shape
-    for i in range(box[0] // spacing, box[1] // spacing + 1):
-        for j in range(box[2] // spacing, box[3] // spacing + 1):
-            if i >= len(seen) or j >= seen.shape[1] or seen[i, j]:
+    for i in range((box[0] - row0) // spacing, (box[1] - row0) // spacing + 1):
+        for j in range((box[2] - col0) // spacing, (box[3] - col0) // spacing + 1):
+            if seen[i, j]:
                 continue
-            # Of each square, the cell that is reached at the least cost.
-            best, row, col = UNREACHED, -1, -1
-            for r in range(i * spacing, min((i + 1) * spacing, height)):
-                for c in range(j * spacing, min((j + 1) * spacing, width)):
-                    if cost[r, c] < best:
-                        best, row, col = cost[r, c], r, c
+            # Of each square, the cell nearest to its middle, from wherever it is reached.
+            nearest, row, col = 2 * spacing * spacing, -1, -1
+            first, left = row0 + i * spacing, col0 + j * spacing
+            for r in range(max(first, 0), min(first + spacing, height)):
+                for c in range(max(left, 0), min(left + spacing, width)):
+                    away = (2 * (r - first) + 1 - spacing) ** 2 + (2 * (c - left) + 1 - spacing) ** 2
+                    if cost[r, c] < UNREACHED and away < nearest:
+                        nearest, row, col = away, r, c
             if row < 0:
                 continue
             gain = 0.0
@@ -191,7 +200,7 @@ def _views(cells: Any, cost: Any, elsewhere: Any, seen: Any, spacing: int, reach
                             gain += min(gone * (2.0 * math.pi / _RAYS), 4.0)
                     gone += 1.0
             if gain > 0.0:
-                found[n, 0], found[n, 1], found[n, 2], found[n, 3] = col, row, gain, best
+                found[n, 0], found[n, 1], found[n, 2], found[n, 3] = col, row, gain, cost[row, col]
                 n += 1
     return found[:n]
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from farl.agents.robot import FARMapRobot
+from farl.agents.robot_map import canvas_of
+from farl.agents.robot_travel import look_through
 from farl.cli import main
 from farl.envs.map_world import MapWorldVecEnv, load_occupancy_map
 from farl.envs.robot.offices import generate_office
@@ -43,6 +45,41 @@ def test_it_maps_an_office_in_fragments_and_knows_where_it_is(explored):
     assert agent.explorers.fragments >= 3
     assert errors(agent, env)[0] < 0.5
     assert agent.explorers.active_memory[0] < agent.whole_map().cells.size
+
+
+def test_it_does_not_hesitate_between_fragments(explored):
+    agent, _ = explored
+    assert 1 <= agent.explorers.recalls <= 6 * agent.explorers.fragments + 10
+
+
+def test_ways_in_a_stored_fragment_are_measured_between_its_crossings(explored):
+    agent, _ = explored
+    robot, measured = agent.robots[0], 0
+    for fragment in robot.others:
+        look_through(robot, fragment, agent.explorers.taste)
+        stored = robot.memory[fragment]
+        sides, metres = stored["sides"], np.array(stored["metres"])
+        ends = np.array([robot.crossings[fragment, other] for other in sides] + [at[:2] for at in stored["goals"]])
+        assert metres.shape == (len(sides), len(ends))
+        straight = np.hypot(*(ends[: len(sides), None] - ends[None]).transpose(2, 0, 1))
+        assert (metres > straight - 0.3).all()
+        finite = np.isfinite(metres)
+        np.testing.assert_array_equal(np.isfinite(metres[:, : len(sides)]).diagonal(), True)
+        measured += int(finite.sum())
+    assert measured > len(robot.others)
+
+
+def test_a_fragment_is_entered_where_it_knows_the_place_and_not_where_that_failed(explored):
+    agent, _ = explored
+    robot = agent.robots[0]
+    known = dict(robot.enterable())
+    for other, pose in known.items():
+        inside = canvas_of(robot.memory[other], robot.rules.resolution)
+        col, row, _ = inside.rays(pose)
+        assert inside.cells[int(row), int(col)] < 0
+        robot.refuse(other)
+    assert not dict(robot.enterable())
+    robot._refused.clear()
 
 
 def test_it_is_not_lost_where_the_odometry_alone_is(office):

@@ -185,6 +185,14 @@ def test_a_graph_continues_as_it_was_saved():
         np.testing.assert_array_equal(again.poses[frame], pose)
 
 
+def test_single_poses_are_composed_as_many_are():
+    a, b = np.random.default_rng(0).uniform(-4.0, 4.0, (2, 50, 3))
+    for function in (compose, between):
+        one_by_one = np.array([function(x, y) for x, y in zip(a, b, strict=True)])
+        np.testing.assert_allclose(one_by_one, function(a, b), atol=1e-12)
+    np.testing.assert_allclose(between(a, compose(a, b))[:, :2], b[:, :2], atol=1e-9)
+
+
 def test_ways_keep_clear_of_obstacles_and_lead_where_there_is_room():
     canvas = map_of(POSES * 2)
     cost = ways(canvas, np.array([1.0, 1.0, 0.0]), 0.2)
@@ -207,6 +215,24 @@ def test_a_view_is_worth_what_it_would_show_and_nothing_where_another_map_knows_
     best = found[found[:, 2].argmax()]
     assert best[0] > 1.5
     assert len(views(canvas, cost, np.ones_like(nothing), np.zeros((0, 2)), 4.0, 0.3)) == 0
+
+
+@pytest.mark.parametrize("rim", [1, 2, 3])
+def test_a_map_has_the_same_views_from_anywhere_and_wherever_it_lies_on_its_canvas(rim):
+    canvas = map_of(POSES[:2])
+    cells, corner = canvas.inner()
+    again = Canvas.of(cells, corner, 0.1)
+    again.cells, again.corner = np.pad(again.cells, rim), again.corner - rim
+    again.box += rim
+    both = []
+    for one, start in ((canvas, POSES[0]), (again, POSES[1])):
+        cost = ways(one, np.array(start), 0.2)
+        found = views(one, cost, np.zeros(one.cells.shape, np.uint8), np.array([[1.0, 1.0]]), 4.0, 0.3)[:, :3]
+        both.append({tuple(np.round(at, 6)): gain for *at, gain in found})
+    # Around obstacles next to the robot more is reached.
+    common = both[0].keys() & both[1].keys()
+    assert len(common) > 0.9 * max(len(each) for each in both)
+    np.testing.assert_allclose([both[0][at] for at in common], [both[1][at] for at in common], atol=1e-9)
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.7])
