@@ -40,6 +40,8 @@ class Course:
         """The fragment that is taken up at its end, -1 for none."""
         self.bound = -1
         """The fragment of the view that it leads to at last, -1 before anything was chosen."""
+        self.passed: set[int] = set()
+        """Fragments that were left on the way there: they are not gone through again."""
         self.scans = 0
         """Scans since the way was chosen."""
         self.backing, self.waited = 0, 0
@@ -50,12 +52,14 @@ class Course:
         """Take another way."""
         if target != self.target:
             self.tries = 0
+        if bound != self.bound:
+            self.passed.clear()
         self.bound = bound
         self.way, self.at, self.target, self.scans, self.waited = way, 0, target, 0, 0
 
-    def stop(self) -> None:
-        """Give the way up, but not where it led to at last."""
-        self.follow(np.zeros((0, 2)), bound=self.bound)
+    def stop(self, bound: int | None = None) -> None:
+        """Give the way up, but not where it led to at last, unless that changes, too."""
+        self.follow(np.zeros((0, 2)), bound=self.bound if bound is None else bound)
 
     @property
     def over(self) -> bool:
@@ -101,10 +105,12 @@ class Course:
         """Return all of it as numbers and lists."""
         return {
             "way": self.way.tolist(),
+            "passed": sorted(self.passed),
             "rest": [self.at, self.target, self.bound, self.scans, self.backing, self.waited, self.tries],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self.way = np.array(state["way"], np.float64).reshape(-1, 2)
+        self.passed = set(state["passed"])
         self.at, self.target, self.bound, self.scans, self.backing, self.waited, self.tries = state["rest"]

@@ -192,11 +192,13 @@ class RobotExplorers(Explorers):
             self.memory[old] = robot.stored(env)
         if events.fragmented[env]:
             robot.divide(new)
-            course.bound = new
+            course.stop(new)
         else:
             assert found is not None
-            robot.go_to(found, new == course.target)
-        course.stop()
+            wanted = new == course.target
+            robot.go_to(found, wanted)
+            course.stop(course.bound if wanted else new)
+            course.passed |= {old} - {course.bound}
         self._stale[env] |= set(robot.others)
         if old in self.memory and not self._one_map:
             look_through(robot, old, self.taste)

@@ -23,6 +23,7 @@ def choose(robot: RobotMap, course: Course, taste: Taste, stale: set[int]) -> bo
 
     :param stale: fragments whose remembered views have to be looked through again; changed
     """
+    robot.canvas.surround(taste.reach)
     cost = ways(robot.canvas, robot.pose, taste.radius)
     mask = robot.elsewhere(robot.canvas, robot.fragment)
     here = views(robot.canvas, cost, mask, np.array(robot.been).reshape(-1, 2), taste.reach, taste.least)
@@ -30,7 +31,7 @@ def choose(robot: RobotMap, course: Course, taste: Taste, stale: set[int]) -> bo
     best = float(worth.max(initial=0.0)) * (_CONSTANT if course.bound == robot.fragment else 1.0)
     goal = NOWHERE
     while others := promising(robot, taste, best / _CONSTANT):
-        goal = Travel(robot, cost, taste).best(others, taste, course.bound, _CONSTANT)
+        goal = Travel(robot, cost, taste, course.passed - {robot.fragment}).best(others, taste, course.bound, _CONSTANT)
         if goal.worth <= best or goal.fragment not in stale:
             break
         stale.discard(goal.fragment)
@@ -50,6 +51,7 @@ def choose_globally(robot: RobotMap, course: Course, taste: Taste) -> tuple[bool
     resolution = robot.rules.resolution
     whole = Canvas.of(*merged(robot.fragments(0).items(), robot.graph, resolution), resolution)
     area = whole.area
+    whole.surround(taste.reach)
     whole.make_room(robot.world_pose, 1.0)
     places = [np.array(robot.been).reshape(-1, 2), *(robot.memory[other]["been"].numpy() for other in robot.others)]
     frames = [robot.fragment, *robot.others]

@@ -1,7 +1,7 @@
 """Ways of a robot over the crossings between its fragments."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +75,7 @@ def look_through(robot: RobotMap, fragment: int, taste: Taste) -> None:
     if not roots:
         return
     canvas = canvas_of(stored, robot.rules.resolution)
+    canvas.surround(taste.reach)
     for at in roots:
         canvas.make_room(np.array([*at, 0.0]), 1.0)
     clear = clearance(canvas)
@@ -107,25 +108,24 @@ class Travel:
     robot is can be entered there.
 
     :param cost: of the ways in the current fragment
+    :param barred: fragments that are not entered from here
     """
 
-    def __init__(self, robot: RobotMap, cost: Any, taste: Taste) -> None:
+    def __init__(self, robot: RobotMap, cost: Any, taste: Taste, barred: Collection[int] = ()) -> None:
         self._robot = robot
         self._sides = list(robot.crossings)
         self._number = {side: i for i, side in enumerate(self._sides)}
-        self._entered = dict(_entries(robot, taste))
+        self._entered = dict(_entries(robot, taste, barred))
         n = len(self._sides)
         metres = np.full((n + 1, n + 1), np.inf)
-        self._by_entry = np.zeros(n, bool)
         for i, (a, b) in enumerate(self._sides):
             metres[i, self._number[b, a]] = _TOLL
             for other, away in self._inside(a, b):
                 metres[i, self._number[a, other]] = away
-            if a == robot.fragment:
+            if a == robot.fragment and b not in barred:
                 metres[n, i] = cost_at(cost, robot.canvas, robot.crossings[a, b])
             elif a in self._entered:
                 metres[n, i] = _TOLL + self._from_entry(a, robot.crossings[a, b])
-                self._by_entry[i] = True
         # What is 0 or infinite is no edge to SciPy.
         edges = np.where(np.isfinite(metres), metres + 1e-3, 0.0)
         self._from_here, self._before = dijkstra(edges, indices=n, return_predecessors=True)
@@ -191,9 +191,11 @@ class Travel:
         return cost_at(cost, canvas, place)
 
 
-def _entries(robot: RobotMap, taste: Taste) -> Iterator[tuple[int, Any]]:
+def _entries(robot: RobotMap, taste: Taste, barred: Collection[int]) -> Iterator[tuple[int, Any]]:
     """The stored fragments that can be entered where the robot is, with their maps and the ways in them."""
     for other, pose in robot.enterable():
+        if other in barred:
+            continue
         canvas = canvas_of(robot.memory[other], robot.rules.resolution)
         canvas.make_room(pose, 1.0)
         yield other, (canvas, ways(canvas, pose, taste.radius))

@@ -68,12 +68,22 @@ class Canvas:
         """Grow so that all within ``reach`` metres of a pose, and a rim around it, lie on the canvas."""
         x, y, _ = self.rays(pose)
         margin = math.ceil(reach / self.resolution) + 3
+        row, col = math.floor(y), math.floor(x)
+        self._grow(row - margin, row + margin, col - margin, col + margin)
+
+    def surround(self, reach: float) -> None:
+        """Grow so that all within ``reach`` metres of what is known lies on the canvas."""
+        margin = math.ceil(reach / self.resolution) + 3
+        first, last, left, right = self.box.tolist()
+        self._grow(first - margin, last + margin, left - margin, right + margin)
+
+    def _grow(self, first: int, last: int, left: int, right: int) -> None:
+        """Grow so that these rows and columns lie on the canvas."""
         height, width = self.cells.shape
-        low, left = max(margin - math.floor(y), 0), max(margin - math.floor(x), 0)
-        high, right = max(math.floor(y) + margin + 1 - height, 0), max(math.floor(x) + margin + 1 - width, 0)
-        if low or left or high or right:
+        missing = (max(-first, 0), max(last + 1 - height, 0), max(-left, 0), max(right + 1 - width, 0))
+        if any(missing):
             spare = 32  # growing is rare then
-            pads = [(side + spare if side else 0) for side in (low, high, left, right)]
+            pads = [(side + spare if side else 0) for side in missing]
             self.cells = np.pad(self.cells, ((pads[0], pads[1]), (pads[2], pads[3])))
             self.corner -= (pads[0], pads[2])
             if self.box[1] >= self.box[0]:

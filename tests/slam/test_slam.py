@@ -224,6 +224,8 @@ def test_a_map_has_the_same_views_from_anywhere_and_wherever_it_lies_on_its_canv
     again = Canvas.of(cells, corner, 0.1)
     again.cells, again.corner = np.pad(again.cells, rim), again.corner - rim
     again.box += rim
+    canvas.surround(4.0)
+    again.surround(4.0)
     both = []
     for one, start in ((canvas, POSES[0]), (again, POSES[1])):
         cost = ways(one, np.array(start), 0.2)
