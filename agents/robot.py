@@ -11,9 +11,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from farl.agents.explorer import Explorers, MapExplorer
 from farl.agents.robot_driving import Body
 from farl.agents.robot_explorers import RobotExplorers
-from farl.agents.robot_goals import Taste
 from farl.agents.robot_map import Lidar, RobotMap, Rules
 from farl.agents.robot_pictures import belief_of, robot_map_figure
+from farl.agents.robot_travel import Taste
 from farl.envs.map_world.occupancy import OPEN, UNMAPPED, WALL, OccupancyGrid
 from farl.envs.robot.worlds import beam_angles
 from farl.errors import ConfigError, did_you_mean
