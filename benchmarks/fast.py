@@ -3,12 +3,15 @@
 - ``fast``: ``Fast(PPO)``
 - ``far``: ``FAR(PPO)`` as it comes; ``far-fast``: ``FAR(Fast(PPO))``
 - ``recurrent-fast``: ``Fast(RecurrentPPO)``, over ``RecurrentPPO``
+- ``sbx``: PPO of sbx, in JAX, where it is installed; ``cleanrl``: CleanRL's script, where the variable ``CLEANRL_PPO``
+  says where its ``ppo.py`` is, with the environment's own vector of copies (``cartpole`` alone)
 
 Each job builds the plain algorithm and the other one in one process and lets them learn in turns, a few rollouts each;
 the medians of their turns are compared. So a machine that slows down does so for both. Conditions are named by what is
 seen and the number of environments: ``rooms`` is a chain of rooms whose views are one-hot (539 numbers) and repeat;
-``vectors`` shows 100 random numbers that never repeat, for continuous actions; ``atari`` is Montezuma's Revenge in
-frames of 84 x 84. The environments' own time is part of all of it, and told beside it.
+``vectors`` shows 100 random numbers that never repeat, for continuous actions; ``cartpole`` is CartPole, one copy after
+the other; ``atari`` is Montezuma's Revenge in frames of 84 x 84.
+The environments' own time is part of all of it, and told beside it.
 """
 
 import statistics
@@ -21,9 +24,11 @@ import numpy as np
 from gymnasium import spaces
 from matplotlib.figure import Figure
 
+from benchmarks._peers import sbx_ppo
 from benchmarks._results import bars, method_colors
 from benchmarks.harness import Benchmark, Job, Size, main
 from farl.envs.batched import BatchedVecEnv
+from farl.errors import ConfigError
 
 N_STEPS = 128
 EPOCHS = 4
@@ -34,6 +39,8 @@ def run(job: Job) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     kind, n_envs = job.condition.rsplit("-", 1)
+    if job.method == "cleanrl":
+        return _beside_cleanrl(job, int(n_envs))
     models = [make(job.seed, kind, int(n_envs)) for make in (_plain(job.method), _other(job.method))]
     steps = models[0].n_steps * models[0].n_envs
     turns = max(2, job.parameters["steps"] // steps // 2)
@@ -55,6 +62,27 @@ def run(job: Job) -> dict[str, Any]:
         "steps_per_second": 1e6 / other,
         "sb3_steps_per_second": 1e6 / plain,
         "environment_steps_per_second": 1e6 / alone,
+    }
+
+
+def _beside_cleanrl(job: Job, n_envs: int) -> dict[str, Any]:
+    from benchmarks._peers import cleanrl_us
+
+    if not job.condition.startswith("cartpole"):
+        raise ConfigError("cleanrl: its script takes vectors and one kind of environment here: cartpole-16")
+    model = _model("ppo", job.seed, "cartpole", n_envs)
+    rollouts = max(2, job.parameters["steps"] // (N_STEPS * n_envs) // 2)
+    model.learn(job.parameters["warm_up"] * N_STEPS * n_envs)
+    began = time.process_time()
+    model.learn(rollouts * N_STEPS * n_envs, reset_num_timesteps=False)
+    plain = (time.process_time() - began) / rollouts / N_STEPS / n_envs * 1e6
+    other = cleanrl_us("CartPole-v1", n_envs, N_STEPS, EPOCHS, rollouts, job.seed)
+    return {
+        "speedup": plain / other,
+        "sb3_us": plain,
+        "us": other,
+        "steps_per_second": 1e6 / other,
+        "sb3_steps_per_second": 1e6 / plain,
     }
 
 
@@ -80,6 +108,8 @@ def _model(method: str, seed: int, kind: str, n_envs: int) -> Any:
         from sb3_contrib import RecurrentPPO
 
         algorithm, policy = RecurrentPPO, policy.replace("Policy", "LstmPolicy")
+    if method == "sbx":
+        algorithm = sbx_ppo()
     if method.endswith("fast"):
         algorithm = Fast(algorithm)
     if method.startswith("far"):
@@ -96,6 +126,8 @@ def make_env(kind: str, n_envs: int, seed: int) -> Any:
 
     if kind == "rooms":
         return RoomChainVecEnv(n_envs, start="random")
+    if kind == "cartpole":
+        return make_vec_env(EnvironmentConfig(id="CartPole-v1", n_envs=n_envs, vector_backend="dummy"), seed)
     if kind == "vectors":
         return RandomVectors(n_envs, seed)
     return make_vec_env(EnvironmentConfig(id="ALE/MontezumaRevenge-v5", kind="atari", n_envs=n_envs), seed)
@@ -179,13 +211,13 @@ def _throughput(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
-METHODS = ("fast", "far", "far-fast", "recurrent-fast")
+METHODS = ("fast", "far", "far-fast", "recurrent-fast", "sbx", "cleanrl")
 ROOMS = ("rooms-16", "rooms-64", "rooms-256", "rooms-1024")
 
 BENCHMARK = Benchmark(
     name="fast",
     methods=METHODS,
-    conditions=(*ROOMS, "vectors-16", "vectors-256", "atari-8"),
+    conditions=(*ROOMS, "vectors-16", "vectors-256", "cartpole-16", "atari-8"),
     metrics={
         "speedup": "CPU time of Stable-Baselines3's algorithm over that of this one",
         "us": "CPU time of a step, learning and environment included, in us",
@@ -211,7 +243,12 @@ BENCHMARK = Benchmark(
             methods=("fast", "far", "far-fast"),
             conditions=("rooms-16", "rooms-64", "rooms-256", "vectors-16", "vectors-256"),
         ),
-        "full": Size(seeds=5, parameters={"steps": 262_144, "warm_up": 4}, note="five repeats of 262 144 steps"),
+        "full": Size(
+            seeds=5,
+            parameters={"steps": 262_144, "warm_up": 4},
+            note="five repeats of 262 144 steps",
+            methods=METHODS[:4],
+        ),
     },
     alone=True,
     plot=_plots,
