@@ -92,7 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: no such method: {', '.join(unknown)}; there are {', '.join(METHODS)}", file=sys.stderr)
         return BAD_INPUT
     made = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    parts = [f"{date.today()}, commit {made.stdout.strip()}, {platform.machine()}, one thread, CPU time, one seed.\n"]
+    parts = [
+        "# Where the time goes\n",
+        f"{date.today()}, commit {made.stdout.strip()}, {platform.machine()}, one thread, CPU time, one seed.\n",
+    ]
     for method in methods:
         print(f"profiles: {method}", file=sys.stderr)
         parts.append(table(method, *profile(method)))
