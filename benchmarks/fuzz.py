@@ -1,11 +1,12 @@
 """Feeds broken input to everything that reads files: whatever it is, the answer is an error of ours, in one short line.
 
-    python -m benchmarks.fuzz                    # 200 000 cases, some twenty minutes
+    python -m benchmarks.fuzz                    # 200 000 cases, an hour on one core; goes on where it was stopped
     python -m benchmarks.fuzz --cases 2000       # as CI does
     python -m benchmarks.fuzz --only state       # one of the targets
     python -m benchmarks.fuzz --only state --atheris    # guided by coverage, until Ctrl-C (pip install 'farl[fuzz]')
 
-Each case is a valid file with a few edits, or made of nothing, by hypothesis, which shrinks what fails.
+Each case is a valid file with a few edits, or made of nothing, by hypothesis, which shrinks what fails. The cases come
+in rounds, each with a seed of its own; after each, the counts are written to ``benchmarks/results/fuzz/fuzz.json``.
 """
 
 import argparse
@@ -17,16 +18,22 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from farl.errors import ConfigError
+from farl.experiment.files import write_atomically
+from farl.experiment.metrics import library_versions, machine_facts
 
+RESULTS = Path(__file__).parent / "results" / "fuzz" / "fuzz.json"
+ROUND = 5_000
+"""Cases of a round, of all targets together."""
 LONGEST = 300
 """Characters of a line of an error."""
 NASTY = (
@@ -195,9 +202,13 @@ def _with_tensors(tree: Any) -> Any:
     return tree
 
 
-def fuzz(name: str, seeds: Sequence[bytes], target: Target, cases: int) -> str | None:
-    """Run so many cases of a target; returns what went wrong, or None."""
+def fuzz(name: str, seeds: Sequence[bytes], target: Target, cases: int, number: int = 0) -> str | None:
+    """Run so many cases of a target; returns what went wrong, or None.
 
+    :param number: draws the cases
+    """
+
+    @seed(number)
     @settings(
         max_examples=cases,
         database=None,
@@ -231,16 +242,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.atheris:
             return _by_coverage(*known[options.only or "state"][:2])
         chosen = {name: known[name] for name in known if options.only in (None, name)}
-        shares = sum(share for *_, share in chosen.values())
-        failed = 0
+        file = RESULTS if options.only is None and options.cases >= ROUND else None
+        return _in_rounds(chosen, options.cases, file)
+
+
+def _in_rounds(chosen: dict[str, tuple[Sequence[bytes], Target, float]], cases: int, file: Path | None) -> int:
+    """Run so many cases of some targets, all of them in each round; return 1 where anything was found.
+
+    :param file: keeps the counts, and where a run that was stopped goes on; None for neither
+    """
+    rounds, shares = -(-cases // ROUND), sum(share for *_, share in chosen.values())
+    document: dict[str, Any] = {"rounds": 0, "cases": dict.fromkeys(chosen, 0), "seconds": 0.0, "found": []}
+    if file is not None and file.is_file():
+        held = json.loads(file.read_text(encoding="utf-8"))
+        document = held if held["rounds"] < rounds else document
+    for number in range(document["rounds"], rounds):
+        began = time.monotonic()
         for name, (seeds, target, share) in chosen.items():
-            began, cases = time.monotonic(), max(int(options.cases * share / shares), 1)
-            wrong = fuzz(name, seeds, target, cases)
-            failed += wrong is not None
-            seconds = time.monotonic() - began
-            sys.stdout.write(f"{name:10} {cases:7,} cases {seconds:7.1f} s  {wrong or 'errors of ours alone'}\n")
+            count = max(int(min(cases, ROUND) * share / shares), 1)
+            wrong = fuzz(name, seeds, target, count, number)
+            document["cases"][name] += count
+            document["found"] += [wrong] if wrong is not None else []
+            sys.stdout.write(f"{name:10} {document['cases'][name]:7,} cases  {wrong or 'errors of ours alone'}\n")
             sys.stdout.flush()
-    return int(failed > 0)
+        document |= {"rounds": number + 1, "seconds": round(document["seconds"] + time.monotonic() - began, 1)}
+        document |= {"of rounds": rounds, "date": datetime.now(UTC).isoformat(timespec="seconds"), **machine_facts()}
+        document["versions"] = library_versions()
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(document, indent=1) + "\n")
+    return int(bool(document["found"]))
 
 
 def _by_coverage(seeds: Sequence[bytes], target: Target) -> int:

@@ -307,7 +307,11 @@ class ControlVecEnv(BatchedVecEnv):
         self.lengths[:], self.returns[:] = 0, 0.0
         self._reset_seeds()
         self._reset_options()
-        return self.dynamics.observe() + self.offset
+        return self._seen()
+
+    def _seen(self) -> npt.NDArray[np.float32]:
+        # In rows, as a checkpoint holds it: networks round otherwise where numbers lie in another order.
+        return np.ascontiguousarray(self.dynamics.observe() + self.offset)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every environment."""
@@ -315,14 +319,14 @@ class ControlVecEnv(BatchedVecEnv):
         self.lengths += 1
         self.returns += rewards
         dones = terminated | (self.lengths >= self.max_steps)
-        observations = self.dynamics.observe() + self.offset
+        observations = self._seen()
         infos: list[dict[str, Any]] = [{} for _ in self._all]
         ended = np.flatnonzero(dones)
         if len(ended):
             for env in ended:
                 infos[env] = self.finish(int(env), observations[env].copy(), bool(not terminated[env]))
             self.dynamics.reset(ended, self._rngs)
-            observations = self.dynamics.observe() + self.offset
+            observations = self._seen()
         return observations, rewards.astype(np.float32), dones, infos
 
     def get_state(self) -> dict[str, Any]:

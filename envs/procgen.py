@@ -98,8 +98,8 @@ class _Gym3Games:
 
     def _observe(self) -> tuple[npt.NDArray[np.float32], Pixels, npt.NDArray[np.bool_]]:
         rewards, observation, first = self.env.observe()
-        # A view: arrays of the library's own copies, whose channels lie last in memory.
-        return rewards, observation["rgb"].transpose(0, 3, 1, 2), first
+        # In rows, as a checkpoint holds it: networks round otherwise where numbers lie in another order.
+        return rewards, np.ascontiguousarray(observation["rgb"].transpose(0, 3, 1, 2)), first
 
     def reset(self) -> Pixels:
         if not self._fresh:

@@ -85,7 +85,7 @@ class SameStepVecEnv(VecEnv):
         self.reset_infos = self._one_by_one(infos)
         self._reset_seeds()
         self._reset_options()
-        return observations
+        return in_rows(observations)
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Take the actions."""
@@ -94,6 +94,7 @@ class SameStepVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Step every copy."""
         observations, rewards, terminated, truncated, infos = self.envs.step(self._actions)
+        observations = in_rows(observations)
         each = self._one_by_one(infos)
         dones = np.asarray(terminated | truncated, bool)
         for env in np.flatnonzero(dones):
@@ -138,6 +139,18 @@ class SameStepVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
         """The copies have no wrappers."""
         return [False for _ in self._get_indices(indices)]
+
+
+def in_rows(observations: Any) -> Any:
+    """Return observations in the order in which a checkpoint holds them, by copies only where they lie in another.
+
+    Networks round otherwise where numbers lie in another order: a run that is resumed would differ in the last bits.
+    """
+    if isinstance(observations, dict):
+        return {name: in_rows(part) for name, part in observations.items()}
+    if isinstance(observations, tuple):
+        return tuple(in_rows(part) for part in observations)
+    return np.ascontiguousarray(observations) if isinstance(observations, np.ndarray) else observations
 
 
 def _of(values: Any, env: int) -> Any:

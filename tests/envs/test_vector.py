@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from farl.envs.batched import BatchedVecEnv
 from farl.envs.registry import FAMILIES
-from farl.envs.vector import SameStepVecEnv
+from farl.envs.vector import SameStepVecEnv, in_rows
 from farl.errors import ConfigError
 from farl.experiment.config import EnvironmentConfig
 from farl.experiment.environments import make_vec_env
@@ -158,3 +158,33 @@ def test_kwargs_that_only_a_single_one_takes_step_copies_one_after_another() -> 
     venv = make_vec_env(environment("farl/HeteroRooms-2x3-v0", "auto", all_actions=True), 0)
     assert isinstance(venv, DummyVecEnv)
     assert venv.action_space.n == 7
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"id": "CartPole", "kind": "control"},
+        {"id": "Acrobot", "kind": "control"},
+        {"id": "farl/RoomChain-v0"},
+        {"id": "farl/MapWorld-Small-v0"},
+        {"id": "farl/HeteroRooms-2x3-v0", "kind": "minigrid"},
+    ],
+)
+def test_observations_lie_in_rows_as_a_checkpoint_holds_them(environment: dict[str, Any]) -> None:
+    """Networks round otherwise where they lie in another order, and a run that is resumed would differ."""
+    venv = make_vec_env(EnvironmentConfig(n_envs=3, **environment), seed=0)
+    shown: list[Any] = [venv.reset()]
+    shown += [venv.step(np.array([venv.action_space.sample() for _ in range(3)]))[0] for _ in range(3)]
+    for observations in shown:
+        for part in observations.values() if isinstance(observations, dict) else [observations]:
+            assert part.flags.c_contiguous
+    venv.close()
+
+
+def test_observations_of_others_are_put_in_rows() -> None:
+    columns = np.arange(6.0).reshape(2, 3).T
+    found = in_rows({"x": columns, "y": (columns, 3)})
+    assert found["x"].flags.c_contiguous
+    assert found["y"][0].flags.c_contiguous
+    assert (found["x"] == columns).all()
+    assert in_rows(found["x"]) is found["x"]
