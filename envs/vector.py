@@ -81,11 +81,12 @@ class SameStepVecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         """Start an episode of every copy."""
         observations: VecEnvObs
-        observations, infos = self.envs.reset(seed=self._seeds[0])
+        returned, infos = self.envs.reset(seed=self._seeds[0])
+        observations = in_rows(returned)
         self.reset_infos = self._one_by_one(infos)
         self._reset_seeds()
         self._reset_options()
-        return in_rows(observations)
+        return observations
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Take the actions."""
