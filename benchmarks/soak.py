@@ -6,9 +6,9 @@
 What the process takes (resident set size, RSS) is set beside what FARL says that it holds (``far/memory_mb``), and its
 open files are counted. Once the long-term memory is full nothing may grow any more.
 
-    python -m benchmarks.soak                     # an hour or two; goes on where it was stopped
+    python -m benchmarks.soak                     # hours; goes on where it was stopped
     python -m benchmarks.soak --only "FAR(PPO)"
-    python -m benchmarks.soak --quick             # a fiftieth of the steps, in about two minutes
+    python -m benchmarks.soak --quick             # a fiftieth of the steps, in a few minutes
     python -m benchmarks.soak --steps 0.25        # a quarter of them
 
 Writes ``soak.json``, ``table.md`` and ``soak.png`` to ``--out`` (default: ``benchmarks/results/soak``). The runs lie in
@@ -234,7 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     names = [options.only] if options.only else list(RUNS)
     document: dict[str, Any] = {
-        "command": "python -m benchmarks.soak" + (f" --steps {share:g}" if share != 1.0 else ""),
+        "command": "python -m benchmarks.soak"
+        + (f' --only "{options.only}"' if options.only else "")
+        + (f" --steps {share:g}" if share != 1.0 else ""),
         "runs": {},
         "curves": {},
     }
