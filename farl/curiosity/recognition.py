@@ -143,8 +143,10 @@ class Recognition(RND):
 
     def bonus(self, outputs: Prepared, prepared: Prepared, starts: Tensor) -> Tensor:
         """Return what a place is worth, float32[E]; 0 until the thresholds are calibrated."""
+        if len(self.localiser.here) != len(starts):
+            self._start_with(len(starts))
         places = self.localiser.here
-        if self.calibration is not None or len(places) != len(starts):
+        if self.calibration is not None or (places < 0).all():
             return torch.zeros_like(outputs["surprisal"])
         new = self._visits.visit(places, starts.cpu().numpy(), len(self.places))
         paid = self._worth(places, new, outputs["surprisal"].cpu().numpy())

@@ -7,12 +7,14 @@ import numpy.typing as npt
 import torch
 
 from farl.recognition.graph import PlaceGraph
-from farl.recognition.places import Keys, PlaceStore
+from farl.recognition.places import Keys, Nearest, PlaceStore, Similarity
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 LOST = -1
+_EQUAL = 1.0 - 1e-5
+"""Similarity of what is the same but for rounding."""
 _OF_AGENTS = ("here", "_unseen", "_put")
 
 
@@ -86,9 +88,10 @@ class Localiser:
         known = len(self.places)
         self.graph.make_room(known)
         expected, is_sure = self.graph.expect(before, actions)
-        nearest = self.places.nearest(keys)
+        similarity = self.places.similarity(expected, keys)
+        nearest = self._nearest(keys, expected, similarity)
         is_certain = self.places.is_certain(nearest)
-        resembles = self.places.resembles(expected, keys)
+        resembles = similarity >= self.places.possible
 
         as_expected = resembles & ~(is_certain & (nearest.places != expected))
         unseen = self.places.is_noisy & is_sure & ~as_expected & ~is_certain & ~self._unseen
@@ -107,6 +110,15 @@ class Localiser:
         merged = self.places.merge_if_full()
         self._follow_merge(merged)
         return Located(self.here, places >= known, merged)
+
+    def _nearest(self, keys: Keys, expected: IntArray, similarity: Similarity) -> Nearest:
+        """Return what keys resemble most: not sought where they equal what was expected, as they mostly do."""
+        sought = similarity < _EQUAL
+        nearest = Nearest(expected.copy(), similarity.copy(), np.full(len(keys), -1.0, np.float32))
+        if sought.any():
+            for part, found in zip(nearest, self.places.nearest(keys[sought]), strict=True):
+                part[sought] = found
+        return nearest
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the agents are; places and graph have states of their own."""

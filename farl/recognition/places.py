@@ -99,13 +99,13 @@ class PlaceStore:
         """Return which keys are of the place that they resemble most, bool[E]."""
         return self._enough(nearest.similarity, nearest.second)
 
-    def resembles(self, places: IntArray, keys: Keys) -> npt.NDArray[np.bool_]:
-        """Return which keys, float32[E, d], may be of the places, int64[E], with which they are compared; of -1 none
-        is."""
+    def similarity(self, places: IntArray, keys: Keys) -> Similarity:
+        """Return how much keys, float32[E, d], resemble places, int64[E]: float32[E], -1 for place -1."""
         if self._count == 0:
-            return np.zeros(len(keys), bool)
-        similarity = np.einsum("ed,ed->e", self.keys[np.maximum(places, 0)], keys)
-        return np.asarray((places >= 0) & (similarity >= self.possible))
+            return np.full(len(keys), -1.0, np.float32)
+        found: Similarity = np.einsum("ed,ed->e", self.keys[np.maximum(places, 0)], keys)
+        found[places < 0] = -1.0
+        return found
 
     def recognise(self, keys: Keys) -> Recognised:
         """Return the place of each key by its looks alone; those that can be of no known place become new ones.

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from farl.curiosity import FARCuriosity
+from farl.curiosity.recognition_settings import GraphConfig, RecognitionConfig
 from farl.curiosity.registry import AnyModuleConfig
 from farl.curiosity.rnd import RNDConfig
 from farl.errors import ConfigError
@@ -55,20 +56,29 @@ def _with_name(value: Any, default: str) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _is_episodic(module: Any) -> bool:
+    return isinstance(module, RecognitionConfig) and module.scope == "episode" and module.pays != "count"
+
+
 def _default_criterion(settings: dict[str, Any]) -> ZScoreConfig | None:
     module = settings.get("module")  # missing if it was refused
     ends = module is None or (module.why_not_fragmentable() is None and not module.has_regions)
     return ZScoreConfig() if ends else None
 
 
+_DEFAULT_MODULE = RecognitionConfig(graph=GraphConfig())
+_OF_LEARNT_ERRORS = ("criterion", "recall", "join_within", "new_module", "replay", "refresh", "epochs", "learning_rate")
+"""Settings that mean RND where no module is named: recognition learns nothing, and its fragments need no criterion."""
 _OF_THE_OWN_CRITIC = ("gamma", "episodic", "critic_hidden", "critic_learning_rate")
 
 
 class FARConfig(StrictModel):
     """Fragmentation and recall over curiosity modules. ``FARConfig()`` is the default, ``far={}``."""
 
-    module: AnyModuleConfig = RNDConfig()
-    """The kind of curiosity (rnd, if not named otherwise)."""
+    module: AnyModuleConfig = _DEFAULT_MODULE
+    """The kind of curiosity. If none is named: recognition, with the graph of places leading the policy where an
+    on-policy algorithm has discrete actions; or rnd, if a setting is given that only learnt errors have, such as
+    criterion or recall."""
     criterion: CriterionConfig | None = Field(default_factory=_default_criterion)
     """When a fragment ends (a zscore criterion, if not named otherwise); null never ends one, which is curiosity
     without fragmentation, and the default of modules that cannot be fragmented or whose fragments are regions."""
@@ -91,8 +101,9 @@ class FARConfig(StrictModel):
     critic learns the sum of both rewards, which is cheaper (on-policy only)."""
     gamma: float = Field(default_of(FARCuriosity, "gamma"), ge=0.0, lt=1.0)
     """Discount of the intrinsic return (own critic only)."""
-    episodic: bool = False
-    """Whether the intrinsic return ends with the episode (own critic only; with a shared one it does)."""
+    episodic: bool = Field(default_factory=lambda settings: _is_episodic(settings.get("module")))
+    """Whether the intrinsic return ends with the episode (own critic only; with a shared one it does). Left out: where
+    recognition pays for first visits in an episode."""
     refresh: bool = False
     """Whether replayed intrinsic rewards are computed anew by the modules as they are then, instead of those of long
     ago (off-policy only; modules whose reward does not hang on the rest of the episode)."""
@@ -114,6 +125,13 @@ class FARConfig(StrictModel):
     critic_learning_rate: float = Field(3e-4, gt=0.0)
     """Adam's learning rate for the own critic (on-policy only)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _module_that_is_meant(cls, settings: Any) -> Any:
+        if isinstance(settings, Mapping) and "module" not in settings and any(n in settings for n in _OF_LEARNT_ERRORS):
+            return {**settings, "module": RNDConfig()}
+        return settings
+
     @field_validator("module", mode="before")
     @classmethod
     def _name_module(cls, module: Any) -> Any:
@@ -133,14 +151,20 @@ class FARConfig(StrictModel):
 
     @model_validator(mode="after")
     def _settings_of_a_critic_that_is_there(self) -> "FARConfig":
-        without_effect = [
-            name for name in _OF_THE_OWN_CRITIC if getattr(self, name) != type(self).model_fields[name].default
-        ]
+        usual = {"episodic": _is_episodic(self.module)}
+        usual |= {name: type(self).model_fields[name].default for name in _OF_THE_OWN_CRITIC if name not in usual}
+        without_effect = [name for name in _OF_THE_OWN_CRITIC if getattr(self, name) != usual[name]]
         if self.critic == "shared" and without_effect:
             raise ValueError(
                 f"{', '.join(without_effect)}: of no effect with critic: shared, which is the policy's own"
             )
         return self
+
+    def without_default_graph(self) -> "FARConfig":
+        """Return the same without advice, unless it was asked for."""
+        if self.module is not _DEFAULT_MODULE:
+            return self
+        return self.model_copy(update={"module": RecognitionConfig()})
 
     @classmethod
     def parse(cls, far: "FARConfig | Mapping[str, Any] | None") -> "FARConfig | None":

@@ -88,6 +88,7 @@ class _FARAlgorithm(Saving, OpenRollout):
 
     def __init__(self, *args: Any, far: FARConfig | dict[str, Any] | None = None, **kwargs: Any) -> None:
         config = FARConfig.parse(far)
+        self._default_far = config if config is not None and config.without_default_graph() is not config else None
         # Kept as plain data, for SB3 writes every attribute into its zip.
         self.far = None if config is None else config.model_dump(mode="json")
         super().__init__(*args, **kwargs)
@@ -135,7 +136,7 @@ class _FARAlgorithm(Saving, OpenRollout):
 
     def _setup_model(self) -> None:
         self._unpack_settings()
-        config = FARConfig.parse(self.far)
+        config = self._settled()
         self.n_advised = 0 if config is None else config.module.n_advised(action_spec(self.action_space))
         if config is None or not self.n_advised:
             super()._setup_model()  # type: ignore[safe-super]
@@ -146,6 +147,15 @@ class _FARAlgorithm(Saving, OpenRollout):
                 self._seen_space = self.observation_space if self.env is None else unnormalised_space(self.env)
             # No draw from the global random state: switching curiosity on changes nothing but the rewards.
             self._rollout = Rollout(config, self._seen_space, self.action_space, self.n_envs, self.device, self.seed)
+
+    def _settled(self) -> FARConfig | None:
+        """Return the settings, without the graph if it is only the default and nothing here can follow it."""
+        config, default = FARConfig.parse(self.far), self.__dict__.pop("_default_far", None)
+        follows = issubclass(self.policy_class, ActorCriticPolicy) and isinstance(self.action_space, spaces.Discrete)
+        if default is not None and not follows:
+            config = default.without_default_graph()
+            self.far = config.model_dump(mode="json")
+        return config
 
     def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
         """Return actions for observations as the environment gives them; see SB3. Without advice, if there is any."""

@@ -30,9 +30,9 @@ class FARVecEnv(VecEnvWrapper):
     - Evaluate on an environment without rewards of its own: ``FARVecEnv(eval_env)`` passes everything through, and has
       the depth that ``EvalCallback`` asks for where there is a ``VecNormalize``.
 
-    - Where the module gives advice (``module: {name: recognition, graph: {}}``), observations become dicts: ``advice``,
-      float32[A], one-hot, beside ``observation``, or beside the parts of what was a dict already. It takes
-      ``MultiInputPolicy``.
+    - Where the module is told to give advice (``module: {name: recognition, graph: {}}``), observations become dicts:
+      ``advice``, float32[A], one-hot, beside ``observation``, or beside the parts of what was a dict already. It takes
+      ``MultiInputPolicy``. The default gives none.
 
     :param venv: what is wrapped
     :param far: as in ``FAR(Algorithm)(..., far=...)``; None passes everything through. What concerns the intrinsic
@@ -62,6 +62,8 @@ class FARVecEnv(VecEnvWrapper):
                 "Write VecNormalize(FARVecEnv(venv, ...))"
             )
         config = FARConfig.parse(far)
+        if config is not None:
+            config = config.without_default_graph()
         monitored = unwrap_vec_wrapper(venv, VecMonitor) is not None or any(venv.env_is_wrapped(Monitor))
         super().__init__(venv if monitored else VecMonitor(venv))
         self.metrics: dict[str, float] = {}

@@ -260,7 +260,8 @@ def test_far_does_not_take_in_each_step(monkeypatch: pytest.MonkeyPatch) -> None
         asked += 1
         take_in(self)
 
-    model = FAR(PPO)("MlpPolicy", make_env(2), n_steps=40, batch_size=40, n_epochs=1, seed=0, device="cpu", far={})
+    settings = {"n_steps": 40, "batch_size": 40, "n_epochs": 1, "seed": 0, "device": "cpu"}
+    model = FAR(PPO)("MlpPolicy", make_env(2), far={"module": "rnd"}, **settings)
     take_in = type(model).take_in
     monkeypatch.setattr(type(model), "take_in", counted)
     model.learn(240, ExplorationCallback())

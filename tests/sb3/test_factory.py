@@ -109,7 +109,10 @@ def test_anything_but_an_algorithm_class_is_refused(wrong):
         ({"intrinsic_coef": -1}, "^far.intrinsic_coef: must be at least 0, found -1$"),
         ({"memory": {"capacity": 2}}, "capacity"),
         ({"learning_rate": float("nan")}, "learning_rate"),
-        ({"critic": "shared", "gamma": 0.9, "episodic": True}, "gamma, episodic: of no effect with critic: shared"),
+        (
+            {"module": "rnd", "critic": "shared", "gamma": 0.9, "episodic": True},
+            "gamma, episodic: of no effect with critic: shared",
+        ),
     ],
 )
 def test_wrong_settings_are_named(far, match):

@@ -8,8 +8,8 @@ from farl import FAR
 from farl.envs.room_chain import RoomChainVecEnv
 
 
-def test_any_run_with_far_logs_what_it_forgets(tmp_path: Path) -> None:
-    far = {"warmup": 64}
+def test_any_run_whose_modules_learn_logs_what_it_forgets(tmp_path: Path) -> None:
+    far = {"module": "rnd", "warmup": 64}
     model = FAR(PPO)("MlpPolicy", RoomChainVecEnv(4, cols=1), n_steps=128, n_epochs=1, seed=0, device="cpu", far=far)
     model.set_logger(configure(str(tmp_path), ["json"]))
     model.learn(3 * 512)
