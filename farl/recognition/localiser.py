@@ -116,8 +116,9 @@ class Localiser:
         sought = similarity < _EQUAL
         nearest = Nearest(expected.copy(), similarity.copy(), np.full(len(keys), -1.0, np.float32))
         if sought.any():
-            for part, found in zip(nearest, self.places.nearest(keys[sought]), strict=True):
-                part[sought] = found
+            found = self.places.nearest(keys[sought])
+            nearest.places[sought] = found.places
+            nearest.similarity[sought], nearest.second[sought] = found.similarity, found.second
         return nearest
 
     def state_dict(self) -> dict[str, Any]:
