@@ -1,8 +1,8 @@
 """A pytest plugin that runs tests of Stable-Baselines3 or sb3-contrib with each algorithm X replaced by ``FAR(X)``.
 
-See ``tests/peers/README.md``. ``PEERS_FAR`` says how: ``off`` (no ``far``), ``on`` (small networks), or ``shared`` (the
-policy's critic learns both rewards, on-policy). Failures that are in ``EXPECTED`` become expected ones, each with its
-reason.
+See ``tests/peers/README.md``. ``PEERS_FAR`` says how: ``off`` (no ``far``), ``on`` (RND, small networks), ``shared``
+(the policy's critic learns both rewards, on-policy), or ``default`` (``far={}``, recognition). Failures that are in
+``EXPECTED`` become expected ones, each with its reason.
 """
 
 import os
@@ -17,7 +17,12 @@ from tests.peers.expected import EXPECTED
 
 MODE = os.environ.get("PEERS_FAR", "on")
 SMALL = {"module": {"features": 8, "hidden": 8}, "warmup": 16, "batch_size": 16}
-SETTINGS = {"off": None, "on": {**SMALL, "critic_hidden": [8]}, "shared": {**SMALL, "critic": "shared"}}
+SETTINGS = {
+    "off": None,
+    "on": {**SMALL, "critic_hidden": [8]},
+    "shared": {**SMALL, "critic": "shared"},
+    "default": {},
+}
 NAMES = {
     stable_baselines3: ("A2C", "DDPG", "DQN", "PPO", "SAC", "TD3"),
     sb3_contrib: ("CrossQ", "MaskablePPO", "QRDQN", "RecurrentPPO", "TQC", "TRPO"),
