@@ -239,14 +239,14 @@ BENCHMARK = Benchmark(
         "default": Size(
             seeds=3,
             parameters={"steps": 32_768, "warm_up": 2},
-            note="three repeats of 32 768 steps instead of five of 262 144",
+            note="32 768 steps instead of 262 144",
             methods=("fast", "far", "far-fast"),
             conditions=("rooms-16", "rooms-64", "rooms-256", "vectors-16", "vectors-256"),
         ),
         "full": Size(
             seeds=5,
             parameters={"steps": 262_144, "warm_up": 4},
-            note="five repeats of 262 144 steps",
+            note="262 144 steps",
             methods=METHODS[:4],
         ),
     },
