@@ -31,7 +31,7 @@ class Study:
         self._begins = True
 
     def run(self, rollouts: int, rollout: int, return_rollouts: int) -> None:
-        """Spend rollouts of so many samples in every room, in order, learning after each; return without learning."""
+        """Visit every room in order, for some rollouts each, and learn after each; come back without learning."""
         steps = rollout // len(self.walkers.poses)
         while self.curiosity.samples_seen < self.curiosity.warmup:
             self._take(self.walkers.roam(0, 1), room=0)

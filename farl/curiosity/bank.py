@@ -35,7 +35,7 @@ class ModuleBank(ModuleSlots):
         self.module = module
         self.learning_rate = learning_rate
         self.sees_rows_alone = not any(isinstance(part, _CHANGING) for part in module.predictor.modules())
-        """Whether what a predictor makes of a sample does not hang on chance or on the other samples."""
+        """Whether a predictor answers to a sample alone: neither chance nor other samples change its answer."""
         self._stacked = stacked_forward(module.predictor) if module.takes_stacked_samples else None
         self._gathered_slots: IntArray = np.empty(0, np.int64)
         self._gathered = self._initial.new_empty((0, len(self._initial)))

@@ -23,7 +23,7 @@ class Disagreement(RandomFeatures):
     :param models: number of forward models
     :param features: width of the random features
     :param hidden: width of the models' two hidden layers, and of the trunk for vectors
-    :param frame_stack: observations are stacks of so many frames along the channels; only the newest is used
+    :param frame_stack: number of frames that an observation stacks along its channels; only the newest is used
     :param clip: whitened observations are clipped to +-clip
     :param seed: draws the random weights; the global random state is left alone
     """
@@ -109,7 +109,7 @@ class DisagreementConfig(ModuleConfig):
     hidden: int = Field(128, ge=1)
     """Width of the models' hidden layers (512 for Atari)."""
     frame_stack: int = Field(1, ge=1)
-    """The observation is a stack of so many frames along the channels, of which the newest is used."""
+    """Frames that an observation stacks along its channels; the newest is used."""
     clip: float = Field(5.0, gt=0.0)
     """Whitened observations are clipped to +- this."""
 
