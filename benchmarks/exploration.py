@@ -71,7 +71,7 @@ SETTINGS: dict[str, dict[str, Any] | None] = {
 }
 SCRIPTS = ("advice-script", "random-walk")
 COEFFICIENTS = (0.5, 0.05, 0.005)
-CHOSEN = {"rnd": 0.05, "icm": 0.05, "rnd-replay": 0.5, "count": 0.5, "noveld": 0.5, "far": 0.5}
+CHOSEN = {method: 0.05 if method in ("rnd", "icm") else 0.5 for method, far in SETTINGS.items() if far is not None}
 """Weights of the intrinsic reward on MiniGrid, chosen on ``multiroom-n4``."""
 OPTIONS = tuple(f"{method}:{weight}" for method in CHOSEN for weight in COEFFICIENTS)
 MINIGRID = {
@@ -114,19 +114,11 @@ def run(job: Job) -> dict[str, Any]:
     from farl import Fast
 
     venv = _make_env(job)
-    method, _, weight = job.method.partition(":")
     with_goal = job.condition in MINIGRID or "-goal" in job.condition
     progress = _progress(venv, one_map=job.condition in ROOMS, with_goal=with_goal)
-    if method in SCRIPTS:
+    if job.method in SCRIPTS:
         return follow_script(venv, job, progress)
-    settings = SETTINGS[method]
-    mixed: dict[str, Any] = {"intrinsic_coef": 0.5} if "-goal" in job.condition else {}
-    steps = job.parameters["steps"]
-    if job.condition in MINIGRID and settings is not None:
-        # The goal ends the episode: did the intrinsic return end with it, the agent would learn to avoid the goal.
-        mixed = {"intrinsic_coef": float(weight) if weight else CHOSEN[method], "episodic": False}
-    if job.condition in MINIGRID:
-        steps *= MINIGRID_TIMES
+    steps = job.parameters["steps"] * (MINIGRID_TIMES if job.condition in MINIGRID else 1)
     model: Any = far_of(Fast(PPO))(
         "MlpPolicy",
         venv,
@@ -137,7 +129,7 @@ def run(job: Job) -> dict[str, Any]:
         ent_coef=0.01,
         seed=job.seed,
         device="cpu",
-        far=None if settings is None else settings | mixed,
+        far=far_settings(job.method, job.condition),
     )
     began = time.perf_counter()
     model.learn(steps, callback=progress)
@@ -148,6 +140,18 @@ def run(job: Job) -> dict[str, Any]:
         "fragments": None if curiosity is None else curiosity.fragments,
         "seconds": seconds,
     }
+
+
+def far_settings(method: str, condition: str) -> dict[str, Any] | None:
+    """Return the settings of ``FAR`` for a method, ``None`` where it has no intrinsic reward."""
+    name, _, weight = method.partition(":")
+    settings = SETTINGS[name]
+    if settings is None:
+        return None
+    if condition in MINIGRID:
+        # The goal ends the episode: did the intrinsic return end with it, the agent would learn to avoid the goal.
+        return settings | {"intrinsic_coef": float(weight) if weight else CHOSEN[name], "episodic": False}
+    return settings | ({"intrinsic_coef": 0.5} if "-goal" in condition else {})
 
 
 def _make_env(job: Job) -> Any:

@@ -8,9 +8,11 @@ from typing import Protocol
 from stable_baselines3.common.callbacks import BaseCallback
 
 from farl.experiment.metrics import curiosity_metrics, episode_metrics
+from farl.memory.pages import give_back_free_memory
 
 COVERAGE_GOAL = 0.9
 SECONDS_BETWEEN_REPORTS = 0.25
+SECONDS_BETWEEN_TIDYING = 5.0
 
 
 class HasCoverage(Protocol):
@@ -65,7 +67,7 @@ class AtTheStart(BaseCallback):
 
 
 class RunTracker(BaseCallback):
-    """Reports to the observer, and notes when 90% of the cells were covered."""
+    """Reports to the observer, notes when 90% of the cells were covered, and keeps no memory that is not needed."""
 
     def __init__(self, total_timesteps: int, exploration: HasCoverage, observer: Observer | None) -> None:
         super().__init__()
@@ -76,6 +78,7 @@ class RunTracker(BaseCallback):
         self._steps_at_start = 0
         self._began = 0.0
         self._reported = 0.0
+        self._tidied = 0.0
 
     def _on_training_start(self) -> None:
         self._steps_at_start = self.model.num_timesteps
@@ -89,6 +92,11 @@ class RunTracker(BaseCallback):
         if self._observer is not None and time.monotonic() - self._reported > SECONDS_BETWEEN_REPORTS:
             self.report()
         return True
+
+    def _on_rollout_end(self) -> None:
+        if time.monotonic() - self._tidied > SECONDS_BETWEEN_TIDYING:
+            give_back_free_memory()
+            self._tidied = time.monotonic()
 
     def _on_training_end(self) -> None:
         self.report()

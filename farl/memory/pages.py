@@ -1,5 +1,6 @@
 """Memory that goes back to the system as soon as it is not needed."""
 
+import ctypes
 import mmap
 from collections.abc import Sequence
 from math import prod
@@ -38,3 +39,14 @@ class OwnPages:
         start, stop = -(-_FLOAT * first // page) * page, _FLOAT * end // page * page
         if self._pages is not None and start < stop and hasattr(mmap, "MADV_DONTNEED"):
             self._pages.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+
+def give_back_free_memory() -> None:
+    """Give the system back what the allocator keeps for later, where it is glibc's; it takes milliseconds.
+
+    What comes and goes between things that stay leaves holes in a process that runs for days: a hundred megabytes of
+    them were held, and never the same, in runs with 200 fragments.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if hasattr(mmap, "MAP_ANONYMOUS") else None
+    if trim is not None:
+        trim(0)
