@@ -29,4 +29,5 @@ def test_every_method_has_settings_in_every_kind_of_world(condition):
 
 def test_a_weight_in_the_name_of_a_method_is_that_of_its_reward_in_minigrid():
     settings = far_settings("recognition-graph:0.05", "multiroom-n4")
-    assert settings is not None and settings["intrinsic_coef"] == 0.05
+    assert settings is not None
+    assert settings["intrinsic_coef"] == 0.05

@@ -18,5 +18,5 @@ print(before - held())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be asked for it")
 def test_what_was_freed_between_things_that_stay_goes_back_to_the_system():
-    given_back = float(subprocess.run([sys.executable, "-c", _HOLES], capture_output=True, text=True, check=True).stdout)
-    assert given_back > 40
+    run = subprocess.run([sys.executable, "-c", _HOLES], capture_output=True, text=True, check=True)
+    assert float(run.stdout) > 40
