@@ -113,11 +113,15 @@ def _vote(successor: Int32Array, lead: Int32Array, before: IntArray, actions: In
 
 
 @numba.njit(cache=True)
-def pick_target(successor: Int32Array, picked: Int32Array, start: int, gamma: float) -> int:
+def pick_target(
+    successor: Int32Array, picked: Int32Array, worth: npt.NDArray[np.float64], start: int, gamma: float
+) -> int:
     """Return the best place with an untried action that can be reached from ``start``, -1 if there is none.
 
-    The best has the largest ``gamma ** distance / sqrt(1 + 4 times picked)``: near ones, and of those that were tried
-    in vain the fresher ones.
+    The best has the largest ``worth * gamma ** distance / sqrt(1 + 4 times picked)``: near ones, and of those that
+    were picked before the fresher ones.
+
+    :param worth: float64[A], positive and at most 1, of each action; a place is worth its best untried one
     """
     n_places, n_actions = successor.shape
     distance = np.full(n_places, -1, np.int32)
@@ -131,17 +135,17 @@ def pick_target(successor: Int32Array, picked: Int32Array, start: int, gamma: fl
         promise = gamma ** distance[place]
         if promise <= best_score:
             break  # whatever comes is farther
-        frontier = False
+        best_untried = 0.0
         for action in range(n_actions):
             following = successor[place, action]
             if following < 0:
-                frontier = True
+                best_untried = max(best_untried, worth[action])
             elif distance[following] < 0:
                 distance[following] = distance[place] + 1
                 queue[tail] = following
                 tail += 1
-        if frontier:
-            score = promise / np.sqrt(1.0 + 4.0 * picked[place])
+        if best_untried > 0.0:
+            score = best_untried * promise / np.sqrt(1.0 + 4.0 * picked[place])
             if score > best_score:
                 best, best_score = place, score
     return best

@@ -29,7 +29,8 @@ class Advice(NamedTuple):
 
 
 class Guide:
-    """Leads agents to places with an untried action, near ones first, each to its own; there it advises that action.
+    """Leads agents to places with an untried action, near and promising ones first, each to its own; there it advises
+    that action.
 
     Frontiers of a graph of places, as Ecoffet et al. return to the cells of an archive before they explore ("First
     return, then explore", Nature 2021), without resets or a simulator's state. A target is given up when it was
@@ -107,7 +108,7 @@ class Guide:
 
     def _pick(self, graph: PlaceGraph, env: int, place: int) -> int:
         """Choose a target and return how far it is, -1 if there is none."""
-        target = pick_target(graph.successor, graph.picked, place, self.gamma)
+        target = pick_target(graph.successor, graph.picked, self.preference.worth, place, self.gamma)
         self.targets[env] = target
         if target < 0:
             return -1

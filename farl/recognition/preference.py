@@ -12,6 +12,8 @@ _SPELL = 64
 """Steps for which an agent keeps to its preference."""
 _EXPLORING = 8
 """One spell in so many goes to an action that is not the best."""
+_LEAST = 1e-3
+"""Of the best rate, what every action is taken to have: none is worth nothing."""
 _KEPT = 0.9
 """Share of what is known that is kept from one spell to the next."""
 
@@ -41,10 +43,21 @@ class Preference:
         if self._clock % _SPELL == 0:
             n_envs, n_actions = len(self.preferred), len(self._steps)
             turn = np.arange(n_envs) + self._clock // _SPELL
-            best = int((self._found / np.maximum(self._steps, 1.0)).argmax())
+            best = int(self._rates.argmax())
             self.preferred = np.where(turn % _EXPLORING == 0, turn // _EXPLORING % n_actions, best)
             self._steps *= _KEPT
             self._found *= _KEPT
+
+    @property
+    def worth(self) -> npt.NDArray[np.float64]:
+        """How much it promises to try each action, float64[A] up to 1: the square of how many new places agents find
+        that prefer it, beside the best. Rooms are left before all in them has been tried."""
+        best = float(self._rates.max())
+        return np.maximum(self._rates / best, _LEAST) ** 2 if best > 0 else np.ones(len(self._steps))
+
+    @property
+    def _rates(self) -> npt.NDArray[np.float64]:
+        return self._found / np.maximum(self._steps, 1.0)
 
     def first(self, env: int, untried: IntArray) -> int:
         """Return the action that an agent tries first of some, int64[n], n > 0."""

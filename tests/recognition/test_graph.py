@@ -41,12 +41,22 @@ def test_ways_are_the_shortest() -> None:
 
 
 def test_the_target_is_near_and_not_tried_in_vain() -> None:
-    graph = ring(20, known=10)  # from place 0, the ends of what is known are 10 steps onwards and 1 back
-    assert pick_target(graph.successor, graph.picked, 3, 0.97) == 19
+    graph, alike = ring(20, known=10), np.ones(2)  # from place 0, what is known ends 10 steps onwards and 1 back
+    assert pick_target(graph.successor, graph.picked, alike, 3, 0.97) == 19
     graph.picked[19] = 5
-    assert pick_target(graph.successor, graph.picked, 3, 0.97) == 10
+    assert pick_target(graph.successor, graph.picked, alike, 3, 0.97) == 10
     closed = ring(20, known=20)
-    assert pick_target(closed.successor[:20], closed.picked[:20], 3, 0.97) == -1
+    assert pick_target(closed.successor[:20], closed.picked[:20], alike, 3, 0.97) == -1
+
+
+def test_a_place_is_worth_its_best_untried_action() -> None:
+    graph, worth = ring(20, known=10), np.array([0.5, 1.0])
+    graph.record(np.array([19]), np.array([1]), np.array([18]), 20)  # there, action 0 is left
+    graph.record(np.array([18]), np.array([0]), np.array([19]), 20)  # there, action 1 is left
+    assert pick_target(graph.successor, graph.picked, worth, 3, 0.97) == 18
+    assert pick_target(graph.successor, graph.picked, worth, 3, 0.5) == 19  # half as much beside half the distance
+    graph.record(np.array([18]), np.array([1]), np.array([17]), 20)
+    assert pick_target(graph.successor, graph.picked, np.array([1e-6, 1e-6]), 3, 0.97) == 19  # none is worth nothing
 
 
 def test_a_guide_leads_to_the_frontier_and_advises_what_was_not_tried() -> None:
@@ -109,6 +119,8 @@ def test_what_finds_most_is_tried_first() -> None:
     for _ in range(300):
         preference.observe(rng.random(8) < odds[preference.preferred])
     assert (preference.preferred == 2).sum() >= 7
+    assert preference.worth[2] == 1
+    assert (preference.worth[[0, 1, 3]] < 0.2).all()
     assert [
         preference.first(int(np.argmax(preference.preferred == 2)), np.array(left)) for left in ([0, 2], [0, 1], [1, 3])
     ] == [2, 0, 3]
