@@ -51,13 +51,16 @@ class AtariSettings:
 def make_atari_env(game: str, settings: AtariSettings, render_mode: str | None = None) -> gym.Env[Any, Any]:
     """Return one game with Stable-Baselines3's wrappers; observations are uint8[84, 84, 1], to be stacked by four.
 
-    The monitor lies below all that changes rewards, so that returns are the game's own.
+    The monitor lies below all that changes rewards, so that returns are the game's own. Montezuma's Revenge tells
+    positions.
 
     :param game: a Gymnasium id, such as ``"ALE/Jamesbond-v5"``
+    :raises ConfigError: ale-py has no such game
     """
     from stable_baselines3.common.atari_wrappers import AtariWrapper
 
-    env = gym.make(
+    rom = _rom_name(game)
+    env: gym.Env[Any, Any] = gym.make(
         game,
         frameskip=1,  # the wrapper skips frames itself
         repeat_action_probability=settings.repeat_action_probability,
@@ -65,6 +68,8 @@ def make_atari_env(game: str, settings: AtariSettings, render_mode: str | None =
         max_num_frames_per_episode=settings.max_num_frames_per_episode,
         render_mode=render_mode,
     )
+    if rom == MontezumaPosition.GAME:
+        env = MontezumaPosition(env)
     return AtariWrapper(
         Monitor(env),
         noop_max=settings.noop_max,
@@ -73,6 +78,40 @@ def make_atari_env(game: str, settings: AtariSettings, render_mode: str | None =
         terminal_on_life_loss=settings.episodic_life,
         clip_reward=settings.reward_clipping,
     )
+
+
+class MontezumaPosition(gym.Wrapper[Any, Any, Any, Any]):
+    """Tells where the agent is in Montezuma's Revenge, from the RAM: ``info["position"]``, two cells (x, y).
+
+    The 24 rooms of a level lie on four floors of 3, 5, 7 and 9, as in the game; a room is ten cells wide and eight
+    high. Bytes 3, 42 and 43 are room, x and y (Anand et al., "Unsupervised state representation learning in Atari",
+    NeurIPS 2019).
+    """
+
+    GAME = "montezuma_revenge"
+    _ROOM, _X, _Y = 3, 42, 43
+    _WIDTH, _HEIGHT, _PIXELS = 10, 8, 16
+    _FIRST_ROOMS = np.array([0, 3, 8, 15])
+
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        """Begin a game."""
+        observation, info = self.env.reset(**arguments)
+        return observation, info | {"position": self.position()}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step the game."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated, info | {"position": self.position()}
+
+    def position(self) -> npt.NDArray[np.int64]:
+        """Return the cell of the agent, int64[2]."""
+        ram = self.unwrapped.ale.getRAM().astype(np.int64)  # type: ignore[attr-defined]
+        room = min(int(ram[self._ROOM]), 23)
+        floor = int(np.searchsorted(self._FIRST_ROOMS, room, side="right")) - 1
+        column = room - self._FIRST_ROOMS[floor] + len(self._FIRST_ROOMS) - 1 - floor
+        x = min(ram[self._X] // self._PIXELS, self._WIDTH - 1)
+        y = min((255 - ram[self._Y]) // self._PIXELS, self._HEIGHT - 1)
+        return np.array([column * self._WIDTH + x, floor * self._HEIGHT + y])
 
 
 class AtariVecEnv(BatchedVecEnv):

@@ -159,3 +159,11 @@ def test_defaults_are_the_usual_preprocessing_without_sticky_actions():
     assert (settings.frameskip, settings.noop_max, settings.repeat_action_probability) == (4, 30, 0.0)
     assert settings.episodic_life
     assert settings.reward_clipping
+
+
+def test_montezuma_tells_where_the_agent_is_by_room():
+    venv = make("dummy", "ALE/MontezumaRevenge-v5", 1, noop_max=0)
+    positions = np.array([infos[0]["position"] for *_, infos in play(venv, 120)])
+    venv.close()
+    assert (positions // [10, 8] == [4, 0]).all()  # the middle of the uppermost of four floors, up to nine rooms wide
+    assert len(np.unique(positions, axis=0)) > 2
