@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 
 from farl.agents.explorer import Explorers, MapExplorer
 from farl.agents.fragmented import FragmentedPlanners
@@ -27,16 +28,18 @@ from farl.fragmentation import Events, Sight
 from farl.maps.choice import Memory, Rule, choose_goal
 from farl.maps.compiled import compiled
 from farl.maps.crossings import CrossingRecall, SizeLimit
-from farl.maps.geometry import Int32Array, IntArray
+from farl.maps.geometry import FREE, UNKNOWN, Int32Array, IntArray
 from farl.maps.known_cells import KnownCells
 from farl.maps.local_map import LocalMap, MapState
 from farl.maps.measuring import Canvas, Outlook, measure
 from farl.maps.roadmap import Roadmaps
+from farl.maps.unseen import joined
 from farl.maps.views import cone_widths
 
 __all__ = ["FARMapPlus"]
 
 _MARGIN = 2  # unknown cells around a stored map when it is looked through
+_NOT_SOUGHT = -1  # stands for a colour in what is planned on
 
 
 class PlusPlanners(FragmentedPlanners):
@@ -69,7 +72,7 @@ class PlusPlanners(FragmentedPlanners):
     @property
     def memory_bytes(self) -> int:
         """Bytes of the stored maps, the index of places and the roadmaps, all explorers together."""
-        return super().memory_bytes + self.index.bits.nbytes + self.roadmaps.nbytes
+        return super().memory_bytes + self.index.nbytes + self.roadmaps.nbytes
 
     def act(self, codes: Int32Array, odometry: Int32Array, starts: npt.NDArray[np.bool_]) -> IntArray:
         """Take in what is seen, choose anew where there is something new, and return the next steps, int64[E]."""
@@ -77,13 +80,24 @@ class PlusPlanners(FragmentedPlanners):
         news = (self.index.n_new > 0) | starts
         self.note_news(news)
         self._reviewed &= ~news
-        self.progress[news | events.fragmented | events.recalled, 1] = 0
+        changed = events.fragmented | events.recalled
+        self.progress[news | changed, 1] = 0
+        for env in np.flatnonzero(changed & (self.index.level > 0)):
+            self._seek(int(env), 0)  # what was never seen, or forgotten less often, goes first
         actions = self._choose(np.arange(self.n_envs))
         lost = np.flatnonzero((actions < 0) & ~self._reviewed)
         if len(lost):
             for env in lost:
                 self._review(int(env))
             actions[lost] = self._choose(lost)
+        for env in np.flatnonzero(actions < 0):
+            actions[env] = self._plan_to_unseen(int(env))
+            while actions[env] < 0 and (level := self._next_level(int(env))) > 0:
+                self._seek(int(env), level)
+                self._review(int(env))
+                actions[env] = self._choose(np.array([env]))[0]
+                if actions[env] < 0:
+                    actions[env] = self._plan_to_unseen(int(env))
         return self.look_for_rest(actions)
 
     def state_dict(self) -> dict[str, Any]:
@@ -161,6 +175,26 @@ class PlusPlanners(FragmentedPlanners):
             if fragment_id != self.router.active[env]:
                 self._measure_stored(env, fragment_id)
 
+    def _next_level(self, env: int) -> int:
+        """How often the cells beside what is known were forgotten, the least of those not sought yet; 0 if none is."""
+        if self.memory.capacity is None:
+            return 0
+        whole, corner = joined(self.known_maps(env).values())
+        beside = ndimage.binary_dilation(whole == FREE) & (whole == UNKNOWN)
+        counts = self.index.times_forgotten(env, whole.shape, corner)[beside]
+        return int(min(counts[counts > self.index.level[env]], default=0))
+
+    def _all_known(self, env: int) -> tuple[Int32Array, IntArray]:
+        whole, corner = super()._all_known(env)
+        if self.memory.capacity is not None:  # what is not sought for now is no more unknown than a wall
+            counts = self.index.times_forgotten(env, whole.shape, corner)
+            whole[(whole == UNKNOWN) & (counts > self.index.level[env])] = _NOT_SOUGHT
+        return whole, corner
+
+    def _seek(self, env: int, level: int) -> None:
+        self.index.seek(env, level, self.known_maps(env).values())
+        self.idle[env], self._reviewed[env] = 0, False
+
     def _begin(self, envs: IntArray) -> None:
         for env in envs:
             self._stored[env] = {}
@@ -176,10 +210,8 @@ class PlusPlanners(FragmentedPlanners):
             if gone is None:
                 continue
             self.roadmaps.forget(env, fragment_id)
-            self.index.forget(env, gone)
-            for known in [*fragments.values(), self.maps.copy_out(env)]:
-                if known["label"].numel() and _overlap(gone, known):
-                    self.index.note(env, known)
+            known = [*fragments.values(), self.maps.copy_out(env)]
+            self.index.forget(env, gone, [one for one in known if one["label"].numel() and _overlap(gone, one)])
             for other in [other for other, known in fragments.items() if _overlap(gone, known)]:
                 self._measure_stored(env, other)  # ways that both knew
             if self.crossings.trip[env, 0] == fragment_id:
@@ -195,7 +227,8 @@ class FARMapPlus(MapExplorer):
     :param gamma: decay of the map's confidence per step
     :param reluctance: steps added to every way when goals are compared: the larger, the farther it goes for a better
         view
-    :param capacity: most fragments held for each world, None for no limit; what is dropped is unknown again
+    :param capacity: most fragments held for each world, None for no limit. What is dropped is sought again when
+        nothing else is left, what was dropped least often first
     :raises ValueError: if a parameter is out of range
     """
 

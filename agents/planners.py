@@ -131,19 +131,27 @@ class Planners(Explorers):
 
     def _step_to_unseen(self, env: int) -> int:
         self.progress[env] = 0
-        if self.patience is not None:
-            whole, corner = joined(self.known_maps(env).values())
-            row, col = self.maps.pose[env, :2] - self.maps.origin[env] - corner
-            length, unknown = plan_to_unseen(whole, row, col, Scratch.of(max(whole.shape)), self.plan[env])
-            if length > 0:
-                # The first step is taken even where the current map does not know its cell: another one does.
-                self.progress[env] = 1, length
-                return int(self.plan[env, 0])
-            if unknown >= 0:
-                self.tried[env] = unknown
-                return int(unknown)
-        self.done[env] = True
-        return int(step_anywhere(self.maps.label, self.maps.pose, self.random, env))
+        step = -1 if self.patience is None else self._plan_to_unseen(env)
+        if step < 0:
+            self.done[env] = True
+            return int(step_anywhere(self.maps.label, self.maps.pose, self.random, env))
+        return step
+
+    def _plan_to_unseen(self, env: int) -> int:
+        """The first step towards the nearest place that could show something; -1 where there is none."""
+        whole, corner = self._all_known(env)
+        row, col = self.maps.pose[env, :2] - self.maps.origin[env] - corner
+        length, unknown = plan_to_unseen(whole, row, col, Scratch.of(max(whole.shape)), self.plan[env])
+        if length > 0:
+            # The first step is taken even where the current map does not know its cell: another one does.
+            self.progress[env] = 1, length
+            return int(self.plan[env, 0])
+        self.tried[env] = unknown
+        return int(unknown)
+
+    def _all_known(self, env: int) -> tuple[Int32Array, IntArray]:
+        """All maps of an explorer in one; see `joined`."""
+        return joined(self.known_maps(env).values())
 
 
 _ARRAYS = ("plan", "progress", "idle", "done", "tried")

@@ -1,5 +1,6 @@
 """FARMapRobot: FARMap on a robot with a lidar and an odometry that drifts."""
 
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from farl.agents.explorer import Explorers, MapExplorer
 from farl.agents.robot_driving import Body
 from farl.agents.robot_explorers import RobotExplorers
+from farl.agents.robot_film import Film
 from farl.agents.robot_map import Lidar, RobotMap, Rules
 from farl.agents.robot_pictures import belief_of, robot_map_figure
 from farl.agents.robot_travel import Taste
@@ -175,6 +177,19 @@ class FARMapRobot(MapExplorer):
         if not robot.been:
             return None
         return robot_map_figure(robot, self.cell, self.explorers.graph)
+
+    def begin_film(self) -> None:
+        """Film the first robot's map from now on, unless it is filmed already; `write_film` writes it."""
+        assert isinstance(self.explorers, RobotExplorers)
+        self.explorers.film = self.explorers.film or Film()
+
+    def write_film(self, path: str | Path) -> Path | None:
+        """Write the film as a gif: the map as it grew, its fragments in colour, what is not in active memory pale.
+
+        :return: the path; None where nothing was filmed
+        """
+        assert isinstance(self.explorers, RobotExplorers)
+        return None if self.explorers.film is None else self.explorers.film.write(Path(path))
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_shown_in"]

@@ -14,7 +14,7 @@ _AHEAD = 0.35  # metres on the way that are steered at
 _ARRIVED = 0.2  # metres
 _TURN_FIRST = 0.9  # radians off the way above which it turns on the spot
 _BACK = 12  # steps that it backs off for
-_STUCK = 30  # steps without getting on, after which it gives a way up
+_BLOCKED = 10  # steps that it waits before something that stands in its way
 
 
 class Body(NamedTuple):
@@ -47,6 +47,8 @@ class Course:
         self.backing, self.waited = 0, 0
         self.tries = 0
         """Scans at the end of the way at which the target was not recognised."""
+        self.given_up: list[list[float]] = []
+        """Ends of ways to views, x and y, that something stood in the way of."""
 
     def follow(self, way: FloatArray, target: int = -1, bound: int = -1) -> None:
         """Take another way."""
@@ -65,6 +67,12 @@ class Course:
     def over(self) -> bool:
         """Whether there is no way left."""
         return self.at >= len(self.way)
+
+    def take_ends(self) -> list[list[float]]:
+        """Places from which all was seen that can be seen there: where a way to a view ended, or was given up."""
+        ends = self.given_up + ([self.way[-1].tolist()] if self.over and len(self.way) and self.target < 0 else [])
+        self.given_up = []
+        return ends
 
     def remaining(self, pose: FloatArray) -> float:
         """Metres to the end of the way, as the crow flies; 0 without one."""
@@ -87,7 +95,8 @@ class Course:
         room = float(ahead.min()) - body.radius if ahead.size else math.inf
         if room < 0.06:
             self.waited += 1
-            if self.waited > _STUCK // 3:
+            if self.waited > _BLOCKED:
+                self.given_up += [self.way[-1].tolist()] if self.target < 0 else []
                 self.stop()
                 self.backing = _BACK
             return 0.0, turn
@@ -106,11 +115,12 @@ class Course:
         return {
             "way": self.way.tolist(),
             "passed": sorted(self.passed),
+            "given_up": self.given_up,
             "rest": [self.at, self.target, self.bound, self.scans, self.backing, self.waited, self.tries],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self.way = np.array(state["way"], np.float64).reshape(-1, 2)
-        self.passed = set(state["passed"])
+        self.passed, self.given_up = set(state["passed"]), [list(at) for at in state["given_up"]]
         self.at, self.target, self.bound, self.scans, self.backing, self.waited, self.tries = state["rest"]

@@ -10,6 +10,7 @@ import torch
 
 from farl.agents.explorer import Explorers
 from farl.agents.robot_driving import Body, Course
+from farl.agents.robot_film import Film
 from farl.agents.robot_goals import choose, choose_globally
 from farl.agents.robot_map import Found, Fragment, Lidar, RobotMap, Rules
 from farl.agents.robot_travel import Taste, look_through
@@ -80,6 +81,8 @@ class RobotExplorers(Explorers):
         """float64[E], of the last scan."""
         self.last: Any = None
         """What the last scan did."""
+        self.film: Film | None = None
+        """Of the first robot; None takes none."""
         self._stale: list[set[int]] = [set() for _ in range(n_envs)]
         self._step = 0
         self.memory.on_evict.append(self._evicted)
@@ -130,6 +133,8 @@ class RobotExplorers(Explorers):
             robot.move(np.asarray(told, np.float64))
         if self._step % self._scan_every == 0 or starts.any():
             self._take_in(scan, starts)
+        if self.film is not None:
+            self.film.look(self.robots[0], self._step)
         self._step += 1
         actions = np.zeros((self.n_envs, 2), np.float32)
         # A robot's way is of its own length: what they share, the maps and the scans, is compiled.
@@ -167,7 +172,8 @@ class RobotExplorers(Explorers):
         )
         # Who was recognised is better, or is where the robot wanted to go: it was judged by its map already.
         events = self.router.commit(proposal, np.full(len(proposal.envs), -1.0))
-        for env, robot in enumerate(self.robots):
+        for env, (robot, course) in enumerate(zip(self.robots, self.courses, strict=True)):
+            robot.been += course.take_ends()
             self._change(env, events, found[env])
             robot.take_in(scan[env])
             self._go_on(env)
@@ -271,6 +277,7 @@ class RobotExplorers(Explorers):
             "stale": [sorted(each) for each in self._stale],
             "done": torch.from_numpy(self.done.copy()),
             "step": self._step,
+            "film": None if self.film is None else self.film.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
@@ -284,6 +291,7 @@ class RobotExplorers(Explorers):
         self._stale = [set(each) for each in state["stale"]]
         self.done = state["done"].cpu().numpy().copy()
         self._step = int(state["step"])
+        self.film = None if state.get("film") is None else Film.from_state_dict(state["film"])
 
 
 class Step:

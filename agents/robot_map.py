@@ -56,7 +56,7 @@ class Found(NamedTuple):
 TRUSTED = 0.7
 """Metres, standard deviation of their relative pose, up to which one fragment vouches for places of another."""
 _STILL = (
-    np.diag([0.06, 0.06, 0.03]) ** 2
+    np.diag([0.02, 0.02, 0.01]) ** 2
 )  # of a step, from scan to scan: what the odometry may be off by is no noise that averages out
 _FLOOR = np.diag([0.03, 0.03, 0.01]) ** 2  # of any edge: maps have cells
 _GOOD, _RIVAL, _WRONG, _KNOWN = 0.55, 0.9, 0.12, 0.5

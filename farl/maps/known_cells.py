@@ -2,16 +2,31 @@
 
 A fragment begins with what is in view and so does not know what lies behind its edges; the index does. It is what
 keeps an agent from exploring again, from another side, what another fragment holds.
+
+Where the memory is bounded, the index also counts how often each cell was forgotten, and what was forgotten more often
+than ``level`` is not sought for now. An agent that always seeks what was forgotten least goes in no circles (node
+counting, Koenig and Szymanski 1999).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from farl.maps.compiled import compiled
-from farl.maps.geometry import RIGHT_COLS, RIGHT_ROWS, STEP_COLS, STEP_ROWS, UNKNOWN, Int32Array, IntArray, WordArray
+from farl.maps.geometry import (
+    RIGHT_COLS,
+    RIGHT_ROWS,
+    STEP_COLS,
+    STEP_ROWS,
+    UNKNOWN,
+    ByteArray,
+    Int32Array,
+    IntArray,
+    WordArray,
+)
 from farl.maps.local_map import LocalMap
 
 OVERLAP = 8
@@ -29,6 +44,14 @@ class KnownCells:
         """uint64[E, 2, S, S / 64], a bit per cell: row by row, and column by column."""
         self.n_new: IntArray = np.zeros(n_envs, np.int64)
         """int64[E], cells of the last view that no fragment knew."""
+        self.level: IntArray = np.zeros(n_envs, np.int64)
+        """int64[E], how often a cell may have been forgotten to be sought again."""
+        self._forgotten: ByteArray | None = None  # uint8[E, S, S], made when something is forgotten first
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return self.bits.nbytes + (0 if self._forgotten is None else self._forgotten.nbytes)
 
     @property
     def centre(self) -> int:
@@ -37,7 +60,9 @@ class KnownCells:
 
     def clear(self, envs: IntArray) -> None:
         """Forget all places of these agents."""
-        self.bits[envs] = 0
+        self.bits[envs], self.level[envs] = 0, 0
+        if self._forgotten is not None:
+            self._forgotten[envs] = 0
 
     def see(self, codes: Int32Array, odometry: Int32Array) -> IntArray:
         """Note what is seen; return how many cells of each view were unknown, int64[E], as ``n_new``."""
@@ -62,29 +87,81 @@ class KnownCells:
         _sift(sifted, odometry, self.n_new, boxes)
         return sifted
 
-    def forget(self, env: int, stored: LocalMap) -> None:
-        """Take a stored map's cells out of the index; those that other maps know must be put in again (``note``)."""
-        self._mark(env, stored, False)
+    def forget(self, env: int, stored: LocalMap, others: Iterable[LocalMap]) -> None:
+        """Count the cells as forgotten that a stored map knew alone.
 
-    def note(self, env: int, stored: LocalMap) -> None:
-        """Put a stored map's cells into the index."""
-        self._mark(env, stored, True)
+        :param others: the maps that are left
+        """
+        if self._forgotten is None:
+            self._forgotten = np.zeros((len(self.bits), *2 * (self.bits.shape[2],)), np.uint8)
+        here = self._cells(stored)
+        self._mark(env, here, False)
+        self.note(env, others)
+        alone = here[:, ~_are_known(self.bits[env], *here)]
+        counts = self._forgotten[env]
+        counts[tuple(alone)] = np.minimum(counts[tuple(alone)], 254) + 1
+        self._mark(env, alone[:, counts[tuple(alone)] > self.level[env]], True)
+
+    def times_forgotten(self, env: int, shape: tuple[int, ...], corner: IntArray) -> IntArray:
+        """How often each cell of a rectangle was forgotten, int64[shape]; ``corner`` is its first cell by the odometry."""
+        found: IntArray = np.zeros(shape, np.int64)
+        if self._forgotten is not None:
+            row, col = (max(int(value), 0) for value in corner + self.centre)
+            up, left = (int(value) for value in np.array([row, col]) - corner - self.centre)
+            part = self._forgotten[env, row:, col:][: shape[0] - up, : shape[1] - left]
+            found[up : up + part.shape[0], left : left + part.shape[1]] = part
+        return found
+
+    def seek(self, env: int, level: int, maps: Iterable[LocalMap]) -> None:
+        """Seek what was forgotten up to ``level`` times, and nothing that was forgotten more often.
+
+        :param maps: all that the agent has
+        """
+        self.level[env] = level
+        if self._forgotten is None:
+            return
+        counts = self._forgotten[env]
+        self._mark(env, np.array(np.nonzero(counts > level)), True)
+        self._mark(env, np.array(np.nonzero((counts > 0) & (counts <= level))), False)
+        self.note(env, maps)
+
+    def note(self, env: int, maps: Iterable[LocalMap]) -> None:
+        """Put the cells of maps into the index."""
+        for one in maps:
+            if one["label"].numel():
+                self._mark(env, self._cells(one), True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the bits."""
-        return {"bits": torch.from_numpy(self.bits.view(np.int64).copy())}
+        """Return the bits, the level and the counts."""
+        return {
+            "bits": torch.from_numpy(self.bits.view(np.int64).copy()),
+            "level": torch.from_numpy(self.level.copy()),
+            "forgotten": None if self._forgotten is None else torch.from_numpy(self._forgotten.copy()),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self.bits = state["bits"].numpy().copy().view(np.uint64)
+        self.level = state["level"].numpy().copy()
+        counts = state["forgotten"]
+        self._forgotten = None if counts is None else counts.numpy().copy()
 
     def _grow(self) -> None:
         side, words = self.bits.shape[2:]
         self.bits = np.pad(self.bits, ((0, 0), (0, 0), (side // 2, side // 2), (words // 2, words // 2)))
+        if self._forgotten is not None:
+            self._forgotten = np.pad(self._forgotten, ((0, 0), *2 * ((side // 2, side // 2),)))
 
-    def _mark(self, env: int, stored: LocalMap, known: bool) -> None:
-        rows, cols = np.nonzero(stored["label"].numpy())
-        _mark(self.bits[env], rows + stored["corner"][0] + self.centre, cols + stored["corner"][1] + self.centre, known)
+    def _cells(self, stored: LocalMap) -> IntArray:
+        """int64[2, n], rows and columns of a map's known cells in the index."""
+        return np.array(np.nonzero(stored["label"].numpy())) + np.array(stored["corner"])[:, None] + self.centre
+
+    def _mark(self, env: int, cells: IntArray, known: bool) -> None:
+        _mark(self.bits[env], *cells, known)
+
+
+def _are_known(bits: WordArray, rows: IntArray, cols: IntArray) -> npt.NDArray[np.bool_]:
+    return (bits[0, rows, cols >> 6] >> (cols & 63).astype(np.uint64) & np.uint64(1)).astype(bool)
 
 
 @compiled

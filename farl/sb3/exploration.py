@@ -71,7 +71,7 @@ class ExplorationCallback(BaseCallback):
     ``exploration/episode_coverage`` (mean over the episodes that ended in it, of the first 16 environments), and
     ``far/room_agreement`` (the adjusted Rand index between fragments and rooms, where the environment gives
     ``room_of_cell``, int64[H, W], -1 outside of rooms); to TensorBoard also the pictures. At the end of training they
-    are written to ``out_dir``, with ``overview.png``.
+    are written to ``out_dir``, with ``overview.png``, and with ``map.gif`` where the model films what it explores.
 
     The visits go by all environments, the surprisal trace by the first one. Where worlds change from episode to
     episode, coverage counts a cell that can be reached, and was visited, in any of them: look at the episodes'.
@@ -195,6 +195,8 @@ class ExplorationCallback(BaseCallback):
         self.seconds_drawing = 0.0
         env, record = self.training_env, self._record
         self._env = env
+        if self.out_dir is not None and hasattr(self.model, "begin_film"):
+            self.model.begin_film()
         self._observation_space = unnormalised_space(env)
         if env.has_attr("reachable"):
             self._begin_worlds(env)
@@ -386,6 +388,8 @@ class ExplorationCallback(BaseCallback):
             self.logger.dump(self.num_timesteps)  # nobody else will, after the last rollout
         if self.out_dir is not None:
             self.write(self.out_dir, pixels)
+            if hasattr(self.model, "write_film"):
+                self.model.write_film(self.out_dir / "map.gif")
 
     @property
     def _takes_images(self) -> bool:

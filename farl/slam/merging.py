@@ -8,8 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from farl.maps.compiled import compiled
-from farl.slam.occupancy import MOST
+from farl.slam.occupancy import IS_FREE, IS_OCCUPIED, MOST
 from farl.slam.pose_graph import PoseGraph
+
+WALL = -2
+"""What `owners` has for occupied cells."""
 
 
 def merged(
@@ -43,6 +46,25 @@ def merged(
     return known, first + np.array([rows[0], cols[0]])
 
 
+def owners(
+    fragments: Mapping[int, Mapping[str, Any]], graph: PoseGraph, resolution: float, foremost: int
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
+    """Lay fragments where the graph has them, and say which one knows each free cell.
+
+    :param fragments: as `merged` takes them
+    :param foremost: the one that counts where it and others know a cell
+    :return: int16[H, W], -1 where nothing is known, `WALL` where something stands; row and column of the first cell
+    """
+    odds, first = merged(fragments.items(), graph, resolution)
+    found = np.full(odds.shape, -1, np.int16)
+    for frame in sorted(fragments, key=lambda each: (each == foremost, each)):
+        cells, corner = fragments[frame]["cells"].numpy(), np.array(fragments[frame]["corner"], np.float64)
+        if cells.size:
+            _claim(found, cells, first.astype(np.float64), corner, graph.poses[frame], resolution, frame, IS_FREE)
+    found[odds > IS_OCCUPIED], found[(odds >= IS_FREE) & (odds <= IS_OCCUPIED)] = WALL, -1
+    return found, first
+
+
 def _outline(shape: tuple[int, ...], corner: Any, pose: Any, resolution: float) -> Any:
     """Rows and columns of a map's four corners in the first frame, float64[4, 2]."""
     y, x = (corner + np.array([(0, 0), (0, shape[1]), (shape[0], 0), shape])).T
@@ -51,16 +73,31 @@ def _outline(shape: tuple[int, ...], corner: Any, pose: Any, resolution: float) 
 
 
 @compiled
-def _lay(whole: Any, cells: Any, first: Any, corner: Any, pose: Any, resolution: float, most: int) -> None:
+def _source(row: int, col: int, first: Any, corner: Any, pose: Any, resolution: float) -> tuple[int, int]:
+    """The cell of a fragment that lies at a cell of the whole: backwards, so that no cell is left out."""
     cos, sin = math.cos(pose[2]), math.sin(pose[2])
+    x = col + 0.5 + first[1] - pose[0] / resolution
+    y = row + 0.5 + first[0] - pose[1] / resolution
+    return math.floor(-sin * x + cos * y - corner[0]), math.floor(cos * x + sin * y - corner[1])
+
+
+@compiled
+def _lay(whole: Any, cells: Any, first: Any, corner: Any, pose: Any, resolution: float, most: int) -> None:
     height, width = cells.shape
     for row in range(len(whole)):
         for col in range(whole.shape[1]):
-            # Backwards, so that no cell is left out.
-            x = col + 0.5 + first[1] - pose[0] / resolution
-            y = row + 0.5 + first[0] - pose[1] / resolution
-            from_col = math.floor(cos * x + sin * y - corner[1])
-            from_row = math.floor(-sin * x + cos * y - corner[0])
-            if 0 <= from_row < height and 0 <= from_col < width:
-                total = int(whole[row, col]) + int(cells[from_row, from_col])
-                whole[row, col] = max(min(total, most), -most)
+            r, c = _source(row, col, first, corner, pose, resolution)
+            if 0 <= r < height and 0 <= c < width:
+                whole[row, col] = max(min(int(whole[row, col]) + int(cells[r, c]), most), -most)
+
+
+@compiled
+def _claim(
+    found: Any, cells: Any, first: Any, corner: Any, pose: Any, resolution: float, frame: int, below: int
+) -> None:  # fmt: skip
+    height, width = cells.shape
+    for row in range(len(found)):
+        for col in range(found.shape[1]):
+            r, c = _source(row, col, first, corner, pose, resolution)
+            if 0 <= r < height and 0 <= c < width and cells[r, c] < below:
+                found[row, col] = frame

@@ -26,7 +26,7 @@ def measured(label, landmarks=(), roadmap=None, fragment_id=1):
     """A roadmap with one fragment, whose map lies with the odometry's zero in a corner of its canvas."""
     index, roadmap = KnownCells(1), roadmap or Roadmaps(1)
     known = np.argwhere(label != 0)
-    index.note(0, {"label": torch.from_numpy(label), "corner": [0, 0]})
+    index.note(0, [{"label": torch.from_numpy(label), "corner": [0, 0]}])
     box = np.array([*np.sort(known[:, 0])[[0, -1]], *np.sort(known[:, 1])[[0, -1]]])
     landmarks = np.array(landmarks, np.int64).reshape(-1, 2)
     scratch, centre = Scratch.of(len(label)), index.centre
@@ -158,16 +158,23 @@ def test_a_walk_through_known_places_enlarges_a_map_by_the_overlap_alone():
     assert maps.area[0] == 3 * (3 + OVERLAP)
 
 
-def test_forgotten_cells_are_unknown_again_unless_another_map_knows_them():
+def test_forgotten_cells_are_sought_again_only_when_it_is_time_and_not_where_another_map_knows_them():
     index, maps = KnownCells(1), LocalMaps(1, 5)
     place = np.array([[0, 0, 0]], np.int32)
     maps.observe(index.sift(view(), place, NO_BOX), place)
     first = maps.copy_out(0)
     other = {"label": torch.full((1, 1), FREE, dtype=torch.int32), "corner": [0, 0]}
-    index.forget(0, first)
-    index.note(0, other)
-    assert is_known(index.bits[0], index.centre, index.centre)
-    assert not is_known(index.bits[0], index.centre - 1, index.centre)
+    for times in (1, 2):
+        index.forget(0, first, [other])
+        counts = index.times_forgotten(0, (2, 1), np.array([-1, 0]))
+        assert counts.tolist() == [[times], [0]]
+        assert is_known(index.bits[0], index.centre - 1, index.centre)  # as if it were: it is not sought
+        index.seek(0, times, [other])
+        assert is_known(index.bits[0], index.centre, index.centre)
+        assert not is_known(index.bits[0], index.centre - 1, index.centre)
+    index.seek(0, 0, [other])
+    assert is_known(index.bits[0], index.centre - 1, index.centre)
+    assert index.times_forgotten(0, (1, 1), np.array([index.centre + 5, 0])).tolist() == [[0]]
 
 
 def test_a_crossing_recalls_only_on_the_way_to_its_fragment():
