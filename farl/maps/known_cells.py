@@ -103,7 +103,10 @@ class KnownCells:
         self._mark(env, alone[:, counts[tuple(alone)] > self.level[env]], True)
 
     def times_forgotten(self, env: int, shape: tuple[int, ...], corner: IntArray) -> IntArray:
-        """How often each cell of a rectangle was forgotten, int64[shape]; ``corner`` is its first cell by the odometry."""
+        """How often each cell of a rectangle was forgotten, int64[shape].
+
+        :param corner: row and column of its first cell by the odometry
+        """
         found: IntArray = np.zeros(shape, np.int64)
         if self._forgotten is not None:
             row, col = (max(int(value), 0) for value in corner + self.centre)
