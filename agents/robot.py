@@ -176,7 +176,7 @@ class FARMapRobot(MapExplorer):
         robot = self.robots[0]
         if not robot.been:
             return None
-        return robot_map_figure(robot, self.cell, self.explorers.graph)
+        return robot_map_figure(robot, self.cell)
 
     def begin_film(self) -> None:
         """Film the first robot's map from now on, unless it is filmed already; `write_film` writes it."""

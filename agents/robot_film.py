@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from farl.agents.robot_map import RobotMap
-from farl.exploration.colors import FragmentColors
+from farl.exploration.colors import in_turn
 from farl.slam.merging import WALL, owners
 
 ByteArray = npt.NDArray[np.uint8]
@@ -77,13 +77,7 @@ class Film:
             return []
         first = np.min([frame.corner for frame in frames], axis=0)
         last = np.max([np.add(frame.corner, frame.shape) for frame in frames], axis=0)
-        counted = [np.unique(frame.labels(), return_counts=True) for frame in frames]
-        colors = FragmentColors()
-        drawn = []
-        for frame, (names, counts) in zip(frames, counted, strict=True):
-            colors = colors.updated(dict(zip(names.tolist(), counts.tolist(), strict=True)))
-            drawn.append(_draw(frame, colors, first, last - first))
-        return drawn
+        return [_draw(frame, first, last - first) for frame in frames]
 
     def write(self, path: Path) -> Path | None:
         """Write the film as a gif, whole or not at all; None where nothing was filmed."""
@@ -125,13 +119,13 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _draw(frame: Frame, colors: FragmentColors, first: IntArray, size: IntArray) -> ByteArray:
+def _draw(frame: Frame, first: IntArray, size: IntArray) -> ByteArray:
     labels = np.full(tuple(size), -1, np.int16)
     row, col = np.subtract(frame.corner, first)
     labels[row : row + frame.shape[0], col : col + frame.shape[1]] = frame.labels()
     names, at = np.unique(labels, return_inverse=True)
     strength = np.where(names == frame.active, 0.75, 0.35)[:, None]  # of what is not in active memory, less
-    palette = 255 * (1.0 - strength * (1.0 - colors.rgb(names)))
+    palette = 255 * (1.0 - strength * (1.0 - in_turn(names)))
     palette[names == -1], palette[names == WALL] = _UNKNOWN, _WALL
     scale = max(_LARGEST // int(size.max()), 1)
     picture = palette.astype(np.uint8)[at.reshape(labels.shape)][::-1].repeat(scale, 0).repeat(scale, 1)

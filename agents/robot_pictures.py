@@ -1,35 +1,16 @@
 """Pictures of what a robot believes."""
 
-from typing import Any
-
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from farl.agents.robot_map import RobotMap
 from farl.envs.robot.render import Belief
-from farl.exploration.colors import FragmentColors
-from farl.slam.merging import merged
-from farl.slam.occupancy import IS_FREE, IS_OCCUPIED
+from farl.exploration.colors import in_turn
+from farl.slam.merging import WALL, owners
 from farl.slam.poses import compose
 
 FloatArray = npt.NDArray[np.float64]
-
-
-def known_cells(robot: RobotMap, cell: float, wanted: str) -> dict[int, FloatArray]:
-    """x and y of free or occupied cells of each fragment, float64[n, 2], in the frame of the robot's start.
-
-    :param wanted: ``free`` or ``occupied``
-    """
-    found = {}
-    for frame, one in robot.fragments(0).items():
-        odds = one["cells"].numpy()
-        rows, cols = np.nonzero(odds < IS_FREE if wanted == "free" else odds > IS_OCCUPIED)
-        inside = np.stack([(cols + 0.5 + one["corner"][1]) * cell, (rows + 0.5 + one["corner"][0]) * cell], axis=1)
-        headed = np.concatenate([inside, np.zeros((len(inside), 1))], axis=1)
-        found[frame] = compose(robot.graph.poses[frame], headed)[:, :2]
-    return found
 
 
 def belief_of(robot: RobotMap, start: FloatArray, cell: float) -> Belief:
@@ -37,47 +18,34 @@ def belief_of(robot: RobotMap, start: FloatArray, cell: float) -> Belief:
 
     :param start: float64[3], its true start
     """
-    cells = known_cells(robot, cell, "free")
-    where = np.concatenate(list(cells.values()))
-    colors = np.concatenate(
-        [
-            np.tile((255 * color).astype(np.uint8), (len(at), 1))
-            for color, at in zip(_colors(cells), cells.values(), strict=True)
-        ]
-    )
-    placed = compose(start, np.concatenate([where, np.zeros((len(where), 1))], axis=1))[:, :2]
-    return Belief(compose(start, robot.world_pose), placed, colors, cell)
+    labels, corner = owners(robot.fragments(0), robot.graph, cell, robot.fragment)
+    rows, cols = np.nonzero(labels >= 0)
+    inside = np.stack([(cols + 0.5 + corner[1]) * cell, (rows + 0.5 + corner[0]) * cell, np.zeros(len(rows))], axis=1)
+    colors = (255 * in_turn(labels[rows, cols])).astype(np.uint8)
+    return Belief(compose(start, robot.world_pose), compose(start, inside)[:, :2], colors, cell)
 
 
-def _colors(cells: dict[int, FloatArray]) -> FloatArray:
-    """A colour for each fragment, float64[F, 3]: the ten largest have colours of their own."""
-    return FragmentColors().updated({frame: float(len(at)) for frame, at in cells.items()}).rgb(cells)
-
-
-def robot_map_figure(robot: RobotMap, cell: float, graph: "nx.MultiGraph") -> Figure:
+def robot_map_figure(robot: RobotMap, cell: float) -> Figure:
     """Draw a robot's map: fragments in colour, walls dark, places where one fragment became another, and the robot."""
-    odds, corner = merged(robot.fragments(0).items(), robot.graph, cell)
-    height, width = odds.shape
+    labels, corner = owners(robot.fragments(0), robot.graph, cell, robot.fragment)
+    height, width = labels.shape
     figure = Figure(figsize=(7.0, float(np.clip(7.0 * height / width, 3.0, 9.0))), layout="constrained")
     axes = figure.add_subplot()
-    picture = np.full((height, width, 3), (0.93, 0.92, 0.9))
-    cells = known_cells(robot, cell, "free")
-    for color, at in zip(_colors(cells), cells.values(), strict=True):
-        cols, rows = np.floor(at / cell).astype(np.int64).T
-        rows, cols = (rows - corner[0]).clip(0, height - 1), (cols - corner[1]).clip(0, width - 1)
-        picture[rows, cols] = 0.35 + 0.65 * color
-    picture[odds > IS_OCCUPIED] = (0.24, 0.27, 0.3)
+    names, at = np.unique(labels, return_inverse=True)
+    palette = 0.35 + 0.65 * in_turn(names)
+    palette[names == -1], palette[names == WALL] = (0.93, 0.92, 0.9), (0.24, 0.27, 0.3)
     left, low = corner[1] * cell, corner[0] * cell
     axes.imshow(
-        np.clip(picture, 0.0, 1.0),
+        palette[at.reshape(labels.shape)],
         origin="lower",
         interpolation="nearest",
         extent=(left, left + width * cell, low, low + height * cell),
     )
-    middles: dict[int, Any] = {}
-    for frame, at in cells.items():
-        if len(at):
-            middles[frame] = at[((at - at.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    middles = {}
+    for name in names[names >= 0].tolist():
+        rows, cols = np.nonzero(labels == name)
+        k = ((rows - rows.mean()) ** 2 + (cols - cols.mean()) ** 2).argmin()
+        middles[name] = (left + (cols[k] + 0.5) * cell, low + (rows[k] + 0.5) * cell)
     for (a, b), place in robot.crossings.items():
         if a < b and a in middles and b in middles:
             x, y, _ = compose(robot.graph.poses[a], [*place, 0.0])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["COLORS", "OTHERS", "FragmentColors"]
+__all__ = ["COLORS", "OTHERS", "FragmentColors", "in_turn"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -50,6 +50,14 @@ class FragmentColors:
 
     def __contains__(self, fragment: object) -> bool:
         return fragment in self.slots and fragment != -1
+
+
+def in_turn(fragment_ids: Iterable[int]) -> FloatArray:
+    """Return the ten colours in turn, by the fragments' numbers, float64[F, 3] in [0, 1].
+
+    For maps: there a fragment is told by its place, and keeps its colour however many there are.
+    """
+    return _rgb(COLORS[int(i) % len(COLORS)] for i in fragment_ids)
 
 
 def _rgb(colors: Iterable[str]) -> FloatArray:

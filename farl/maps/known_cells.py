@@ -97,7 +97,7 @@ class KnownCells:
         here = self._cells(stored)
         self._mark(env, here, False)
         self.note(env, others)
-        alone = here[:, ~_are_known(self.bits[env], *here)]
+        alone = here[:, ~_are_known(self.bits[env], here[0], here[1])]
         counts = self._forgotten[env]
         counts[tuple(alone)] = np.minimum(counts[tuple(alone)], 254) + 1
         self._mark(env, alone[:, counts[tuple(alone)] > self.level[env]], True)
@@ -157,14 +157,15 @@ class KnownCells:
 
     def _cells(self, stored: LocalMap) -> IntArray:
         """int64[2, n], rows and columns of a map's known cells in the index."""
-        return np.array(np.nonzero(stored["label"].numpy())) + np.array(stored["corner"])[:, None] + self.centre
+        found: IntArray = np.array(np.nonzero(stored["label"].numpy()))
+        return found + np.array(stored["corner"])[:, None] + self.centre
 
     def _mark(self, env: int, cells: IntArray, known: bool) -> None:
-        _mark(self.bits[env], *cells, known)
+        _mark(self.bits[env], cells[0], cells[1], known)
 
 
 def _are_known(bits: WordArray, rows: IntArray, cols: IntArray) -> npt.NDArray[np.bool_]:
-    return (bits[0, rows, cols >> 6] >> (cols & 63).astype(np.uint64) & np.uint64(1)).astype(bool)
+    return np.asarray(bits[0, rows, cols >> 6] >> (cols & 63).astype(np.uint64) & np.uint64(1), bool)
 
 
 @compiled

@@ -62,6 +62,13 @@ def test_every_explorer_sees_all_of_any_maze(name, scale):
     assert steps_to_all(name, [maze(seed) for seed in range(12)], scale, limit=10_000) < 10_000
 
 
+@pytest.mark.parametrize("scale", [1, 2, 3])
+@pytest.mark.parametrize("settings", [{"capacity": 3}, {"capacity": 2, "largest": 100, "smallest": 50}], ids=str)
+def test_farmap_plus_sees_all_of_any_maze_with_very_little_memory(settings, scale, monkeypatch):
+    monkeypatch.setitem(AGENTS, "forgetful", (FARMapPlus, settings))
+    assert steps_to_all("forgetful", [maze(seed) for seed in range(6)], scale, limit=4_000) < 4_000
+
+
 @pytest.mark.parametrize("turns", range(4))
 def test_farmap_plus_is_done_with_a_comb_of_dead_ends_about_as_soon_as_the_nearest_frontier(turns):
     combs = [np.rot90(comb(), turns)] * 4

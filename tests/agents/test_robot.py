@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from farl.agents.robot import FARMapRobot
+from farl.agents.robot_driving import Body, Course
+from farl.agents.robot_film import LONGEST, Film
 from farl.agents.robot_map import canvas_of
 from farl.agents.robot_travel import look_through
 from farl.cli import main
@@ -113,6 +116,44 @@ def test_it_draws_what_it_knows(explored):
     assert explored[0].draw_map() is not None
 
 
+def test_its_film_is_spread_over_the_whole_way_and_can_be_saved_and_seen(explored, tmp_path):
+    robot = explored[0].robots[0]
+    film = Film()
+    for step in range(0, 40_000, 50):
+        film.look(robot, step)
+    assert LONGEST / 2 <= len(film.frames) <= LONGEST
+    assert np.unique(np.diff([frame.step for frame in film.frames])).tolist() == [film.every]
+    again = Film.from_state_dict(film.state_dict())
+    assert again.frames == film.frames
+    with Image.open(again.write(tmp_path / "map.gif")) as gif:
+        assert gif.n_frames > 1 or len({picture.tobytes() for picture in film.draw()}) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["map.gif"]
+    assert Film().write(tmp_path / "none.gif") is None
+
+
+def test_a_place_that_it_cannot_quite_reach_is_not_sought_for_ever():
+    env = make_env(generate_office(np.random.default_rng(23), floors=1).cells, drift=0.0)
+    agent = FARMapRobot(env=env, seed=0, criterion="none", goal="nearest")
+    env.seed(0)
+    agent.learn(600, log_interval=0)
+    driven = float(env.worlds.driven[0])
+    assert driven > 6.0
+    agent.learn(300, reset_num_timesteps=False, log_interval=0)
+    assert env.worlds.driven[0] > driven + 2.0
+
+
+def test_what_stands_in_the_way_ends_it_and_is_remembered():
+    course = Course()
+    course.follow(np.array([[1.0, 0.0], [2.0, 0.0]]))
+    wall = np.full(3, 0.1, np.float32)
+    for _ in range(20):
+        course.steer(np.zeros(3), wall, np.array([-0.1, 0.0, 0.1]), Body(0.18, 1.5))
+    again = Course()
+    again.load_state_dict(course.state_dict())
+    assert again.take_ends() == course.take_ends() == [[2.0, 0.0]]
+    assert course.take_ends() == []
+
+
 def test_a_loaded_robot_goes_on_as_the_saved_one(explored, tmp_path):
     agent, env = explored
     agent.save(tmp_path / "agent.zip")
@@ -196,6 +237,8 @@ def test_the_preset_trains_and_leaves_pictures_and_a_map(tmp_path):
     run = tmp_path / "run"
     assert main(["train", "robot", "total_timesteps=600", "--out", str(run)]) == 0
     assert (run / "exploration" / "map.png").is_file()
+    with Image.open(run / "exploration" / "map.gif") as film:
+        assert film.n_frames >= 3
     assert main(["export-map", str(run)]) == 0
     assert load_occupancy_map(run / "map.yaml").resolution == 0.1
     assert main(["train", "robot", "total_timesteps=80", f"environment.kwargs.maps={run / 'map.yaml'}", "--out",

@@ -134,6 +134,11 @@ def _pictures(run: RunDirectory) -> str:
         f"src='{picture_uri(files[name].read_bytes())}'></figure>"
         for name in names
     ]
+    shown += [
+        f"<figure><img alt='{html.escape(TITLES.get(path.stem, path.stem))}, as it grew' loading='lazy' "
+        f"src='{picture_uri(path.read_bytes(), _VIDEOS['.gif'])}'></figure>"
+        for path in sorted(run.exploration.glob("*.gif"))
+    ]
     return _section("Pictures", f"<div class='grid'>{''.join(shown)}</div>" if shown else "")
 
 
