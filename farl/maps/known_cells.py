@@ -158,7 +158,8 @@ class KnownCells:
     def _cells(self, stored: LocalMap) -> IntArray:
         """int64[2, n], rows and columns of a map's known cells in the index."""
         found: IntArray = np.array(np.nonzero(stored["label"].numpy()))
-        return found + np.array(stored["corner"])[:, None] + self.centre
+        found += np.array(stored["corner"], np.int64)[:, None] + self.centre
+        return found
 
     def _mark(self, env: int, cells: IntArray, known: bool) -> None:
         _mark(self.bits[env], cells[0], cells[1], known)
