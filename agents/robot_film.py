@@ -138,7 +138,6 @@ def _draw(frame: Frame, first: IntArray, size: IntArray) -> ByteArray:
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_ROBOT)
     draw.line((x, y, x + 6 * scale * np.cos(heading), y - 6 * scale * np.sin(heading)), fill=_ROBOT, width=scale)
     known, held = int((names >= 0).sum()), float((labels == frame.active).sum() / max((labels >= 0).sum(), 1))
-    fragments = f"{known} fragment{'s' * (known != 1)}, {held:.0%} of the map in active memory"
-    text = f"step {frame.step:,}   {fragments}"
+    text = f"step {frame.step:,}: {known} fragment{'s' * (known != 1)}, {held:.0%} active"
     draw.text((6, picture.shape[0] + 4), text, fill="#22272e", font=ImageFont.load_default(12))
     return np.asarray(image)
