@@ -85,13 +85,24 @@ class MontezumaPosition(gym.Wrapper[Any, Any, Any, Any]):
 
     The 24 rooms of a level lie on four floors of 3, 5, 7 and 9, as in the game; a room is ten cells wide and eight
     high. Bytes 3, 42 and 43 are room, x and y (Anand et al., "Unsupervised state representation learning in Atari",
-    NeurIPS 2019).
+    NeurIPS 2019). Which cells are walls is not known: all cells of rooms count as reachable.
+
+    :ivar reachable: bool[32, 90], the cells of rooms
+    :ivar room_of_cell: int64[32, 90], the number of the room, -1 outside
     """
 
     GAME = "montezuma_revenge"
     _ROOM, _X, _Y = 3, 42, 43
     _WIDTH, _HEIGHT, _PIXELS = 10, 8, 16
     _FIRST_ROOMS = np.array([0, 3, 8, 15])
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        rooms = np.full((len(self._FIRST_ROOMS), 9), -1)
+        for room in range(24):
+            rooms[self._place(room)] = room
+        self.room_of_cell = rooms.repeat(self._HEIGHT, axis=0).repeat(self._WIDTH, axis=1)
+        self.reachable = self.room_of_cell >= 0
 
     def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
         """Begin a game."""
@@ -106,12 +117,15 @@ class MontezumaPosition(gym.Wrapper[Any, Any, Any, Any]):
     def position(self) -> npt.NDArray[np.int64]:
         """Return the cell of the agent, int64[2]."""
         ram = self.unwrapped.ale.getRAM().astype(np.int64)  # type: ignore[attr-defined]
-        room = min(int(ram[self._ROOM]), 23)
-        floor = int(np.searchsorted(self._FIRST_ROOMS, room, side="right")) - 1
-        column = room - self._FIRST_ROOMS[floor] + len(self._FIRST_ROOMS) - 1 - floor
+        floor, column = self._place(min(int(ram[self._ROOM]), 23))
         x = min(ram[self._X] // self._PIXELS, self._WIDTH - 1)
         y = min((255 - ram[self._Y]) // self._PIXELS, self._HEIGHT - 1)
         return np.array([column * self._WIDTH + x, floor * self._HEIGHT + y])
+
+    def _place(self, room: int) -> tuple[int, int]:
+        """Return floor and column of a room."""
+        floor = int(np.searchsorted(self._FIRST_ROOMS, room, side="right")) - 1
+        return floor, int(room - self._FIRST_ROOMS[floor]) + len(self._FIRST_ROOMS) - 1 - floor
 
 
 class AtariVecEnv(BatchedVecEnv):

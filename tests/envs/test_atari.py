@@ -164,6 +164,10 @@ def test_defaults_are_the_usual_preprocessing_without_sticky_actions():
 def test_montezuma_tells_where_the_agent_is_by_room():
     venv = make("dummy", "ALE/MontezumaRevenge-v5", 1, noop_max=0)
     positions = np.array([infos[0]["position"] for *_, infos in play(venv, 120)])
+    reachable, room_of_cell = (venv.get_attr(name)[0] for name in ("reachable", "room_of_cell"))
     venv.close()
+    assert reachable.sum() == 24 * 80
+    assert reachable[tuple(positions.T[::-1])].all()
+    assert (room_of_cell[tuple(positions.T[::-1])] == 1).all()
     assert (positions // [10, 8] == [4, 0]).all()  # the middle of the uppermost of four floors, up to nine rooms wide
     assert len(np.unique(positions, axis=0)) > 2
