@@ -65,6 +65,10 @@ class RobotExplorers(Explorers):
     ) -> None:
         super().__init__(n_envs, len(lidar.angles), seed)
         self.lidar, self.body, self.taste = lidar, body, taste
+        # A gap looks narrower than it is, by up to a cell of the map at each side.
+        half = rules.resolution / 2
+        self._narrow = taste._replace(radius=max(body.radius - half, half))
+        """For where no way leads on with some room beside the robot."""
         self._new_cells, self._scan_every, self._one_map = new_cells, scan_every, one_map
         self._whole: IntArray = np.zeros(n_envs, np.int64)  # cells of the map of everything, where one is planned on
         limit = None if capacity is None else max(capacity * n_envs, n_envs + 1)
@@ -129,8 +133,7 @@ class RobotExplorers(Explorers):
         scan = np.where(np.isfinite(scan), scan, 0.0).astype(np.float32)  # as readings that were lost
         for begun in np.flatnonzero(starts).tolist():
             self._begin(begun, odometry[begun])
-        for robot, told in zip(self.robots, odometry, strict=True):
-            robot.move(np.asarray(told, np.float64))
+        moved = [robot.move(np.asarray(told, np.float64)) for robot, told in zip(self.robots, odometry, strict=True)]
         if self._step % self._scan_every == 0 or starts.any():
             self._take_in(scan, starts)
         if self.film is not None:
@@ -139,7 +142,7 @@ class RobotExplorers(Explorers):
         actions = np.zeros((self.n_envs, 2), np.float32)
         # A robot's way is of its own length: what they share, the maps and the scans, is compiled.
         for env, (robot, course) in enumerate(zip(self.robots, self.courses, strict=True)):
-            actions[env] = course.steer(robot.pose, scan[env], self.lidar.angles, self.body)
+            actions[env] = course.steer(robot.pose, moved[env], scan[env], self.lidar.angles, self.body)
         return actions
 
     def _check(self, odometry: Any) -> None:
@@ -226,19 +229,24 @@ class RobotExplorers(Explorers):
         course = self.courses[env]
         course.scans += 1
         waiting = course.target >= 0 and self._arrival(course, self.robots[env]) >= 0
-        if self._one_map and course.backing == 0 and (course.over or course.scans >= CHOICE):
-            found, self._whole[env] = choose_globally(self.robots[env], course, self.taste)
-            self._rest(env, found)
-        elif not waiting and course.backing == 0 and (course.over or course.scans >= CHOICE):
-            found = choose(self.robots[env], course, self.taste, self._stale[env])
-            if not found and not self.done[env]:
-                # What is remembered of other fragments may be out of date: look through all of them once more.
-                robot = self.robots[env]
-                for other in robot.others:
-                    look_through(robot, other, self.taste)
-                self._stale[env].clear()
-                found = choose(robot, course, self.taste, self._stale[env])
-            self._rest(env, found)
+        if not waiting and course.backing == 0 and (course.over or course.scans >= CHOICE):
+            self._rest(env, self._choose(env, self.taste) or self._choose(env, self._narrow))
+
+    def _choose(self, env: int, taste: Taste) -> bool:
+        """Choose a way; False where there is none."""
+        robot, course = self.robots[env], self.courses[env]
+        if self._one_map:
+            found, self._whole[env] = choose_globally(robot, course, taste)
+            return found
+        if choose(robot, course, taste, self._stale[env]):
+            return True
+        if self.done[env]:
+            return False
+        # What is remembered of other fragments may be out of date: look through all of them once more.
+        for other in robot.others:
+            look_through(robot, other, taste)
+        self._stale[env].clear()
+        return choose(robot, course, taste, self._stale[env])
 
     def _rest(self, env: int, found: bool) -> None:
         """Stand still for a while where nothing is left to see."""

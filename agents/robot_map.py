@@ -119,13 +119,14 @@ class RobotMap:
         """float64[3], where it believes to be in the frame of its first fragment: of its start."""
         return compose(self.graph.poses[self.fragment], self.pose)
 
-    def move(self, odometry: FloatArray) -> None:
-        """Follow the odometry, float64[3]."""
+    def move(self, odometry: FloatArray) -> float:
+        """Follow the odometry, float64[3]; return the metres of the step."""
         step = between(self.odometry, odometry)
         self.odometry = odometry.copy()
         way, turn = float(np.hypot(step[0], step[1])), abs(float(step[2]))
         spread = np.array([0.1 * way, 0.1 * way, 0.1 * turn + 0.03 * way])
         self.pose, self.covariance = moved(self.pose, self.covariance, step, np.diag(spread**2))
+        return way
 
     def locate(self, scan: Any) -> Fit:
         """Find out where in its fragment the robot is, and return how the map fits what it sees."""

@@ -142,12 +142,29 @@ def test_a_place_that_it_cannot_quite_reach_is_not_sought_for_ever():
     assert env.worlds.driven[0] > driven + 2.0
 
 
-def test_what_stands_in_the_way_ends_it_and_is_remembered():
-    course = Course()
-    course.follow(np.array([[1.0, 0.0], [2.0, 0.0]]))
-    wall = np.full(3, 0.1, np.float32)
-    for _ in range(20):
-        course.steer(np.zeros(3), wall, np.array([-0.1, 0.0, 0.1]), Body(0.18, 1.5))
+@pytest.mark.parametrize("criterion", ["size", "none"])
+def test_it_gets_past_thin_walls_and_through_narrow_gaps_to_the_end(criterion):
+    plan = np.zeros((64, 84), np.int8)
+    plan[[0, -1]], plan[:, [0, -1]] = 1, 1
+    plan[15:, 28], plan[:49, 56] = 1, 1  # a cell thick, with gaps 70 cm wide
+    env = make_env(plan, n_envs=3, drift=0.05)
+    agent = FARMapRobot(env=env, seed=0, criterion=criterion, largest=8.0, smallest=4.0)
+    for _ in range(8):
+        agent.learn(3 * 250, reset_num_timesteps=False, log_interval=0)
+        if (env.worlds.coverage > 0.99).all():
+            break
+    assert (env.worlds.coverage > 0.99).all(), env.worlds.coverage
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_what_holds_it_fast_is_backed_off_from_whether_seen_or_not_and_at_last_given_up(seen):
+    course, angles, body = Course(), np.array([-0.1, 0.0, 0.1]), Body(0.18, 1.5)
+    scan = np.full(3, 0.1 if seen else 5.0, np.float32)
+    for bump in range(3):
+        assert course.take_ends() == []
+        course.follow(np.array([[1.0, 0.0], [2.0, 0.0]]))
+        steps = [course.steer(np.zeros(3), 0.0, scan, angles, body) for _ in range(30)]
+        assert sum(forward < 0 for forward, _ in steps) >= 10, bump
     again = Course()
     again.load_state_dict(course.state_dict())
     assert again.take_ends() == course.take_ends() == [[2.0, 0.0]]
