@@ -74,6 +74,8 @@ class CuriosityModule(nn.Module, ABC):
     """Names of what ``prepare`` returns on which all the rest of it depends, as far as predictors see it; none is all.
     Samples that agree in these are the same, and are looked at once."""
 
+    predicts = True
+    """Whether surprisal says anything: not where nothing is predicted."""
     one_norm = False
     """Whether all fragments share one reward norm, because the bonus means the same in all of them."""
 

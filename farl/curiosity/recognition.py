@@ -109,11 +109,11 @@ class Recognition(RND):
     def stay_whole(self) -> None:
         """Drop the predictor, if nothing is paid by its error."""
         if self.pays != "error":
-            self.predictor, self.takes_stacked_samples = nn.Identity(), False
+            self.predictor, self.takes_stacked_samples, self.predicts = nn.Identity(), False, False
 
     def surprisal(self, predictor: Predictor, prepared: Prepared) -> Tensor:
         """Return RND's error, float32[B]; zeros where nothing is predicted."""
-        if isinstance(self.predictor, nn.Identity):
+        if not self.predicts:
             return torch.zeros(len(prepared["features"]), device=prepared["features"].device)
         return super().surprisal(predictor, prepared)
 

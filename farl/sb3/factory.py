@@ -108,8 +108,10 @@ class _FARAlgorithm(Saving, OpenRollout):
         """
         if self.far is None:
             return
+        predicts = self._rollout.curiosity.module.predicts
         for step in self._rollout.take_in():
-            self.logger.record_mean("far/surprisal", float(step.surprisal.mean()))
+            if predicts:
+                self.logger.record_mean("far/surprisal", float(step.surprisal.mean()))
             self.logger.record_mean("far/intrinsic_reward", float(step.intrinsic_reward.mean()))
 
     def save(self, *args: Any, **kwargs: Any) -> None:

@@ -108,7 +108,8 @@ class FARVecEnv(VecEnvWrapper):
         rollout.clear()
         rollout.add(observations, self._actions, rewards, dones, infos)  # type: ignore[arg-type]
         (step,) = rollout.take_in()
-        self.metrics["far/surprisal"] = float(step.surprisal.mean())
+        if rollout.curiosity.module.predicts:
+            self.metrics["far/surprisal"] = float(step.surprisal.mean())
         self.metrics["far/intrinsic_reward"] = float(step.intrinsic_reward.mean())
         if rollout.is_due:
             rollout.update(self.metrics.__setitem__)
