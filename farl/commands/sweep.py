@@ -20,9 +20,9 @@ EXAMPLES = """\
 examples:
   farl sweep quickstart --seeds 0-4                     five seeds, in runs/quickstart/seed=0, ...
   farl sweep quickstart --seeds 0-2 --grid far.module.graph.prior=0,1,3
-                                                        nine runs: runs/quickstart/threshold=4,seed=1, ...
+                                                        nine runs: runs/quickstart/prior=1,seed=1, ...
   farl sweep quickstart rnd_baseline ppo_baseline --seeds 0-4 --out runs/study
-                                                        a study; then: farl compare runs/study/*
+                                                        a study; then: farl compare runs/study
   farl sweep my.yaml --dry-run                          what would be run, and for how long
   farl sweep my.yaml --retry                            try again what failed
   farl sweep my.yaml --optuna 50 --search algorithm.hyperparameters.learning_rate='{log: [1e-5, 1e-3]}'
