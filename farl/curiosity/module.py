@@ -121,12 +121,13 @@ class CuriosityModule(nn.Module, ABC):
         """
         return outputs["surprisal"]
 
-    def arrive(self, observations: Tensor, envs: Tensor) -> None:
+    def arrive(self, observations: Tensor, envs: Tensor, n_envs: int) -> None:
         """Take note of where environments have been put: the first observations of episodes. Nothing, unless
         overridden.
 
         :param observations: [n, *shape]
         :param envs: int64[n], the environments that they belong to
+        :param n_envs: number of all environments
         """
 
     def locate(self, prepared: Prepared, starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64] | None:

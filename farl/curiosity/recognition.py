@@ -87,9 +87,8 @@ class Recognition(RND):
         self.localiser = Localiser(self.places, self.graph)
         self.regions = None if resolution is None else Regions(resolution)
         """Which fragment each place belongs to; None if fragments are not regions."""
-        self._visits: Visits
-        self._guide: Guide
-        self._advice: Advice
+        self._visits = Visits(0, scope)
+        self._guide = Guide(0, self.graph.n_actions, gamma)
         self._start_with(0)
 
     @property
@@ -129,8 +128,7 @@ class Recognition(RND):
     def locate(self, prepared: Prepared, starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Return the place of each environment, int64[E]; -1 until the thresholds are calibrated."""
         keys = unit(prepared["features"].cpu().numpy())
-        if len(self.localiser.here) != len(keys):
-            self._start_with(len(keys))
+        self._serve(len(keys))
         if self.calibration is not None and (found := self.calibration(keys)) is not None:
             self.places.certain, self.places.possible = found
             self.calibration = None
@@ -143,8 +141,7 @@ class Recognition(RND):
 
     def bonus(self, outputs: Prepared, prepared: Prepared, starts: Tensor) -> Tensor:
         """Return what a place is worth, float32[E]; 0 until the thresholds are calibrated."""
-        if len(self.localiser.here) != len(starts):
-            self._start_with(len(starts))
+        self._serve(len(starts))
         places = self.localiser.here
         if self.calibration is not None or (places < 0).all():
             return torch.zeros_like(outputs["surprisal"])
@@ -157,9 +154,10 @@ class Recognition(RND):
         return torch.from_numpy(paid.astype(np.float32)).to(outputs["surprisal"].device)
 
     @torch.no_grad()
-    def arrive(self, observations: Tensor, envs: Tensor) -> None:
+    def arrive(self, observations: Tensor, envs: Tensor, n_envs: int) -> None:
         """Let agents be where they were put, so that their first step is advised, too."""
-        if self.shaping is None or self.calibration is not None or len(self.localiser.here) == 0:
+        self._serve(n_envs)
+        if self.shaping is None or self.calibration is not None:
             return
         rows = envs.cpu().numpy()
         self._follow_merge(self.localiser.put(rows, unit(self.target(self.whiten(observations)).cpu().numpy())))
@@ -182,7 +180,7 @@ class Recognition(RND):
 
     def set_extra_state(self, state: Any) -> None:
         """Restore what ``get_extra_state`` returned."""
-        self._start_with(len(state["advised"]))
+        self._serve(len(state["advised"]))
         self.places.load_state_dict(state["places"])
         if state["calibration"] is None:
             self.calibration = None
@@ -194,12 +192,16 @@ class Recognition(RND):
         self.localiser.load_state_dict(state["localiser"])
         self._advice = Advice(state["advised"].cpu().numpy().copy(), np.zeros(len(state["advised"])))
 
+    def _serve(self, n_envs: int) -> None:
+        """Serve so many agents. Are they others than so far, none has been anywhere; what all know stays known."""
+        if len(self.localiser.here) != n_envs:
+            self._start_with(n_envs)
+
     def _start_with(self, n_envs: int) -> None:
-        """Begin with so many agents, none of which has been anywhere."""
         self.localiser.start(n_envs)
         self._found = np.zeros(n_envs, bool)
-        self._visits = Visits(n_envs, self.scope)
-        self._guide = Guide(n_envs, self.graph.n_actions, self.gamma)
+        self._visits.start(n_envs)
+        self._guide.start(n_envs)
         self._advice = Advice(np.full(n_envs, -1), np.zeros(n_envs))
 
     def _follow_merge(self, merged: npt.NDArray[np.int64] | None) -> None:

@@ -27,7 +27,7 @@ class BatchCheck:
     def __init__(self, env: VecEnv) -> None:
         self.env = env
         """What is checked."""
-        space = unnormalised_space(env)
+        self._space = space = unnormalised_space(env)
         self._alone = observation_check(space, "the observation", self._mention)
         self._together = observation_check(batch_space(space, env.num_envs), "the observations", self._mention)
         self._needed = not isinstance(env.unwrapped, DummyVecEnv | WorkerVecEnv)
@@ -40,7 +40,7 @@ class BatchCheck:
         """
         if not self._needed:
             return
-        seen = original_observations(without_advice(observations), self.env)
+        seen = original_observations(without_advice(observations, self._space), self.env)
         if (problem := self._together(seen)) is None:
             return
         for number in range(self.env.num_envs if _are_rows(seen, self.env.num_envs) else 0):

@@ -45,6 +45,11 @@ class Guide:
         self.gamma = gamma
         self.preference = Preference(n_envs, n_actions)
         """Which untried action is tried first."""
+        self.start(n_envs)
+
+    def start(self, n_envs: int) -> None:
+        """Begin with E agents, none of which has a target; what is known of the actions stays."""
+        self.preference.start(n_envs)
         self.targets: IntArray = np.full(n_envs, _NOWHERE)
         """int64[E], the place that each agent is to reach, -1 while there is none."""
         self._patience: IntArray = np.zeros(n_envs, np.int64)
@@ -57,16 +62,15 @@ class Guide:
         """Return what each agent is to do at its place.
 
         :param graph: of the places; which targets were picked is noted in it
-        :param places: int64[E], -1 where it is not known
+        :param places: int64[E], -1 of agents that are not asked for: their targets stay as they are
         :param starts: bool[E], where an agent has just been set to another place
         """
         self._make_room(len(graph.picked))
         gained = np.zeros(len(places))
         actions = np.full(len(places), -1)
-        self._patience -= 1
+        self._patience[places >= 0] -= 1
         for env, place in enumerate(places.tolist()):
             if place < 0:
-                self.targets[env] = _NOWHERE
                 continue
             hops = int(self._hops[env, place]) if self.targets[env] >= 0 else -1
             if starts[env] or hops < 0 or self._distance[env] == 0 or self._patience[env] <= 0:

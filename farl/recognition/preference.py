@@ -30,10 +30,14 @@ class Preference:
     """
 
     def __init__(self, n_envs: int, n_actions: int) -> None:
-        self.preferred: IntArray = np.arange(n_envs) % n_actions
-        """int64[E], the action that each agent tries first."""
         self._steps, self._found = np.zeros(n_actions), np.zeros(n_actions)
         self._clock = 0
+        self.start(n_envs)
+
+    def start(self, n_envs: int) -> None:
+        """Begin with E agents; what is known of the actions stays."""
+        self.preferred: IntArray = np.arange(n_envs) % len(self._steps)
+        """int64[E], the action that each agent tries first."""
 
     def observe(self, found: npt.NDArray[np.bool_]) -> None:
         """Take in which agents have just found a new place, bool[E]."""

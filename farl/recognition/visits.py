@@ -22,7 +22,12 @@ class Visits:
         self.scope = scope
         self.counts = np.zeros(0, np.int64)
         """int64[n], visits of all agents to each place."""
-        self._been = np.zeros((n_envs if scope != "all" else 0, 0), bool)  # [E, n]
+        self.start(n_envs)
+
+    def start(self, n_envs: int) -> None:
+        """Begin with E agents, none of which has been anywhere; what all have visited together stays."""
+        rows = n_envs if self.scope != "all" else 0
+        self._been = np.zeros((rows, len(self.counts)), bool)  # [E, n]
 
     def visit(self, places: IntArray, starts: BoolArray, n_places: int) -> BoolArray:
         """Take note of one visit of each agent and return which are first ones, bool[E].

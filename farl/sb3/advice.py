@@ -1,20 +1,22 @@
 """Advice for any policy: what to do next, as one more part of the observation, and as a prior on the actions."""
 
-import inspect
+from abc import ABCMeta
 from collections.abc import Callable, Mapping
+from copyreg import pickle as register_for_pickle
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.distributions import Distribution, StateDependentNoiseDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn, VecEnvWrapper
 from torch import Tensor, nn
 
+from farl.errors import ConfigError
 from farl.sb3.observations import Array, Observation
 
 ADVICE = "advice"
@@ -22,10 +24,28 @@ ADVICE = "advice"
 _REST = "observation"
 
 
-def advised_space(space: spaces.Space[Any], width: int) -> spaces.Dict:
-    """Return the space of observations that come with an advice of so many numbers."""
-    parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {_REST: space}
-    return spaces.Dict({**parts, ADVICE: spaces.Box(0.0, 1.0, (width,), np.float32)})
+class AdvisedSpace(spaces.Dict):
+    """Observations that come with an advice.
+
+    :param rest: of the observations without it
+    :param width: numbers of the advice
+    :raises ConfigError: if they have a part of that name already
+    """
+
+    def __init__(self, rest: spaces.Space[Any], width: int) -> None:
+        if has_advice_of_its_own(rest):
+            raise ConfigError(
+                f"far.module.graph: observations have a part named {ADVICE!r} already, as that of the graph is called; "
+                "rename it, or leave the graph out"
+            )
+        parts = dict(rest.spaces) if isinstance(rest, spaces.Dict) else {_REST: rest}
+        super().__init__({**parts, ADVICE: spaces.Box(0.0, 1.0, (width,), np.float32)})
+        self.rest, self.width = rest, width
+
+
+def has_advice_of_its_own(space: spaces.Space[Any]) -> bool:
+    """Whether observations of an environment have a part of the advice's name."""
+    return isinstance(space, spaces.Dict) and ADVICE in space.spaces
 
 
 def with_advice(observation: Observation, advice: Array) -> dict[str, Array]:
@@ -33,42 +53,69 @@ def with_advice(observation: Observation, advice: Array) -> dict[str, Array]:
     return {**(observation if isinstance(observation, dict) else {_REST: observation}), ADVICE: advice}
 
 
-def without_advice(observation: Any) -> Any:
-    """Return observations as they were before ``with_advice``; others as they are."""
-    if not isinstance(observation, Mapping) or ADVICE not in observation:
+def without_advice(observation: Any, rest: spaces.Space[Any]) -> Any:
+    """Return observations as they were before ``with_advice``; others as they are.
+
+    :param rest: the space of the observations without advice
+    """
+    if not isinstance(observation, Mapping) or ADVICE not in observation or has_advice_of_its_own(rest):
         return observation
-    rest = {name: part for name, part in observation.items() if name != ADVICE}
-    return rest[_REST] if list(rest) == [_REST] else rest
+    if not isinstance(rest, spaces.Dict):
+        return observation[_REST]
+    return {name: part for name, part in observation.items() if name != ADVICE}
 
 
 class AdvisedFeatures(BaseFeaturesExtractor):
     """The features of the observation without its advice, and the advice behind them.
 
-    :param observation_space: as ``advised_space`` makes it
-    :param extractor_class: of the observation without its advice
-    :param extractor_arguments: of that
+    :param observation_space: of both
+    :param extractor: of the observation without its advice
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Dict,
-        extractor_class: type[BaseFeaturesExtractor],
-        extractor_arguments: Mapping[str, Any],
-    ) -> None:
-        rest = without_advice(dict(observation_space.spaces))
-        extractor = extractor_class(spaces.Dict(rest) if isinstance(rest, dict) else rest, **extractor_arguments)
-        super().__init__(observation_space, extractor.features_dim + observation_space[ADVICE].shape[0])  # type: ignore[index]
+    def __init__(self, observation_space: AdvisedSpace, extractor: BaseFeaturesExtractor) -> None:
+        super().__init__(observation_space, extractor.features_dim + observation_space.width)
         self.extractor = extractor
+        self._rest = observation_space.rest
         self.advice = torch.empty(0)
         """float32[B, width], that of the latest call: what stands between features and actions does not pass it on."""
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """Return the features, float32[B, features_dim]."""
         self.advice = observations[ADVICE]
-        return torch.cat([self.extractor(without_advice(observations)), self.advice], dim=1)
+        return torch.cat([self.extractor(without_advice(observations, self._rest)), self.advice], dim=1)
 
 
-class _AdvisedPolicy(ActorCriticPolicy):
+class _AdvisedClass(ABCMeta):
+    """The class of the classes that ``advised_policy`` makes: pickle finds them by the policy they were made of."""
+
+
+class _Advised(BasePolicy, metaclass=_AdvisedClass):
+    """A policy that sees the advice. What it is shown without one has an advice of zeros, which is none."""
+
+    observation_space: AdvisedSpace
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """Make what extracts features from observations, and put the advice behind them."""
+        kind: Any = self.features_extractor_class
+        space = self.observation_space
+        return AdvisedFeatures(space, kind(space.rest, **self.features_extractor_kwargs))
+
+    def obs_to_tensor(self, observation: Any) -> tuple[Any, bool]:
+        """Convert observations; see SB3."""
+        return super().obs_to_tensor(self._complete(observation))
+
+    def is_vectorized_observation(self, observation: Any) -> bool:
+        """Whether it is a batch of observations; see SB3."""
+        return super().is_vectorized_observation(self._complete(observation))
+
+    def _complete(self, observation: Any) -> Any:
+        space = self.observation_space
+        if without_advice(observation, space.rest) is not observation:
+            return observation
+        return no_advice(observation, space.rest, space.width)
+
+
+class _AdvisedActorCritic(_Advised, ActorCriticPolicy):
     """A policy that prefers the action it is advised, by a weight that it learns."""
 
     initial_prior: float
@@ -84,44 +131,53 @@ class _AdvisedPolicy(ActorCriticPolicy):
         found: Any = super()._get_action_dist_from_latent(latent_pi)
         extractor: Any = self.pi_features_extractor
         advice = self.prior * extractor.advice
+        made: Distribution
         if isinstance(self.action_space, spaces.Discrete):
-            distribution: Distribution = found.proba_distribution(action_logits=found.distribution.logits + advice)
-            return distribution
-        ahead, back = advice.chunk(2, dim=1)
-        return found.proba_distribution(found.distribution.mean + ahead - back, self.log_std)  # type: ignore[no-any-return]
+            made = found.proba_distribution(action_logits=found.distribution.logits + advice)
+        elif isinstance(self.action_space, spaces.Box):
+            ahead, back = advice.chunk(2, dim=1)
+            noise = (latent_pi,) if isinstance(found, StateDependentNoiseDistribution) else ()
+            made = found.proba_distribution(found.distribution.mean + ahead - back, self.log_std, *noise)
+        else:  # of several choices at once, the advice is but something to be seen
+            made = found
+        return made
 
 
 @cache
-def advised_policy(policy_class: type[ActorCriticPolicy], prior: float) -> type[ActorCriticPolicy]:
-    """Return a subclass of a policy whose logits, or mean, are moved towards the advised action.
+def advised_policy(policy_class: type[BasePolicy], prior: float) -> type[BasePolicy]:
+    """Return a subclass of a policy that sees the advice; an actor-critic's logits, or mean, are moved towards it.
 
     :param prior: weight of the advice to begin with; it is learnt from there
     """
-    return type(f"Advised{policy_class.__name__}", (_AdvisedPolicy, policy_class), {"initial_prior": prior})
+    mixin = _AdvisedActorCritic if issubclass(policy_class, ActorCriticPolicy) else _Advised
+    members = {"initial_prior": prior, "made_of": (policy_class, prior), "__module__": __name__}
+    made: Any = _AdvisedClass(f"Advised{policy_class.__name__}", (mixin, policy_class), members)
+    return made  # type: ignore[no-any-return]
 
 
-def advised_arguments(policy_class: type[BasePolicy], policy_arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a policy for observations that come with advice."""
-    default = inspect.signature(policy_class).parameters["features_extractor_class"].default
-    given = dict(policy_arguments)
-    inner = {
-        "extractor_class": given.pop("features_extractor_class", default),
-        "extractor_arguments": given.pop("features_extractor_kwargs", None) or {},
-    }
-    return {**given, "features_extractor_class": AdvisedFeatures, "features_extractor_kwargs": inner}
+def _reduce_class(made: Any) -> Any:
+    return (advised_policy, made.made_of) if "made_of" in vars(made) else made.__qualname__
 
 
-def unadvised_parameters(plain: Mapping[str, Tensor], advised: Mapping[str, Tensor]) -> dict[str, Tensor]:
+register_for_pickle(_AdvisedClass, _reduce_class)
+
+
+def unadvised_parameters(plain: BasePolicy, advised: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the parameters with which a plain policy does what the advised one does where nothing is advised.
 
-    :param plain: parameters of the plain policy, for their names and shapes
+    :param plain: for the names and shapes of its parameters
     :param advised: parameters of the advised policy
     """
+    features = next(part.features_dim for part in plain.modules() if isinstance(part, BaseFeaturesExtractor))
     found = {}
-    for name, tensor in plain.items():
+    for name, tensor in plain.state_dict().items():
         inside = name.replace("features_extractor.", "features_extractor.extractor.", 1)
-        # The advice comes last among the features: its columns are left out.
-        found[name] = advised[name if name in advised else inside][tuple(slice(size) for size in tensor.shape)]
+        value = advised[name if name in advised else inside]
+        for axis, more in enumerate(np.subtract(value.shape, tensor.shape).tolist()):
+            if more:  # the advice comes behind the features, and before the actions that a critic sees, too
+                kept = [*range(features), *range(features + more, value.shape[axis])]
+                value = value.index_select(axis, torch.tensor(kept, device=value.device))
+        found[name] = value
     return found
 
 
@@ -149,7 +205,7 @@ class AdvisedVecEnv(VecEnvWrapper):
     """
 
     def __init__(self, venv: VecEnv, width: int, advise: Callable[..., Array]) -> None:
-        super().__init__(venv, observation_space=advised_space(venv.observation_space, width))
+        super().__init__(venv, observation_space=AdvisedSpace(venv.observation_space, width))
         self._width, self._advise = width, advise
 
     def reset(self) -> VecEnvObs:

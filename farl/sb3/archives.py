@@ -25,7 +25,7 @@ _MOST_INFLATION = 20
 _MUCH = 100_000_000
 """Bytes that any archive may unpack to."""
 _FAMILIAR = re.compile(
-    r"gymnasium\.spaces\..*|numpy\.random\._pickle:.*|numpy\.dtypes:.*|(stable_baselines3|sb3_contrib)\.(?!.*save_util).*"
+    r"gymnasium\.spaces\..*|numpy\.random\.(_\w+|bit_generator):.*|numpy\.dtypes:.*|(stable_baselines3|sb3_contrib)\.(?!.*save_util).*"
     r"|torch\.(nn|optim)\..*|torch:(device|Size|float32|float64)|farl\.(agents|optimisers|sb3\.networks|sb3\.saving).*"
     r"|farl\.experiment\.schedules:Schedule|collections:(deque|OrderedDict|defaultdict)"
     r"|numpy:(dtype|ndarray|bool_|(u?int|float)\d+)|numpy\._?core\.(multiarray|numeric):(_reconstruct|scalar|_frombuffer)"

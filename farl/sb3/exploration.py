@@ -262,7 +262,7 @@ class ExplorationCallback(BaseCallback):
                 begun = self._new_episodes(dones)
                 self._cover_starts(dones)
         if (seen := self.locals.get("new_obs")) is not None:
-            seen = without_advice(original_observations(seen, self.training_env))
+            seen = without_advice(original_observations(seen, self.training_env), self._observation_space)
             frames = frames_of(self._observation_space, seen) if self._curious else None
             if record.sample is not None:
                 vectors = numbers_of(self._observation_space, seen)

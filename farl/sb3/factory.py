@@ -18,11 +18,10 @@ from farl.curiosity import CuriosityStep, FARCuriosity
 from farl.errors import ConfigError
 from farl.sb3.advice import (
     ADVICE,
+    AdvisedSpace,
     AdvisedVecEnv,
-    advised_arguments,
     advised_policy,
-    advised_space,
-    no_advice,
+    has_advice_of_its_own,
     unadvised_parameters,
     with_advice,
     without_advice,
@@ -130,7 +129,7 @@ class _FARAlgorithm(Saving, OpenRollout):
         model.__dict__.update({name: value for name, value in self.__dict__.items() if name not in leave_out})
         model._setup_model()
         if self.n_advised:  # of other shapes, and so are the moments of the optimiser, which begins anew
-            model.policy.load_state_dict(unadvised_parameters(model.policy.state_dict(), self.policy.state_dict()))
+            model.policy.load_state_dict(unadvised_parameters(model.policy, self.policy.state_dict()))
             return model
         parameters: Any = self.get_parameters()  # a dict for each part; SB3 declares tensors
         model.set_parameters({name: parameters[name] for name in model.get_parameters()})
@@ -154,29 +153,21 @@ class _FARAlgorithm(Saving, OpenRollout):
         """Return the settings, without the graph if it is only the default and nothing here can follow it."""
         config, default = FARConfig.parse(self.far), self.__dict__.pop("_default_far", None)
         follows = issubclass(self.policy_class, ActorCriticPolicy) and isinstance(self.action_space, spaces.Discrete)
-        if default is not None and not follows:
+        if default is not None and (not follows or has_advice_of_its_own(self.observation_space)):
             config = default.without_default_graph()
             self.far = config.model_dump(mode="json")
         return config
 
-    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return actions for observations as the environment gives them; see SB3. Without advice, if there is any."""
-        if self.n_advised and without_advice(observation) is observation:
-            observation = no_advice(observation, self.observation_space, self.n_advised)
-        return super().predict(observation, *args, **kwargs)
-
     def _setup_advised(self, prior: float) -> None:
         """Set up networks and buffers for observations that come with advice; the environment's stay as they are."""
-        space, policy_class, arguments = self.observation_space, self.policy_class, self.policy_kwargs
+        space, policy_class = self.observation_space, self.policy_class
         buffer_class = getattr(self, self.buffer_class_name)
-        self.observation_space = advised_space(space, self.n_advised)
-        self.policy_kwargs = advised_arguments(policy_class, arguments)
-        if issubclass(policy_class, ActorCriticPolicy):
-            self.policy_class = advised_policy(policy_class, prior)
+        self.observation_space = AdvisedSpace(space, self.n_advised)
+        self.policy_class = advised_policy(policy_class, prior)
         try:
             super()._setup_model()  # type: ignore[safe-super]
         finally:
-            self.observation_space, self.policy_class, self.policy_kwargs = space, policy_class, arguments
+            self.observation_space, self.policy_class = space, policy_class
             setattr(self, self.buffer_class_name, buffer_class)
 
     def _advise(self, actions: Array, observations: Observation, rewards: Array, dones: Array, infos: Any) -> Array:
@@ -199,7 +190,7 @@ class _FARAlgorithm(Saving, OpenRollout):
         if self.far is not None and (self.reopened is None or restarts):
             assert self._last_obs is not None
             self.take_in()  # what an interrupted rollout left
-            observations = without_advice(self._last_obs)
+            observations = without_advice(self._last_obs, self.observation_space)
             self._rollout.begin(observations, restarts)
             if self.n_advised:
                 self._last_obs = with_advice(observations, self._rollout.advise(np.full(self.n_envs, restarts)))

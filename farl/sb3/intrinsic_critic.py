@@ -211,7 +211,7 @@ def _features_extractor(policy: ActorCriticPolicy) -> BaseFeaturesExtractor:
     kind: Any = policy.features_extractor_class
     space = policy.observation_space
     if isinstance(kind, type) and issubclass(kind, BaseFeaturesExtractor):
-        return kind(space, **policy.features_extractor_kwargs)
+        return policy.make_features_extractor()
     if isinstance(space, spaces.Dict):
         return CombinedExtractor(space)
     return NatureCNN(space) if is_image_space(space) else FlattenExtractor(space)

@@ -120,9 +120,9 @@ class Rollout:
         began = torch.from_numpy(np.flatnonzero(dones)).to(self.device)
         if len(began):
             assert self._observations is not None
-            module.arrive(self._observations[began], began)
+            module.arrive(self._observations[began], began, len(dones))
         advice: Array = module.advice
-        return advice if len(advice) else np.zeros((len(dones), module.n_advised), np.float32)
+        return advice if len(advice) == len(dones) else np.zeros((len(dones), module.n_advised), np.float32)
 
     def take_in(self) -> list[CuriosityStep]:
         """Show the curiosity all that waits, and return what it made of each step."""

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from farl.curiosity import FARCuriosity
 from farl.memory import load_state, save_state
-from farl.sb3.advice import advised_space, no_advice, with_advice
+from farl.sb3.advice import AdvisedSpace, no_advice, with_advice
 from farl.sb3.config import FARConfig
 from farl.sb3.observations import Array, require_finite
 from farl.sb3.rollout import Rollout
@@ -75,7 +75,7 @@ class FARVecEnv(VecEnvWrapper):
             )
             self._n_advised: int = self._rollout.curiosity.module.n_advised
             if self._n_advised:
-                self.observation_space = advised_space(self.observation_space, self._n_advised)
+                self.observation_space = AdvisedSpace(self.observation_space, self._n_advised)
 
     @property
     def curiosity(self) -> FARCuriosity | None:

@@ -86,7 +86,7 @@ def test_it_goes_on_as_it_was_saved() -> None:
 def test_where_an_episode_begins_is_known_before_its_first_step() -> None:
     curiosity = module(shaping=0.1)
     walk(curiosity, 12, np.random.default_rng(0))
-    curiosity.arrive(VIEWS[[11]], torch.tensor([0]))  # a place that was never seen
+    curiosity.arrive(VIEWS[[11]], torch.tensor([0]), len(curiosity.localiser.here))  # a place that was never seen
     assert int(curiosity.localiser.here[0]) == len(curiosity.places) - 1
     assert curiosity.advice[0].sum() == 1.0
 

@@ -1,13 +1,17 @@
+import pickle
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -41,6 +45,8 @@ class Pictures(gym.Env[Any, Any]):
             "vector": vector,
             "dict": spaces.Dict({"one": vector, "two": spaces.Discrete(8)}),
             "number": spaces.Discrete(8),
+            "one": spaces.Dict({"observation": vector}),
+            "own": spaces.Dict({"advice": vector}),
         }[kind]
         self.action_space = spaces.Box(-1, 1, (1,)) if kind == "vector" else spaces.Discrete(2)
         self.pictures = np.random.default_rng(0).integers(256, size=(8, 3, 36, 36), dtype=np.uint8)
@@ -52,6 +58,8 @@ class Pictures(gym.Env[Any, Any]):
             "vector": one,
             "dict": {"one": one, "two": self.at},
             "number": self.at,
+            "one": {"observation": one},
+            "own": {"advice": one},
         }[self.kind]
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
@@ -63,6 +71,10 @@ class Pictures(gym.Env[Any, Any]):
         onwards = action > 0 if self.kind != "vector" else action[0] > 0
         self.at, self.steps = (self.at + (1 if onwards else -1)) % 8, self.steps + 1
         return self.look(), 0.0, False, self.steps >= 15, {}
+
+
+def pictures(kind: str, n_envs: int = 1) -> DummyVecEnv:
+    return DummyVecEnv([lambda: Pictures(kind)] * n_envs)
 
 
 def test_advice_reaches_the_policy_and_the_agent_follows() -> None:
@@ -94,20 +106,99 @@ def test_the_advice_in_an_observation_is_the_one_of_its_step() -> None:
     assert np.any(Compare.told)
 
 
-@pytest.mark.parametrize("kind", ["image", "vector", "dict", "number"])
+@pytest.mark.parametrize("kind", ["image", "vector", "dict", "number", "one"])
 def test_every_kind_of_observation_and_action_can_be_advised(kind: str, tmp_path: Path) -> None:
-    policy = {"image": "CnnPolicy", "dict": "MultiInputPolicy"}.get(kind, "MlpPolicy")
-    model = make(policy=policy, env=DummyVecEnv([lambda: Pictures(kind)] * 2))
+    policy = {"image": "CnnPolicy", "dict": "MultiInputPolicy", "one": "MultiInputPolicy"}.get(kind, "MlpPolicy")
+    model = make(policy=policy, env=pictures(kind, 2))
     model.learn(128)
     assert len(model.curiosity.module.places) == 8
     model.save(tmp_path / "model")
-    again = FAR(PPO).load(tmp_path / "model", env=DummyVecEnv([lambda: Pictures(kind)] * 2))
+    again = FAR(PPO).load(tmp_path / "model", env=pictures(kind, 2))
     env = Pictures(kind)
     observation, _ = env.reset()
     assert (
         again.predict(observation, deterministic=True)[0] == model.predict(observation, deterministic=True)[0]
     ).all()
     again.learn(64, reset_num_timesteps=False)
+    plain = model.plain()
+    assert (
+        plain.predict(observation, deterministic=True)[0] == model.predict(observation, deterministic=True)[0]
+    ).all()
+    assert type(plain.policy.mlp_extractor.policy_net) is type(model.policy.mlp_extractor.policy_net)
+    assert len(plain.policy.mlp_extractor.policy_net) == len(model.policy.mlp_extractor.policy_net)
+
+
+def test_observations_with_an_advice_of_their_own_are_led_by_none() -> None:
+    env = pictures("own")
+    model: Any = FAR(PPO)("MultiInputPolicy", env, far={}, n_steps=16, batch_size=16, device="cpu")  # type: ignore[call-arg]
+    assert not model.learn(32).n_advised
+    with pytest.raises(ConfigError, match="'advice' already"):
+        make(policy="MultiInputPolicy", env=env)
+
+
+class Narrow(ActorCriticPolicy):
+    """A policy of someone's own, with arguments and features of its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, features_extractor_class=FlattenExtractor, net_arch=[8])
+
+
+@pytest.mark.parametrize("settings", [{}, {"use_sde": True}, {"policy_kwargs": {"share_features_extractor": False}}])
+def test_policies_of_any_form_take_advice(settings: dict[str, Any]) -> None:
+    policy: Any = "MlpPolicy" if "policy_kwargs" in settings else Narrow
+    led = make(policy=policy, env=pictures("vector"), **settings).learn(144)
+    assert led.rollout_buffer.observations["advice"].any()
+    observation = led.env.reset()
+    expected = led.predict(observation, deterministic=True)[0]
+    assert led.plain().predict(observation, deterministic=True)[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_several_choices_at_once_are_advised_as_something_to_be_seen() -> None:
+    several = pictures("dict")
+    several.action_space = spaces.MultiDiscrete([2, 2])
+    model = make(policy="MultiInputPolicy", env=several)
+    assert model.policy.observation_space["advice"].shape == (4,)
+    model.predict(several.reset())
+
+
+def test_the_policy_itself_takes_observations_as_they_are() -> None:
+    model = make().learn(64)
+    env = RoomChainVecEnv(2, cols=3, max_steps=20)
+    observations = env.reset()
+    assert (
+        model.policy.predict(observations, deterministic=True)[0] == model.predict(observations, deterministic=True)[0]
+    ).all()
+    assert model.policy.predict_values(model.policy.obs_to_tensor(observations)[0]).shape == (2, 1)
+    evaluate_policy(model.policy, env, n_eval_episodes=2, warn=False)
+
+
+def test_an_advised_model_can_be_pickled() -> None:
+    model = make(env=pictures("number")).learn(64)
+    again = pickle.loads(pickle.dumps(model))
+    assert type(again.policy) is type(model.policy)
+    observation = model.env.reset()
+    assert again.predict(observation, deterministic=True)[0] == model.predict(observation, deterministic=True)[0]
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+def test_critics_of_the_plain_model_see_the_actions(algorithm: Any) -> None:
+    model: Any = FAR(algorithm)("MlpPolicy", pictures("vector"), far=LED, device="cpu", learning_starts=200, seed=0)
+    plain, seen, action = model.plain(), torch.rand(5, 8), torch.rand(5, 1) * 2 - 1
+    advised = {"observation": seen, "advice": torch.zeros(5, 2)}
+    for one, other in zip(model.critic(advised, action), plain.critic(seen, action), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_envs", [1, 6])
+def test_it_goes_on_with_another_number_of_environments(n_envs: int, tmp_path: Path) -> None:
+    model = make().learn(192)
+    places, visits = len(model.curiosity.module.places), model.curiosity.module._visits.counts.sum()
+    model.save(tmp_path / "model")
+    again = FAR(PPO).load(tmp_path / "model", env=RoomChainVecEnv(n_envs, cols=3, max_steps=20))
+    again.learn(16 * n_envs, reset_num_timesteps=False)
+    assert len(again.curiosity.module.places) >= places
+    assert again.curiosity.module._visits.counts.sum() == visits + 16 * n_envs
+    assert again.rollout_buffer.observations["advice"][0].any()  # already of the first step
 
 
 def test_it_learns_on_as_it_was_saved(tmp_path: Path) -> None:
@@ -147,10 +238,13 @@ def test_the_spaces_of_the_model_stay_those_of_the_environment() -> None:
 
 def test_advice_goes_on_and_comes_off() -> None:
     vector, both = np.zeros((2, 3)), {"one": np.zeros((2, 3)), "two": np.zeros((2, 1))}
-    assert without_advice(with_advice(vector, np.ones((2, 4)))) is vector
-    assert without_advice(with_advice(both, np.ones((2, 4)))) == both
-    assert without_advice(vector) is vector
     space = spaces.Box(0, 1, (3,))
+    parts = spaces.Dict({"one": space, "two": spaces.Box(0, 1, (1,))})
+    assert without_advice(with_advice(vector, np.ones((2, 4))), space) is vector
+    assert without_advice(with_advice(both, np.ones((2, 4))), parts) == both
+    assert without_advice(vector, space) is vector
+    own = {"advice": vector}
+    assert without_advice(own, spaces.Dict({"advice": space})) is own
     assert no_advice(vector, space, 4)["advice"].shape == (2, 4)
     assert no_advice(vector[0], space, 4)["advice"].shape == (4,)
 
@@ -170,7 +264,7 @@ def test_other_algorithms_take_advice(name: str, tmp_path: Path) -> None:
         settings["n_epochs"] = 1
     settings["policy_kwargs"] = {"net_arch": [16]} | ({"lstm_hidden_size": 16} if name == "RecurrentPPO" else {})
     if name == "SAC":
-        env = DummyVecEnv([lambda: Pictures("vector")] * 2)
+        env = pictures("vector", 2)
     policy = "MlpLstmPolicy" if name == "RecurrentPPO" else "MlpPolicy"
     model: Any = FAR(algorithm)(policy, env, seed=0, device="cpu", far=LED, **settings)
     model.learn(160, **({"use_masking": False} if name == "MaskablePPO" else {}))

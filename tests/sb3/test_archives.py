@@ -145,7 +145,7 @@ def test_without_pickles_a_model_is_the_same(algorithm: Any, env: str, tmp_path:
 
 
 def test_far_warns_in_one_line_of_what_runs_and_not_of_what_is_usual(tmp_path: Path) -> None:
-    model = FAR(PPO)("MlpPolicy", "CartPole-v1", far={}, n_steps=16, batch_size=16, **small())
+    model = FAR(PPO)("MlpPolicy", "CartPole-v1", far={}, n_steps=16, batch_size=16, seed=0, **small())
     model.save(tmp_path / "model")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
