@@ -20,11 +20,12 @@ def otsu(values: npt.NDArray[np.floating[Any]]) -> float:
 
     Otsu, "A threshold selection method from gray-level histograms" (IEEE Transactions on Systems, Man, and Cybernetics
     9, 1979), equation 18: the between-class variance is largest. Where a whole range of values divides the sample in
-    the same way, the middle of it is returned.
+    the same way, the middle of it is returned. It is not above the largest of them, where all are the same.
 
     :param values: float[N], N > 0
     """
-    counts, edges = np.histogram(values, _BINS)
+    # In double precision: single numbers that differ by rounding alone would leave no room for the bins.
+    counts, edges = np.histogram(values.astype(np.float64), _BINS)
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1]
     above = len(values) - below
@@ -32,7 +33,7 @@ def otsu(values: npt.NDArray[np.floating[Any]]) -> float:
     difference = sums[:-1] / np.maximum(below, 1) - (sums[-1] - sums[:-1]) / np.maximum(above, 1)
     variance = below * above * difference**2
     best = np.flatnonzero(variance == variance.max())
-    return float((edges[best[0] + 1] + edges[best[-1] + 1]) / 2)
+    return float(min((edges[best[0] + 1] + edges[best[-1] + 1]) / 2, values.max()))
 
 
 def similarity_to_earlier(keys: Keys) -> npt.NDArray[np.float32]:

@@ -115,9 +115,11 @@ class _Advised(BasePolicy, metaclass=_AdvisedClass):
         return no_advice(observation, space.rest, space.width)
 
 
-class _AdvisedActorCritic(_Advised, ActorCriticPolicy):
+class AdvisedPolicy(_Advised, ActorCriticPolicy):
     """A policy that prefers the action it is advised, by a weight that it learns."""
 
+    advises: type[ActorCriticPolicy]
+    """The policy as it is without advice."""
     initial_prior: float
     prior: nn.Parameter
 
@@ -130,17 +132,26 @@ class _AdvisedActorCritic(_Advised, ActorCriticPolicy):
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
         found: Any = super()._get_action_dist_from_latent(latent_pi)
         extractor: Any = self.pi_features_extractor
-        advice = self.prior * extractor.advice
-        made: Distribution
+        preferred = self.prior * self.preferred(extractor.advice)
+        made: Distribution = found
         if isinstance(self.action_space, spaces.Discrete):
-            made = found.proba_distribution(action_logits=found.distribution.logits + advice)
+            made = found.proba_distribution(action_logits=found.distribution.logits + preferred)
         elif isinstance(self.action_space, spaces.Box):
-            ahead, back = advice.chunk(2, dim=1)
             noise = (latent_pi,) if isinstance(found, StateDependentNoiseDistribution) else ()
-            made = found.proba_distribution(found.distribution.mean + ahead - back, self.log_std, *noise)
-        else:  # of several choices at once, the advice is but something to be seen
-            made = found
+            made = found.proba_distribution(found.distribution.mean + preferred, self.log_std, *noise)
         return made
+
+    def preferred(self, advice: Tensor) -> Tensor:
+        """Return the direction in which an advice, float32[B, width], moves logits or mean, float32[B, A].
+
+        Zeros, float32[B, 1], where actions are several choices at once: the advice is but something to be seen there.
+        """
+        if isinstance(self.action_space, spaces.Discrete):
+            return advice
+        if not isinstance(self.action_space, spaces.Box):
+            return torch.zeros_like(advice[:, :1])
+        ahead, back = advice.chunk(2, dim=1)
+        return ahead - back
 
 
 @cache
@@ -149,14 +160,14 @@ def advised_policy(policy_class: type[BasePolicy], prior: float) -> type[BasePol
 
     :param prior: weight of the advice to begin with; it is learnt from there
     """
-    mixin = _AdvisedActorCritic if issubclass(policy_class, ActorCriticPolicy) else _Advised
-    members = {"initial_prior": prior, "made_of": (policy_class, prior), "__module__": __name__}
+    mixin = AdvisedPolicy if issubclass(policy_class, ActorCriticPolicy) else _Advised
+    members = {"advises": policy_class, "initial_prior": prior, "__module__": __name__}
     made: Any = _AdvisedClass(f"Advised{policy_class.__name__}", (mixin, policy_class), members)
     return made  # type: ignore[no-any-return]
 
 
 def _reduce_class(made: Any) -> Any:
-    return (advised_policy, made.made_of) if "made_of" in vars(made) else made.__qualname__
+    return (advised_policy, (made.advises, made.initial_prior)) if "advises" in vars(made) else made.__qualname__
 
 
 register_for_pickle(_AdvisedClass, _reduce_class)

@@ -58,6 +58,18 @@ def test_store_goes_on_as_it_was_saved() -> None:
     assert (other.recognise(VIEWS[::-1].copy()).places == store.recognise(VIEWS[::-1].copy()).places).all()
 
 
+@pytest.mark.parametrize("values", [[0.3], [1.0] * 5, [0.99999994] * 255, [1.0, 0.99999994, 1.0000001], [0.7, 0.1]])
+def test_otsu_leaves_something_above(values: list[float]) -> None:
+    array = np.array(values, np.float32)
+    assert (array >= otsu(array)).any()
+
+
+def test_views_that_are_all_the_same_are_of_one_place() -> None:
+    for seed in range(20):
+        view = np.random.default_rng(seed).normal(size=(1, 16)).astype(np.float32)
+        assert Calibration(5)(np.repeat(view / np.linalg.norm(view), 5, axis=0)) == (0.999, 0.999)
+
+
 def test_otsu_divides_two_modes() -> None:
     rng = np.random.default_rng(2)
     values = np.concatenate([rng.normal(0.3, 0.05, 700), rng.normal(0.9, 0.03, 300)])

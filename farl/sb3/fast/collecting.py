@@ -175,7 +175,8 @@ def collect(model: Any, actor: Actor, env: VecEnv, callback: BaseCallback, rollo
         for index in map(int, np.flatnonzero(dones)) if dones.any() else ():
             info = infos[index]
             if info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False):
-                cut_off.append((n_steps, index, info["terminal_observation"], actor.memory_of(index)))
+                last = _copied(info["terminal_observation"])  # it is looked at later, when others may lie there
+                cut_off.append((n_steps, index, last, actor.memory_of(index)))
         rollout_buffer.rewards[n_steps] = rewards
         n_steps += 1
         rollout_buffer.pos = n_steps
@@ -198,6 +199,12 @@ def _to_tensor(observations: Any, device: torch.device) -> Any:
     if device.type == "cpu" and type(observations) is np.ndarray:
         return torch.from_numpy(observations)
     return obs_as_tensor(observations, device)
+
+
+def _copied(observation: Any) -> Any:
+    if isinstance(observation, dict):
+        return {name: np.array(part) for name, part in observation.items()}
+    return np.array(observation)
 
 
 def _write(kept: Any, step: int, observations: Any) -> None:

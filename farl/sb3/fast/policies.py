@@ -129,7 +129,7 @@ class Lane:
     """
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
-        self.of = policy
+        self.of, self._form = policy, form_of(policy)
         head = head_of(policy) if is_called_as(policy, ActorCriticPolicy) else None
         network: Network = ModuleNetwork(policy)
         if head is not None and FlatAdam.takes(policy.optimizer, policy) and TwinMLP.takes(policy):
@@ -145,7 +145,7 @@ class Lane:
 
     def fits(self, policy: ActorCriticPolicy) -> bool:
         """Whether this still is the lane of a policy."""
-        return self.of is policy and self.steps.optimizer is policy.optimizer
+        return self.of is policy and self.steps.optimizer is policy.optimizer and self._form == form_of(policy)
 
     def begin(self) -> None:
         """Take up parameters and optimiser as they are now."""
@@ -208,6 +208,16 @@ def is_called_as(policy: ActorCriticPolicy, usual: type[ActorCriticPolicy]) -> b
         and all(getattr(type(policy), name) is getattr(usual, name) for name in _METHODS)
         and not any(name in vars(policy) for name in _METHODS)
         and not any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules())
+    )
+
+
+def form_of(policy: ActorCriticPolicy) -> tuple[Any, ...]:
+    """Return all by which it is chosen how a policy is called and trained: it can change between two rollouts."""
+    return (
+        [name for name in _METHODS if name in vars(policy)],
+        [(id(part), bool(part._forward_hooks or part._forward_pre_hooks)) for part in policy.modules()],
+        [(id(parameter), parameter.requires_grad) for parameter in policy.parameters()],
+        FlatAdam.takes(policy.optimizer, policy),
     )
 
 

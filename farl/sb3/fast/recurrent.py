@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from farl.sb3.fast import collecting, updating
 from farl.sb3.fast.flat_adam import ClippedSteps
 from farl.sb3.fast.heads import head_of
-from farl.sb3.fast.policies import Acted, Evaluated, is_called_as, pick
+from farl.sb3.fast.policies import Acted, Evaluated, form_of, is_called_as, pick
 from farl.sb3.stepping import OpenRollout, pausing, rows_taken
 
 States = tuple[Tensor, Tensor]
@@ -164,7 +164,7 @@ class RecurrentLane:
     """A recurrent policy: acts, evaluates, and the gradient of what was evaluated."""
 
     def __init__(self, policy: Any) -> None:
-        self.of = policy
+        self.of, self._form = policy, form_of(policy)
         head = head_of(policy)
         assert head is not None
         self._head = head
@@ -183,7 +183,7 @@ class RecurrentLane:
 
     def fits(self, policy: Any) -> bool:
         """Whether this still is the lane of a policy."""
-        return self.of is policy and self.steps.optimizer is policy.optimizer
+        return self.of is policy and self.steps.optimizer is policy.optimizer and self._form == form_of(policy)
 
     def act(self, observations: Any, states: Any, starts: Tensor) -> tuple[Tensor, Tensor, Tensor, RNNStates]:
         """Return actions, values float32[E], log-probabilities float32[E], and the states after the step."""
