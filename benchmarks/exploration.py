@@ -23,8 +23,8 @@ mixed), ``-life`` (no resets). And MiniGrid, whose layouts are drawn anew in eve
 alone: elsewhere there is no one map, and the share of a layout that an episode visits takes its place. Each seed has a
 layout of its own, ``--layout-seed`` plus the seed, none of which was used to choose settings (those were 0 to 1 999).
 
-On MiniGrid the weight of the intrinsic reward is each method's best of three on another world, ``multiroom-n4``, by
-success: ``--conditions multiroom-n4 --methods rnd:0.5,rnd:0.05,rnd:0.005,... --steps 65536``.
+On MiniGrid the weight of the intrinsic reward is, where it was searched for (``CHOSEN``), a method's best of three on
+another world, ``multiroom-n4``, by success: ``--conditions multiroom-n4 --methods rnd:0.5,rnd:0.05,rnd:0.005,... --steps 65536``.
 """
 
 import argparse
@@ -72,7 +72,8 @@ SETTINGS: dict[str, dict[str, Any] | None] = {
 SCRIPTS = ("advice-script", "random-walk")
 COEFFICIENTS = (0.5, 0.05, 0.005)
 CHOSEN = {method: 0.05 if method in ("rnd", "icm") else 0.5 for method, far in SETTINGS.items() if far is not None}
-"""Weights of the intrinsic reward on MiniGrid, chosen on ``multiroom-n4``."""
+"""Weights of the intrinsic reward on MiniGrid. Those of RND, ICM, replay, counts, NovelD and FAR were chosen on
+``multiroom-n4``; methods that pay for first visits take NovelD's, as nobody has searched for theirs."""
 OPTIONS = tuple(f"{method}:{weight}" for method in CHOSEN for weight in COEFFICIENTS)
 MINIGRID = {
     "multiroom-n4": "MiniGrid-MultiRoom-N4-S5-v1",
