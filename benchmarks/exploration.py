@@ -24,7 +24,8 @@ alone: elsewhere there is no one map, and the share of a layout that an episode 
 layout of its own, ``--layout-seed`` plus the seed, none of which was used to choose settings (those were 0 to 1 999).
 
 On MiniGrid the weight of the intrinsic reward is, where it was searched for (``CHOSEN``), a method's best of three on
-another world, ``multiroom-n4``, by success: ``--conditions multiroom-n4 --methods rnd:0.5,rnd:0.05,rnd:0.005,... --steps 65536``.
+another world, ``multiroom-n4``, by success: ``--conditions multiroom-n4 --methods rnd:0.5,rnd:0.05,rnd:0.005,...
+--steps 65536``.
 """
 
 import argparse
