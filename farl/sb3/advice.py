@@ -206,6 +206,17 @@ def no_advice(observation: Observation, space: spaces.Space[Any], width: int) ->
     return with_advice(observation, np.zeros((*batch, width), np.float32))
 
 
+def advised_last(info: dict[str, Any], space: spaces.Space[Any], width: int) -> dict[str, Any]:
+    """Give an episode's last observation an advice of zeros, so that it is like all others.
+
+    :param info: of a step, whether an episode ended in it or not
+    :param space: of observations without advice
+    """
+    if "terminal_observation" not in info:
+        return info
+    return {**info, "terminal_observation": no_advice(info["terminal_observation"], space, width)}
+
+
 class AdvisedVecEnv(VecEnvWrapper):
     """Gives every observation its advice.
 
@@ -232,8 +243,5 @@ class AdvisedVecEnv(VecEnvWrapper):
         """Finish a step."""
         observations, rewards, dones, infos = self.venv.step_wait()
         advice = self._advise(self._actions, observations, rewards, dones, infos)
-        for env in np.flatnonzero(dones):
-            if "terminal_observation" in infos[env]:
-                last = no_advice(infos[env]["terminal_observation"], self.venv.observation_space, self._width)
-                infos[env] = {**infos[env], "terminal_observation": last}
+        infos = [advised_last(info, self.venv.observation_space, self._width) for info in infos]
         return with_advice(observations, advice), rewards, dones, infos  # type: ignore[arg-type]

@@ -162,7 +162,7 @@ class FARConfig(StrictModel):
 
     def without_default_graph(self) -> "FARConfig":
         """Return the same without advice, unless it was asked for."""
-        if self.module is not _DEFAULT_MODULE:
+        if "module" in self.model_fields_set:
             return self
         return self.model_copy(update={"module": RecognitionConfig()})
 

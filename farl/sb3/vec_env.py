@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from farl.curiosity import FARCuriosity
 from farl.memory import load_state, save_state
-from farl.sb3.advice import AdvisedSpace, no_advice, with_advice
+from farl.sb3.advice import AdvisedSpace, advised_last, with_advice
 from farl.sb3.config import FARConfig
 from farl.sb3.observations import Array, require_finite
 from farl.sb3.rollout import Rollout
@@ -114,7 +114,7 @@ class FARVecEnv(VecEnvWrapper):
         if rollout.is_due:
             rollout.update(self.metrics.__setitem__)
         if self._n_advised:
-            infos = [self._advised_last(info) for info in infos]
+            infos = [advised_last(info, self.venv.observation_space, self._n_advised) for info in infos]
             observations = with_advice(observations, rollout.advise(dones))  # type: ignore[arg-type]
         return observations, rollout.mixed(rewards), dones, infos
 
@@ -134,13 +134,6 @@ class FARVecEnv(VecEnvWrapper):
             self._rollout.curiosity.load_state_dict(state["curiosity"])
             self._rollout.take_up(state["rollout"])
             self.metrics = dict(state["metrics"])
-
-    def _advised_last(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Give an episode's last observation an advice of zeros, so that it is like all others."""
-        if "terminal_observation" not in info:
-            return info
-        last = no_advice(info["terminal_observation"], self.venv.observation_space, self._n_advised)
-        return {**info, "terminal_observation": last}
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write settings and curiosity to one file (safetensors), whole or not at all.

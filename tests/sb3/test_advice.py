@@ -1,4 +1,5 @@
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from farl import FAR, FARVecEnv
 from farl.envs.room_chain import RoomChainVecEnv
@@ -134,6 +135,15 @@ def test_observations_with_an_advice_of_their_own_are_led_by_none() -> None:
     assert not model.learn(32).n_advised
     with pytest.raises(ConfigError, match="'advice' already"):
         make(policy="MultiInputPolicy", env=env)
+
+
+def test_environments_in_processes_of_their_own_are_advised() -> None:
+    env = SubprocVecEnv([partial(Pictures, "number")] * 2)
+    try:
+        model = make(env=env).learn(160)
+    finally:
+        env.close()
+    assert model.n_advised == 2
 
 
 class Narrow(ActorCriticPolicy):

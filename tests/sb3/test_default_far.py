@@ -1,5 +1,6 @@
 """What ``far={}`` is, where the graph can lead and where it cannot."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def test_settings_of_learnt_errors_mean_rnd(far: dict[str, Any]) -> None:
 
 def test_a_graph_is_left_out_only_where_nobody_asked_for_it() -> None:
     assert parsed({}).without_default_graph().module == RecognitionConfig()
+    assert pickle.loads(pickle.dumps(FARConfig())).without_default_graph().module == RecognitionConfig()
     asked = parsed({"module": {"name": "recognition", "graph": {}}})
     assert asked.without_default_graph() is asked
 
