@@ -26,7 +26,7 @@ def validation_problems(error: ValidationError, data: Any, model: type[BaseModel
             yield (), f"and {error.error_count() - number:,} more problems"
             return
         if detail["type"] == "default_factory_not_called":
-            continue  # a default that hangs on what is wrong already
+            continue  # a default that depends on what is wrong already
         path = _key_path(detail["loc"], data, missing=detail["type"] == "missing")
         message = plain(detail["msg"])
         if detail["type"] == "extra_forbidden":

@@ -219,7 +219,7 @@ class FARCuriosity:
     def require_replayable_bonus(self) -> None:
         """Check that ``reward_again`` can do what ``step`` did.
 
-        :raises ValueError: if the module's reward hangs on more than one transition
+        :raises ValueError: if the module's reward depends on more than one transition
         """
         if type(self.module).bonus is not CuriosityModule.bonus:
             raise ValueError(

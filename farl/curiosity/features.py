@@ -17,7 +17,7 @@ class Whitened(CuriosityModule):
     Subclasses build their ``predictor`` and call ``_finish``, both inside ``fixed_seed``.
 
     :param shape: of one observation; [channels, height, width] for an image
-    :param frame_stack: observations are stacks of so many frames along the channels; only the newest is used
+    :param frame_stack: number of frames that an observation stacks along its channels; only the newest is used
     :param clip: whitened observations are clipped to +-clip
     :raises ValueError: if the channels cannot be divided into frame_stack frames
     """
@@ -59,7 +59,7 @@ class RandomFeatures(Whitened):
     :param shape: of one observation; [channels, height, width] for an image
     :param features: width of the random features
     :param hidden: width of the trunk for vectors
-    :param frame_stack: observations are stacks of so many frames along the channels; only the newest is used
+    :param frame_stack: number of frames that an observation stacks along its channels; only the newest is used
     :param clip: whitened observations are clipped to +-clip
     """
 

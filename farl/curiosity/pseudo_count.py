@@ -26,7 +26,7 @@ class PseudoCount(Whitened):
     :param shape: of one observation; [channels, height, width] for an image
     :param scope: ``"episodic"`` or ``"lifelong"``
     :param bits: length of a code; None for exact codes
-    :param frame_stack: observations are stacks of so many frames along the channels; only the newest is used
+    :param frame_stack: number of frames that an observation stacks along its channels; only the newest is used
     :param seed: draws the codes
     """
 
@@ -107,7 +107,7 @@ class PseudoCountConfig(ModuleConfig):
     bits: int | None = Field(None, ge=1, le=62)
     """Length of codes that lump together what looks alike, fewer bits lump more; null counts exact observations."""
     frame_stack: int = Field(1, ge=1)
-    """The observation is a stack of so many frames along the channels, of which the newest is used."""
+    """Frames that an observation stacks along its channels; the newest is used."""
 
     def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> PseudoCount:
         """Make the module."""

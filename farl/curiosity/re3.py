@@ -21,7 +21,7 @@ class RE3(RandomFeatures):
     :param hidden: width of the trunk for vectors
     :param neighbours: k
     :param capacity: samples that neighbours are sought among, the latest
-    :param frame_stack: observations are stacks of so many frames along the channels; only the newest is used
+    :param frame_stack: number of frames that an observation stacks along its channels; only the newest is used
     :param clip: whitened observations are clipped to +-clip
     :param seed: draws the random weights; the global random state is left alone
     """
@@ -108,7 +108,7 @@ class RE3Config(ModuleConfig):
     capacity: int = Field(10_000, ge=2)
     """Latest samples, of all environments, that neighbours are sought among."""
     frame_stack: int = Field(1, ge=1)
-    """The observation is a stack of so many frames along the channels, of which the newest is used."""
+    """Frames that an observation stacks along its channels; the newest is used."""
     clip: float = Field(5.0, gt=0.0)
     """Whitened observations are clipped to +- this."""
 

@@ -22,7 +22,7 @@ class RND(RandomFeatures):
     :param shape: of one observation; [channels, height, width] for an image
     :param features: width of the predicted features
     :param hidden: width of the predictor's two upper layers, and of the trunk for vectors
-    :param frame_stack: observations are stacks of so many frames along the channels; only the newest is used
+    :param frame_stack: number of frames that an observation stacks along its channels; only the newest is used
     :param clip: whitened observations are clipped to +-clip
     :param seed: draws the random weights; the global random state is left alone
     :raises ValueError: if the channels cannot be divided into frame_stack frames
@@ -74,7 +74,7 @@ class RNDConfig(ModuleConfig):
     hidden: int = Field(128, ge=1)
     """Width of the predictor's upper layers (512 for Atari)."""
     frame_stack: int = Field(1, ge=1)
-    """The observation is a stack of so many frames along the channels, of which the newest is used."""
+    """Frames that an observation stacks along its channels; the newest is used."""
     clip: float = Field(5.0, gt=0.0)
     """Whitened observations are clipped to +- this."""
 

@@ -42,7 +42,7 @@ class _CriterionConfig(StrictModel):
 
 
 class ZScoreConfig(_CriterionConfig):
-    """Fragment where the surprisal lies so many standard deviations above the fragment's mean."""
+    """Fragment where the surprisal lies more than ``threshold`` standard deviations above the fragment's mean."""
 
     name: Literal["zscore"] = "zscore"
     threshold: float | QuantileConfig = default_of(ZScore, "threshold")
@@ -55,7 +55,7 @@ class ZScoreConfig(_CriterionConfig):
 
 
 class RatioConfig(_CriterionConfig):
-    """Fragment where the surprisal is so many times the fragment's mean."""
+    """Fragment where the surprisal is more than ``threshold`` times the fragment's mean."""
 
     name: Literal["ratio"]
     threshold: float | QuantileConfig = default_of(Ratio, "threshold")

@@ -85,8 +85,8 @@ class FARConfig(StrictModel):
     recall: RecallConfig | None = RecallConfig()
     """When a stored fragment is taken up again; null never."""
     join_within: int = Field(default_of(FARCuriosity, "join_within"), ge=0)
-    """For so many steps after an environment opened a fragment, others that would open one from the same fragment join
-    it: many environments that pass one border open one fragment. 0: each opens its own."""
+    """Steps after an environment opened a fragment in which others that would open one from the same fragment join it:
+    many environments that pass one border open one fragment. 0: each opens its own."""
     new_module: Literal["copy", "fresh"] = default_of(FARCuriosity, "new_module")
     """A new fragment's module starts as a copy of the one it follows, so that what was known does not become novel
     again; or fresh, as published."""
@@ -106,7 +106,7 @@ class FARConfig(StrictModel):
     recognition pays for first visits in an episode."""
     refresh: bool = False
     """Whether replayed intrinsic rewards are computed anew by the modules as they are then, instead of those of long
-    ago (off-policy only; modules whose reward does not hang on the rest of the episode)."""
+    ago (off-policy only; modules whose reward does not depend on the rest of the episode)."""
     learning_rate: float = Field(default_of(FARCuriosity, "learning_rate"), gt=0.0)
     """Adam's learning rate for the curiosity modules (1e-4 for Atari)."""
     train_fraction: float = Field(default_of(FARCuriosity, "train_fraction"), gt=0.0, le=1.0)
@@ -116,8 +116,8 @@ class FARConfig(StrictModel):
     batch_size: int = Field(default_of(FARCuriosity, "batch_size"), ge=1)
     """Samples of one fragment in one gradient step; off-policy, also the samples between two updates."""
     replay: int | None = Field(None, ge=1)
-    """Join every minibatch by as many samples out of so many that are kept, at random, of the whole run; null trains on
-    new samples alone."""
+    """Samples that are kept, at random, of the whole run; every minibatch is joined by as many of them as it holds.
+    Null trains on new samples alone."""
     warmup: int = Field(default_of(FARCuriosity, "warmup"), ge=1)
     """Samples from which the observation norm is learnt before the first intrinsic reward."""
     critic_hidden: tuple[int, ...] = (64, 64)

@@ -222,7 +222,7 @@ def form_of(policy: ActorCriticPolicy) -> tuple[Any, ...]:
 
 
 def sees_rows_alone(module: nn.Module) -> bool:
-    """Whether what a module makes of an observation does not hang on chance or on the rest of the batch."""
+    """Whether what a module makes of an observation does not depend on chance or on the rest of the batch."""
     known = type(module).__module__.startswith(("torch.nn.", "stable_baselines3.", "farl."))
     return known and not isinstance(module, nn.modules.batchnorm._NormBase | nn.modules.dropout._DropoutNd | nn.RReLU)
 
