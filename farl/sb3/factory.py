@@ -174,7 +174,11 @@ class _FARAlgorithm(Saving, OpenRollout):
         """Take in one step of all environments and return the advice for the next."""
         self._add(observations, actions, rewards, dones, infos)
         self.take_in()
-        return self._rollout.advise(dones)
+        return self._rollout.advise(dones, self._allowed())
+
+    def _allowed(self) -> Array | None:
+        """Which actions can be taken now, bool[E, A]; None where the algorithm masks none."""
+        return None
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "intrinsic_critic", "_rollout"]
@@ -193,7 +197,9 @@ class _FARAlgorithm(Saving, OpenRollout):
             observations = without_advice(self._last_obs, self.observation_space)
             self._rollout.begin(observations, restarts)
             if self.n_advised:
-                self._last_obs = with_advice(observations, self._rollout.advise(np.full(self.n_envs, restarts)))
+                self._last_obs = with_advice(
+                    observations, self._rollout.advise(np.full(self.n_envs, restarts), self._allowed())
+                )
         return result
 
     def open_state(self) -> dict[str, Any]:
@@ -262,6 +268,14 @@ class _OnPolicyFAR(_FARAlgorithm, OnPolicyAlgorithm):
     @property
     def _rows(self) -> int | None:
         return rollout_rows(self.rollout_buffer)
+
+    def _allowed(self) -> Array | None:
+        if not (hasattr(self.rollout_buffer, "action_masks") and isinstance(self.action_space, spaces.Discrete)):
+            return None  # of several choices at once, an advice is a direction, which no mask is of
+        from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
+
+        assert self.env is not None
+        return np.asarray(get_action_masks(self.env), bool) if is_masking_supported(self.env) else None
 
     def collect_rollouts(self, env: Any, callback: BaseCallback, *args: Any, **kwargs: Any) -> bool:
         """Collect a rollout, then mix the two advantages and train critic and modules on it."""

@@ -111,10 +111,11 @@ class Rollout:
         self._observations, self.latest = latest, following
         self._starts = np.array(dones, bool)
 
-    def advise(self, dones: Array) -> Array:
+    def advise(self, dones: Array, allowed: Array | None = None) -> Array:
         """Return the module's advice for the next step of all environments, float32[E, width].
 
         :param dones: bool[E], whose observations are already those of the next episode
+        :param allowed: bool[E, width], what can be done now, for nothing else is advised; None for all
         """
         module: Any = self.curiosity.module
         began = torch.from_numpy(np.flatnonzero(dones)).to(self.device)
@@ -122,7 +123,9 @@ class Rollout:
             assert self._observations is not None
             module.arrive(self._observations[began], began, len(dones))
         advice: Array = module.advice
-        return advice if len(advice) == len(dones) else np.zeros((len(dones), module.n_advised), np.float32)
+        if len(advice) != len(dones):
+            return np.zeros((len(dones), module.n_advised), np.float32)
+        return advice if allowed is None else np.where(allowed, advice, 0.0).astype(np.float32)
 
     def take_in(self) -> list[CuriosityStep]:
         """Show the curiosity all that waits, and return what it made of each step."""

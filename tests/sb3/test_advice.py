@@ -137,6 +137,22 @@ def test_observations_with_an_advice_of_their_own_are_led_by_none() -> None:
         make(policy="MultiInputPolicy", env=env)
 
 
+class Masked(Pictures):
+    """Pictures of which only the way onwards is open."""
+
+    def action_masks(self) -> list[bool]:
+        return [False, True]
+
+
+def test_nothing_is_advised_that_is_masked() -> None:
+    from sb3_contrib import MaskablePPO
+
+    model = make(MaskablePPO, env=DummyVecEnv([lambda: Masked("number")] * 2)).learn(160)
+    free = make(MaskablePPO, env=pictures("number", 2)).learn(160, use_masking=False)
+    assert not model.rollout_buffer.observations["advice"][..., 0].any()
+    assert free.rollout_buffer.observations["advice"][..., 0].any()
+
+
 def test_environments_in_processes_of_their_own_are_advised() -> None:
     env = SubprocVecEnv([partial(Pictures, "number")] * 2)
     try:
