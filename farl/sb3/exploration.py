@@ -1,7 +1,6 @@
 """A callback that records where an agent goes, what surprises it and which fragment is active, and draws it."""
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Image
 from stable_baselines3.common.vec_env import VecEnv
 
 from farl.exploration import (
@@ -26,7 +24,7 @@ from farl.exploration import (
 from farl.exploration.agreement import RoomAgreement
 from farl.plain import Known, from_plain, to_plain
 from farl.sb3.advice import without_advice
-from farl.sb3.pictures import Pixels, rendered, write_png
+from farl.sb3.pictures import PictureTimes, Pixels, log_pictures, rendered, takes_images, write_png
 from farl.sb3.seen import (
     environment_id,
     frames_of,
@@ -45,11 +43,6 @@ __all__ = ["ExplorationCallback"]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-_NOT_TEXT = ("stdout", "log", "json", "csv")  # logger formats that cannot hold an image
-_MOST_TIME = 0.03
-"""Share of the wall-clock time that pictures may take, those at the end included."""
-_FIRST_SET = 0.5
-"""Seconds that a set of pictures is taken to need before the first has been drawn."""
 _TOGETHER = 256
 """Steps that are recorded at once where the curiosity tells of each as it is made."""
 _KNOWN: Known = {kind.__name__: kind for kind in (NewEpisode, WaitingStep)}
@@ -99,12 +92,8 @@ class ExplorationCallback(BaseCallback):
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.image_freq = image_freq
         self.axes = axes
-        self.seconds_drawing = 0.0
-        """Seconds that pictures have taken while the run went on."""
-        self._seconds_a_set = _FIRST_SET
         self._record = ExplorationRecord()
-        self._last_image = 0
-        self._began = time.monotonic()
+        self._times = PictureTimes(image_freq)
         self.room_agreement: float | None = None
         """How well fragments agreed with rooms in the last rollout (adjusted Rand index); None where rooms are not
         known."""
@@ -169,7 +158,7 @@ class ExplorationCallback(BaseCallback):
             "record": self._record.state_dict(),
             "waiting": to_plain(self._waiting, _KNOWN),
             "settled": self._settled,
-            "last_image": self._last_image,
+            "last_image": self._times.last,
             "agreement": None if self._agreement is None else self._agreement.state_dict(),
             "room_agreement": self.room_agreement,
         }
@@ -181,7 +170,7 @@ class ExplorationCallback(BaseCallback):
         """
         self._record = ExplorationRecord.from_state_dict(state["record"])
         self._waiting = from_plain(state["waiting"], _KNOWN)
-        self._settled, self._last_image = int(state["settled"]), int(state["last_image"])
+        self._settled, self._times.last = int(state["settled"]), int(state["last_image"])
         self.room_agreement = state["room_agreement"]
         if self._agreement is not None and state["agreement"] is not None:
             self._agreement.load_state_dict(state["agreement"])
@@ -190,9 +179,7 @@ class ExplorationCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._settle()  # what an interrupted rollout left
-        self._last_image = self.num_timesteps
-        self._began = time.monotonic()
-        self.seconds_drawing = 0.0
+        self._times.begin(self.num_timesteps)
         env, record = self.training_env, self._record
         self._env = env
         if self.out_dir is not None and hasattr(self.model, "begin_film"):
@@ -366,38 +353,22 @@ class ExplorationCallback(BaseCallback):
             if self._record.particles is None:
                 self._record.particles = ParticleHistory(len(weights))
             self._record.particles.add(self.num_timesteps, weights, returns)
-        due = self.image_freq and self.num_timesteps - self._last_image >= self.image_freq
-        # One set now, and one at the end.
-        will_take = self.seconds_drawing + 2 * self._seconds_a_set
-        if due and will_take <= _MOST_TIME * (time.monotonic() - self._began):
-            self._last_image = self.num_timesteps
-            if self._takes_images:
-                began = time.monotonic()
-                self._log_images(rendered(self.draw()))
-                self._seconds_a_set = time.monotonic() - began
-                self.seconds_drawing += self._seconds_a_set
+        if self._times.due(self.num_timesteps) and takes_images(self.logger):
+            with self._times.drawing():
+                log_pictures(self.logger, rendered(self.draw()))
 
     def _on_training_end(self) -> None:
-        last_wanted = self.image_freq and self._last_image != self.num_timesteps and self._takes_images
+        last_wanted = self._times.last_wanted(self.num_timesteps) and takes_images(self.logger)
         if self.out_dir is None and not last_wanted:
             return
         pixels = rendered(self.draw())
         if last_wanted:
-            self._last_image = self.num_timesteps
-            self._log_images(pixels)
+            log_pictures(self.logger, pixels)
             self.logger.dump(self.num_timesteps)  # nobody else will, after the last rollout
         if self.out_dir is not None:
             self.write(self.out_dir, pixels)
             if hasattr(self.model, "write_film"):
                 self.model.write_film(self.out_dir / "map.gif")
-
-    @property
-    def _takes_images(self) -> bool:
-        return any(getattr(output, "takes_images", hasattr(output, "writer")) for output in self.logger.output_formats)
-
-    def _log_images(self, pixels: "dict[str, Pixels]") -> None:
-        for name, picture in pixels.items():
-            self.logger.record(f"exploration/{name}", Image(picture, "HWC"), exclude=_NOT_TEXT)
 
     def _cover_starts(self, at: BoolArray) -> None:
         """Count the cells where episodes have just begun as covered: no step leads to them."""

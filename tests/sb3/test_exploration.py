@@ -207,7 +207,7 @@ def test_pictures_and_numbers_go_to_tensorboard_and_not_to_the_text_formats(
 ) -> None:
     model = make_ppo(make_env(2))
     model.set_logger(configure(str(tmp_path), ["tensorboard", "csv", "json", "log"]))
-    monkeypatch.setattr("farl.sb3.exploration._MOST_TIME", 1e9)  # so short a run would have to wait
+    monkeypatch.setattr("farl.sb3.pictures._MOST_TIME", 1e9)  # so short a run would have to wait
     callback = ExplorationCallback(image_freq=80)
     model.learn(160, CallbackList([FakeCuriosity(), callback]))
     log = EventAccumulator(str(tmp_path), size_guidance={"images": 0, "scalars": 0}).Reload()
@@ -394,7 +394,7 @@ def test_curiosity_around_the_environment_is_found_too() -> None:
 
 
 def test_pictures_wait_where_they_would_take_too_much_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("farl.sb3.exploration._MOST_TIME", 1e-9)
+    monkeypatch.setattr("farl.sb3.pictures._MOST_TIME", 1e-9)
     model = make_ppo(make_env())
     model.set_logger(configure(str(tmp_path), ["tensorboard"]))
     model.learn(100, ExplorationCallback(image_freq=20))
