@@ -57,6 +57,8 @@ class ModuleBank(ModuleSlots):
         :param fragment_ids: int64[B], B > 0; all of them loaded
         :param prepared: what ``CuriosityModule.prepare`` returned for the B samples
         """
+        if not self.learns:
+            return self.module.evaluate(self.module.predictor, prepared)
         # An agent mostly stays where it is: then there is nothing to sort and nothing to copy.
         if self._evaluated is None or self._evaluated[0] != fragment_ids.tobytes():
             tiles = tile(fragment_ids)
@@ -73,7 +75,7 @@ class ModuleBank(ModuleSlots):
         :param prepared: what ``CuriosityModule.prepare`` returned for the B samples
         :param counts: int64[B], for how many samples each stands; None for one
         """
-        if not self._shapes:
+        if not self.learns:
             return torch.zeros(len(fragment_ids))  # a module without a network has nothing to learn
         distinct, member = np.unique(fragment_ids, return_inverse=True)
         slots = self._slots_of(distinct)

@@ -32,6 +32,9 @@ class Block:
         self._modules = modules
         self._prepared = prepared
         self._n_envs = n_envs
+        self._everywhere = None if modules.bank.learns else modules.bank.evaluate(np.empty(0, np.int64), prepared)
+        if self._everywhere is not None:
+            return
         count = len(next(iter(prepared.values())))
         self._steps = count // n_envs
         self._kinds = (
@@ -47,11 +50,12 @@ class Block:
 
     def prepared(self, step: int) -> Prepared:
         """Return the samples of a step, [E, ...], as views."""
-        rows = slice(step * self._n_envs, (step + 1) * self._n_envs)
-        return {name: tensor[rows] for name, tensor in self._prepared.items()}
+        return self._rows_of(step, self._prepared)
 
     def outputs(self, step: int, active: IntArray) -> Prepared:
         """Return what modules make of a step, [E, ...], under the active fragments, int64[E]."""
+        if self._everywhere is not None:
+            return self._rows_of(step, self._everywhere)
         envs = np.flatnonzero(self._known_until <= step)
         if len(envs):
             until = np.minimum(step + self._stride[envs], self._steps)
@@ -62,8 +66,13 @@ class Block:
 
     def moved(self, step: int, envs: IntArray) -> None:
         """Note that environments, int64[n], left their fragments in a step."""
-        self._known_until[envs] = step + 1
-        self._stride[envs] = _FIRST_STRIDE
+        if self._everywhere is None:
+            self._known_until[envs] = step + 1
+            self._stride[envs] = _FIRST_STRIDE
+
+    def _rows_of(self, step: int, samples: Prepared) -> Prepared:
+        rows = slice(step * self._n_envs, (step + 1) * self._n_envs)
+        return {name: tensor[rows] for name, tensor in samples.items()}
 
     def _evaluate(self, step: int, envs: IntArray, span: IntArray, active: IntArray) -> None:
         """Evaluate some environments from a step on, each for so many steps."""

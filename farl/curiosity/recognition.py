@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from farl.curiosity.known_kinds import KnownKinds
 from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
 from farl.curiosity.recognition_settings import Pays, Scope, n_directions
 from farl.curiosity.rnd import RND
@@ -85,6 +86,7 @@ class Recognition(RND):
         self.graph = PlaceGraph(n_directions(actions))
         """Which place each action leads to."""
         self.localiser = Localiser(self.places, self.graph)
+        self._features = KnownKinds(lambda observations: self.target(self.whiten(observations)))
         self.regions = None if resolution is None else Regions(resolution)
         """Which fragment each place belongs to; None if fragments are not regions."""
         self._visits = Visits(0, scope)
@@ -119,11 +121,15 @@ class Recognition(RND):
     def warm_up(self, transitions: Transitions) -> None:
         """Update the observation norm. Places are not recognised yet: their keys would still move."""
         super().warm_up(transitions)
+        self._features.start()
 
     @torch.no_grad()
     def prepare(self, transitions: Transitions) -> Prepared:
         """Return what RND needs, and the actions."""
-        return {**super().prepare(transitions), "directions": direction(self.actions, transitions.actions)}
+        directions = {"directions": direction(self.actions, transitions.actions)}
+        if isinstance(self.predictor, nn.Identity):
+            return {"features": self._features(transitions.next_observations)} | directions
+        return super().prepare(transitions) | directions
 
     def locate(self, prepared: Prepared, starts: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Return the place of each environment, int64[E]; -1 until the thresholds are calibrated."""
@@ -160,7 +166,7 @@ class Recognition(RND):
         if self.shaping is None or self.calibration is not None:
             return
         rows = envs.cpu().numpy()
-        self._follow_merge(self.localiser.put(rows, unit(self.target(self.whiten(observations)).cpu().numpy())))
+        self._follow_merge(self.localiser.put(rows, unit(self._features(observations).cpu().numpy())))
         starts = np.zeros(len(self.localiser.here), bool)
         starts[rows] = True
         again = self._guide.advise(self.graph, np.where(starts, self.localiser.here, -1), starts)
@@ -176,6 +182,7 @@ class Recognition(RND):
             "guide": self._guide.state_dict(),
             "localiser": self.localiser.state_dict(),
             "advised": torch.from_numpy(self._advice.actions.copy()),
+            "features": self._features.state_dict(),
         }
 
     def set_extra_state(self, state: Any) -> None:
@@ -190,6 +197,8 @@ class Recognition(RND):
         self.graph.load_state_dict(state["graph"])
         self._guide.load_state_dict(state["guide"])
         self.localiser.load_state_dict(state["localiser"])
+        if "features" in state:  # a file of before has none
+            self._features.load_state_dict(state["features"])
         self._advice = Advice(state["advised"].cpu().numpy().copy(), np.zeros(len(state["advised"])))
 
     def _serve(self, n_envs: int) -> None:

@@ -40,6 +40,11 @@ class ModuleSlots:
         self._learnt: set[int] = set()  # fragments that have been trained since they were loaded
 
     @property
+    def learns(self) -> bool:
+        """Whether predictors have parameters; those without are all the same."""
+        return bool(self._shapes)
+
+    @property
     def fragment_ids(self) -> list[int]:
         """Ids of the fragments loaded."""
         return list(self._slots)

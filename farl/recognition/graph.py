@@ -53,8 +53,7 @@ class PlaceGraph:
         """
         if not len(self.picked):
             return np.full(len(places), UNTRIED), np.zeros(len(places), bool)
-        expected = np.where(places >= 0, self.successor[places, actions], UNTRIED).astype(np.int64)
-        return expected, (expected >= 0) & (self.lead[places, actions] > 0)
+        return _expect(self.successor, self.lead, places, actions)
 
     def weaken(self, places: IntArray, actions: IntArray) -> None:
         """Take a vote from what actions, int64[n], lead to from places, int64[n], all of them tried."""
@@ -96,6 +95,18 @@ class PlaceGraph:
 
 
 @numba.njit(cache=True)
+def _expect(
+    successor: Int32Array, lead: Int32Array, places: IntArray, actions: IntArray
+) -> tuple[IntArray, npt.NDArray[np.bool_]]:
+    expected, is_sure = np.full(len(places), UNTRIED), np.zeros(len(places), np.bool_)
+    for env in range(len(places)):
+        if places[env] >= 0:
+            expected[env] = successor[places[env], actions[env]]
+            is_sure[env] = expected[env] >= 0 and lead[places[env], actions[env]] > 0
+    return expected, is_sure
+
+
+@numba.njit(cache=True)
 def _vote(successor: Int32Array, lead: Int32Array, before: IntArray, actions: IntArray, after: IntArray) -> int:
     changes = 0
     for env in range(len(before)):
@@ -110,45 +121,6 @@ def _vote(successor: Int32Array, lead: Int32Array, before: IntArray, actions: In
             successor[place, action], lead[place, action] = after[env], 1
             changes += 1
     return changes
-
-
-@numba.njit(cache=True)
-def pick_target(
-    successor: Int32Array, picked: Int32Array, worth: npt.NDArray[np.float64], start: int, gamma: float
-) -> int:
-    """Return the best place with an untried action that can be reached from ``start``, -1 if there is none.
-
-    The best has the largest ``worth * gamma ** distance / sqrt(1 + 4 times picked)``: near ones, and of those that
-    were picked before the fresher ones.
-
-    :param worth: float64[A], positive and at most 1, of each action; a place is worth its best untried one
-    """
-    n_places, n_actions = successor.shape
-    distance = np.full(n_places, -1, np.int32)
-    queue = np.empty(n_places, np.int32)
-    queue[0], distance[start] = start, 0
-    head, tail = 0, 1
-    best, best_score = -1, 0.0
-    while head < tail:
-        place = queue[head]
-        head += 1
-        promise = gamma ** distance[place]
-        if promise <= best_score:
-            break  # whatever comes is farther
-        best_untried = 0.0
-        for action in range(n_actions):
-            following = successor[place, action]
-            if following < 0:
-                best_untried = max(best_untried, worth[action])
-            elif distance[following] < 0:
-                distance[following] = distance[place] + 1
-                queue[tail] = following
-                tail += 1
-        if best_untried > 0.0:
-            score = best_untried * promise / np.sqrt(1.0 + 4.0 * picked[place])
-            if score > best_score:
-                best, best_score = place, score
-    return best
 
 
 @numba.njit(cache=True)
@@ -172,29 +144,3 @@ def reversed_edges(successor: Int32Array) -> tuple[Int32Array, Int32Array]:
                 edges[filled[following]] = place * n_actions + action
                 filled[following] += 1
     return first, edges
-
-
-@numba.njit(cache=True)
-def ways_to(
-    target: int, n_actions: int, first: Int32Array, edges: Int32Array, hops: Int32Array, ways: Int32Array
-) -> None:
-    """Write how far it is to a place from each other, and the first action of the shortest way; -1 where there is none.
-
-    :param first: as ``reversed_edges`` returns it, with ``edges``
-    :param hops: int32[n], written
-    :param ways: int32[n], written
-    """
-    hops[:] = -1
-    ways[:] = -1
-    queue = np.empty(len(first) - 1, np.int32)
-    queue[0], hops[target] = target, 0
-    head, tail = 0, 1
-    while head < tail:
-        place = queue[head]
-        head += 1
-        for number in range(first[place], first[place + 1]):
-            source, action = edges[number] // n_actions, edges[number] % n_actions
-            if hops[source] < 0:
-                hops[source], ways[source] = hops[place] + 1, action
-                queue[tail] = source
-                tail += 1

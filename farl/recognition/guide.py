@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from farl.recognition.graph import PlaceGraph, pick_target, reversed_edges, ways_to
+from farl.recognition.graph import PlaceGraph, reversed_edges
+from farl.recognition.guidance import choose, lead, say
 from farl.recognition.preference import Preference
 
 IntArray = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 
 _NOWHERE = -1
-_PATIENCE_PER_HOP, _PATIENCE = 2, 20
 
 
 class Advice(NamedTuple):
@@ -56,7 +56,9 @@ class Guide:
         self._distance: IntArray = np.full(n_envs, -1)  # of the last place of each agent from its target
         self._hops: Int32Array = np.full((n_envs, 0), -1, np.int32)
         self._ways: Int32Array = np.full((n_envs, 0), -1, np.int32)
-        self._reversed: tuple[int, Int32Array, Int32Array] | None = None  # as of so many changes of the graph
+        # Both as of so many changes of the graph: its edges backwards, and places from where nothing can be reached.
+        self._reversed: tuple[int, Int32Array, Int32Array] | None = None
+        self._exhausted: tuple[int, npt.NDArray[np.bool_]] = (-1, np.zeros(0, np.bool_))
 
     def advise(self, graph: PlaceGraph, places: IntArray, starts: npt.NDArray[np.bool_]) -> Advice:
         """Return what each agent is to do at its place.
@@ -66,31 +68,36 @@ class Guide:
         :param starts: bool[E], where an agent has just been set to another place
         """
         self._make_room(len(graph.picked))
-        gained = np.zeros(len(places))
-        actions = np.full(len(places), -1)
+        if self._exhausted[0] != graph.changes:
+            self._exhausted = graph.changes, np.zeros(len(graph.picked), np.bool_)
+        gained, actions = np.zeros(len(places)), np.full(len(places), -1)
         self._patience[places >= 0] -= 1
-        for env, place in enumerate(places.tolist()):
-            if place < 0:
-                continue
-            hops = int(self._hops[env, place]) if self.targets[env] >= 0 else -1
-            if starts[env] or hops < 0 or self._distance[env] == 0 or self._patience[env] <= 0:
-                hops = self._pick(graph, env, place)
-            else:
-                gained[env] = self._distance[env] - hops
-            self._distance[env] = hops
-            if hops > 0:
-                actions[env] = self._ways[env, place]
-            elif hops == 0:
-                untried = np.flatnonzero(graph.successor[place] < 0)
-                if len(untried):  # another agent may have been quicker
-                    actions[env] = self.preference.first(env, untried)
+        now = self.targets, self._distance, self._patience
+        ways = self._hops, self._ways
+        anew = choose(
+            graph.successor,
+            graph.picked,
+            places,
+            starts,
+            self.preference.worth,
+            self.gamma,
+            *now,
+            ways[0],
+            self._exhausted[1],
+            gained,
+        )
+        if anew.any():
+            if self._reversed is None or self._reversed[0] != graph.changes:
+                self._reversed = (graph.changes, *reversed_edges(graph.successor))
+            lead(np.flatnonzero(anew), places, graph.n_actions, *self._reversed[1:], *now, *ways)
+        say(graph.successor, places, self.preference.preferred, self._distance, ways[1], actions)
         return Advice(actions, gained)
 
     def forget(self) -> None:
         """Give up all targets, as where places have changed their numbers."""
         self.targets[:] = _NOWHERE
         self._hops, self._ways = self._hops[:, :0], self._ways[:, :0]
-        self._reversed = None
+        self._leave_out()
 
     @property
     def held_bytes(self) -> int:
@@ -109,26 +116,15 @@ class Guide:
         if len(state["targets"]) == len(self.targets):
             for name in ("targets", "_patience", "_distance", "_hops", "_ways"):
                 setattr(self, name, state[name.strip("_")].cpu().numpy().copy())
+        self._leave_out()
 
-    def _pick(self, graph: PlaceGraph, env: int, place: int) -> int:
-        """Choose a target and return how far it is, -1 if there is none."""
-        target = pick_target(graph.successor, graph.picked, self.preference.worth, place, self.gamma)
-        self.targets[env] = target
-        if target < 0:
-            return -1
-        graph.picked[target] += 1
-        if target == place:
-            return 0  # the next step picks anew: no way is needed
-        if self._reversed is None or self._reversed[0] != graph.changes:
-            self._reversed = (graph.changes, *reversed_edges(graph.successor))
-        ways_to(target, graph.n_actions, *self._reversed[1:], self._hops[env], self._ways[env])
-        hops = int(self._hops[env, place])
-        self._patience[env] = _PATIENCE_PER_HOP * hops + _PATIENCE
-        return hops
+    def _leave_out(self) -> None:
+        """Drop what was worked out from the graph."""
+        self._reversed, self._exhausted = None, (-1, np.zeros(0, np.bool_))
 
     def _make_room(self, n_places: int) -> None:
         more = n_places - self._hops.shape[1]
         if more > 0:
             spare = np.full((len(self.targets), more), -1, np.int32)
             self._hops, self._ways = np.hstack([self._hops, spare]), np.hstack([self._ways, spare])
-            self._reversed = None
+            self._leave_out()

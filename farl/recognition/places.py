@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -65,7 +66,7 @@ class PlaceStore:
         self.certain = certain
         self.possible = certain if possible is None else possible
         self.capacity = capacity
-        self._keys = torch.empty((0, 0))
+        self._keys: Keys = np.empty((0, 0), np.float32)
         self._views: IntArray = np.empty(0, np.int64)  # of which each key is the mean
         self._count = 0
 
@@ -75,8 +76,7 @@ class PlaceStore:
     @property
     def keys(self) -> Keys:
         """float32[n, d], the key of each place, of length 1."""
-        keys: Keys = self._keys[: self._count].numpy()
-        return keys
+        return self._keys[: self._count]
 
     @property
     def is_noisy(self) -> bool:
@@ -88,7 +88,7 @@ class PlaceStore:
         missing = np.full(len(keys), -1.0, np.float32)
         if self._count == 0:
             return Nearest(np.full(len(keys), -1, np.int64), missing, missing)
-        product = torch.from_numpy(keys) @ self._keys[: self._count].T
+        product = torch.from_numpy(keys) @ torch.from_numpy(self.keys).T
         best, places = product.max(dim=1)
         if self._count == 1:
             return Nearest(places.numpy(), best.numpy(), missing)
@@ -103,9 +103,7 @@ class PlaceStore:
         """Return how much keys, float32[E, d], resemble places, int64[E]: float32[E], -1 for place -1."""
         if self._count == 0:
             return np.full(len(keys), -1.0, np.float32)
-        found: Similarity = np.einsum("ed,ed->e", self.keys[np.maximum(places, 0)], keys)
-        found[places < 0] = -1.0
-        return found
+        return _similarity(self._keys, places, keys)
 
     def recognise(self, keys: Keys) -> Recognised:
         """Return the place of each key by its looks alone; those that can be of no known place become new ones.
@@ -130,7 +128,7 @@ class PlaceStore:
         places = np.empty(len(keys), np.int64)
         for row, key in enumerate(keys):
             if self._count > first_new:
-                alike = self._keys[first_new : self._count] @ torch.from_numpy(key)
+                alike = torch.from_numpy(self._keys[first_new : self._count]) @ torch.from_numpy(key)
                 best = int(alike.argmax())
                 if self._enough(alike[best : best + 1].numpy(), similarity[row : row + 1])[0]:
                     places[row] = first_new + best
@@ -139,11 +137,11 @@ class PlaceStore:
         return places
 
     def refine(self, places: IntArray, keys: Keys) -> None:
-        """Take further views of places, int64[n], into their keys, float32[n, d]: noise averages out."""
-        views = np.minimum(self._views[places] + 1, _MOST_VIEWS)
-        mean = self.keys[places] + (keys - self.keys[places]) / views[:, None]
-        self._keys[torch.from_numpy(places)] = torch.from_numpy(unit(mean.astype(np.float32)))
-        self._views[places] = views
+        """Take further views of places, int64[n], into their keys, float32[n, d]: noise averages out.
+
+        Of several views of one place the last counts.
+        """
+        _refine(self._keys, self._views, places, keys)
 
     def merge_if_full(self) -> IntArray | None:
         """Merge places if there are more than the capacity; return what each has become, int64[n], or None."""
@@ -152,7 +150,7 @@ class PlaceStore:
     def state_dict(self) -> dict[str, Any]:
         """Return keys and thresholds."""
         return {
-            "keys": self._keys[: self._count].clone(),
+            "keys": torch.from_numpy(self.keys.copy()),
             "views": torch.from_numpy(self._views[: self._count].copy()),
             "certain": self.certain,
             "possible": self.possible,
@@ -161,7 +159,7 @@ class PlaceStore:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
-        self._keys, self._views = state["keys"].cpu().clone(), state["views"].cpu().numpy().copy()
+        self._keys, self._views = state["keys"].cpu().numpy().copy(), state["views"].cpu().numpy().copy()
         self.certain, self.possible = float(state["certain"]), float(state["possible"])
         self._count = len(self._keys)
         self._make_room(int(state.get("room", 0)))
@@ -173,15 +171,15 @@ class PlaceStore:
     def _append(self, key: Keys) -> int:
         if self._count == len(self._keys):
             if not self._count:
-                self._keys = torch.empty((0, len(key)))
+                self._keys = np.empty((0, len(key)), np.float32)
             self._make_room(max(_FIRST_ROOM, 2 * self._count))
-        self._keys[self._count], self._views[self._count] = torch.from_numpy(key), 1
+        self._keys[self._count], self._views[self._count] = key, 1
         self._count += 1
         return self._count - 1
 
     def _make_room(self, rows: int) -> None:
         if rows > len(self._keys):
-            grown, views = torch.empty((rows, self._keys.shape[1])), np.ones(rows, np.int64)
+            grown, views = np.empty((rows, self._keys.shape[1]), np.float32), np.ones(rows, np.int64)
             grown[: self._count], views[: self._count] = self._keys[: self._count], self._views[: self._count]
             self._keys, self._views = grown, views
 
@@ -209,3 +207,36 @@ def unit(keys: Keys) -> Keys:
     """Scale keys, float32[E, d], to length 1."""
     scaled: Keys = keys / np.maximum(np.sqrt(np.einsum("ed,ed->e", keys, keys)), _TINY)[:, None]
     return scaled
+
+
+_compiled = numba.njit(cache=True, fastmath={"reassoc", "contract"})  # sums in any order
+
+
+@_compiled
+def _similarity(stored: Keys, places: IntArray, keys: Keys) -> Similarity:
+    found = np.full(len(places), -1.0, np.float32)
+    for row in range(len(places)):
+        if places[row] >= 0:
+            product = np.float32(0.0)
+            for number in range(keys.shape[1]):
+                product += stored[places[row], number] * keys[row, number]
+            found[row] = product
+    return found
+
+
+@_compiled
+def _refine(stored: Keys, views: IntArray, places: IntArray, keys: Keys) -> None:
+    for row in range(len(places)):
+        place, last = places[row], True
+        for later in range(row + 1, len(places)):
+            last = last and places[later] != place
+        if not last:
+            continue
+        views[place] = min(views[place] + 1, _MOST_VIEWS)
+        share, squares = np.float32(1.0 / views[place]), np.float32(0.0)
+        for number in range(keys.shape[1]):
+            stored[place, number] += share * (keys[row, number] - stored[place, number])
+            squares += stored[place, number] * stored[place, number]
+        scale = np.float32(1.0) / max(np.sqrt(squares), np.float32(_TINY))
+        for number in range(keys.shape[1]):
+            stored[place, number] *= scale

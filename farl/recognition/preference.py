@@ -63,10 +63,6 @@ class Preference:
     def _rates(self) -> npt.NDArray[np.float64]:
         return self._found / np.maximum(self._steps, 1.0)
 
-    def first(self, env: int, untried: IntArray) -> int:
-        """Return the action that an agent tries first of some, int64[n], n > 0."""
-        return int(untried[((untried - self.preferred[env]) % len(self._steps)).argmin()])
-
     def state_dict(self) -> dict[str, Any]:
         """Return preferences and what they are based on."""
         parts = {"preferred": self.preferred, "steps": self._steps, "found": self._found}

@@ -23,6 +23,7 @@ from farl.sb3.fast.flat_adam import ClippedSteps
 from farl.sb3.fast.networks import ParallelMLP
 from farl.sb3.fast.policies import sees_rows_alone
 from farl.sb3.fast.repeats import Samples
+from farl.sb3.fast.vectors import Vectors
 from farl.sb3.observations import Array
 
 
@@ -63,9 +64,9 @@ class IntrinsicCritic:
             layers = create_mlp(extractor.features_dim, 1, list(hidden), nn.Tanh)
             self.network = nn.Sequential(extractor, *layers).to(policy.device).eval()
         self.optimizer = torch.optim.Adam(self.network.parameters(), learning_rate)
-        images = is_image_space(self.observation_space) and self.normalize_images
+        self._vectors = Vectors.of(self.observation_space, extractor, self.normalize_images)
         self._mlp: ParallelMLP | None = None
-        if type(extractor) is FlattenExtractor and type(self.observation_space) is spaces.Box and not images:
+        if self._vectors is not None:
             self._mlp = ParallelMLP.of(layers[:-1], layers[-1])
         order = list(self.network.parameters()) if self._mlp is None else self._mlp.order
         self._steps = ClippedSteps(self.optimizer, self.network, order)
@@ -107,7 +108,7 @@ class IntrinsicCritic:
         :param returns: float32[T, E]
         """
         self._begin()
-        pick = self._picker(_tensors(_flat(buffer_observations)))
+        pick = self._picker(self._seen(_flat(buffer_observations)))
         targets = torch.from_numpy(returns.reshape(-1))
         losses: list[Tensor] = []
         self.network.train()
@@ -183,7 +184,7 @@ class IntrinsicCritic:
 
     def _evaluate(self, observations: Any, size: int = 1024) -> Array:
         """Return the values of N observations, float32[N], without holding all activations at once."""
-        tensors = _tensors(observations)
+        tensors = self._seen(observations)
         count = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
         pick, values = self._picker(tensors), []
         for rows in torch.split(torch.arange(count), size):
@@ -191,6 +192,11 @@ class IntrinsicCritic:
             made = self.predict(picked) if self._mlp is None else self._mlp.outputs(picked)[0][:, 0]
             values.append(made if where is None else made.index_select(0, where))
         return torch.cat(values).cpu().numpy()
+
+    def _seen(self, observations: Any) -> Any:
+        """Return N observations as tensors, as the network takes them."""
+        tensors = _tensors(observations)
+        return tensors if self._mlp is None or self._vectors is None else self._vectors(tensors)
 
     def _picker(self, tensors: Any) -> Callable[[Tensor], tuple[Any, Tensor | None]]:
         """Return what picks observations by row, equal ones once where that changes nothing; see ``Samples.pick``."""

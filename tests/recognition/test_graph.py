@@ -2,7 +2,8 @@ import networkx as nx
 import numpy as np
 
 from farl.recognition import Guide, PlaceGraph, Preference
-from farl.recognition.graph import pick_target, reversed_edges, ways_to
+from farl.recognition.graph import reversed_edges
+from farl.recognition.guidance import pick_target, say, ways_to
 
 
 def ring(n: int, known: int) -> PlaceGraph:
@@ -42,21 +43,30 @@ def test_ways_are_the_shortest() -> None:
 
 def test_the_target_is_near_and_not_tried_in_vain() -> None:
     graph, alike = ring(20, known=10), np.ones(2)  # from place 0, what is known ends 10 steps onwards and 1 back
-    assert pick_target(graph.successor, graph.picked, alike, 3, 0.97) == 19
+    exhausted = np.zeros(len(graph.picked), bool)
+    assert pick_target(graph.successor, graph.picked, alike, 3, 0.97, exhausted) == 19
     graph.picked[19] = 5
-    assert pick_target(graph.successor, graph.picked, alike, 3, 0.97) == 10
+    assert pick_target(graph.successor, graph.picked, alike, 3, 0.97, exhausted) == 10
+    assert not exhausted.any()
     closed = ring(20, known=20)
-    assert pick_target(closed.successor[:20], closed.picked[:20], alike, 3, 0.97) == -1
+    assert pick_target(closed.successor, closed.picked, alike, 3, 0.97, exhausted) == -1
+    assert exhausted[:20].all()
+    assert not exhausted[20:].any()
 
 
 def test_a_place_is_worth_its_best_untried_action() -> None:
     graph, worth = ring(20, known=10), np.array([0.5, 1.0])
+    exhausted = np.zeros(len(graph.picked), bool)
     graph.record(np.array([19]), np.array([1]), np.array([18]), 20)  # there, action 0 is left
     graph.record(np.array([18]), np.array([0]), np.array([19]), 20)  # there, action 1 is left
-    assert pick_target(graph.successor, graph.picked, worth, 3, 0.97) == 18
-    assert pick_target(graph.successor, graph.picked, worth, 3, 0.5) == 19  # half as much beside half the distance
+    assert pick_target(graph.successor, graph.picked, worth, 3, 0.97, exhausted) == 18
+    assert (
+        pick_target(graph.successor, graph.picked, worth, 3, 0.5, exhausted) == 19
+    )  # half as much beside half the distance
     graph.record(np.array([18]), np.array([1]), np.array([17]), 20)
-    assert pick_target(graph.successor, graph.picked, np.array([1e-6, 1e-6]), 3, 0.97) == 19  # none is worth nothing
+    assert (
+        pick_target(graph.successor, graph.picked, np.array([1e-6, 1e-6]), 3, 0.97, exhausted) == 19
+    )  # none is worth nothing
 
 
 def test_a_guide_leads_to_the_frontier_and_advises_what_was_not_tried() -> None:
@@ -81,6 +91,32 @@ def test_a_target_out_of_reach_is_given_up() -> None:
         guide.advise(graph, np.array([2]), np.zeros(1, bool))  # the agent never moves
         targets.add(int(guide.targets[0]))
     assert targets == {19, 6}
+
+
+def test_that_nothing_is_left_to_be_tried_is_forgotten_with_the_next_change() -> None:
+    rng = np.random.default_rng(0)
+    graphs, guides = [PlaceGraph(2) for _ in range(2)], [Guide(3, 2) for _ in range(2)]
+    successor = rng.integers(30, size=(32, 2))
+    places, never = np.array([0, 1, 2]), np.zeros(3, bool)
+    done = 0
+    for step in range(600):
+        if step == 500:
+            successor[places[0], 0] = 31  # a way that was not there
+        guides[1]._leave_out()
+        for graph in graphs:
+            graph.make_room(32)
+        advice, expected = (guide.advise(graph, places, never) for guide, graph in zip(guides, graphs, strict=True))
+        assert (advice.actions == expected.actions).all()
+        assert (guides[0].targets == guides[1].targets).all()
+        done += int((advice.actions < 0).all())
+        actions = np.where(advice.actions >= 0, advice.actions, rng.integers(2, size=3))
+        after = successor[places, actions]
+        for graph in graphs:
+            graph.record(places, actions, after, 32)
+        places = after
+        if step == 499:
+            assert done > 100
+    assert (graphs[0].successor[31] >= 0).all()
 
 
 def test_agents_are_sent_apart() -> None:
@@ -121,9 +157,12 @@ def test_what_finds_most_is_tried_first() -> None:
     assert (preference.preferred == 2).sum() >= 7
     assert preference.worth[2] == 1
     assert (preference.worth[[0, 1, 3]] < 0.2).all()
-    assert [
-        preference.first(int(np.argmax(preference.preferred == 2)), np.array(left)) for left in ([0, 2], [0, 1], [1, 3])
-    ] == [2, 0, 3]
+    env = np.flatnonzero(preference.preferred == 2)[:1]
+    for left, first in (([0, 2], 2), ([0, 1], 0), ([1, 3], 3)):
+        successor, said, here = np.zeros((1, 4), np.int32), np.full(1, -1), np.zeros(1, np.int64)
+        successor[0, left] = -1
+        say(successor, here, preference.preferred[env], here, np.zeros((1, 1), np.int32), said)
+        assert said == [first]
     odds = np.array([0.4, 0.0, 0.0, 0.0])  # what has paid pays no longer
     for _ in range(4000):
         preference.observe(rng.random(8) < odds[preference.preferred])

@@ -20,7 +20,7 @@ from farl.kinds import Kinds
 from farl.sb3.fast import Fast, updating
 from farl.sb3.fast.flat_adam import FlatAdam
 from farl.sb3.fast.heads import _CategoricalRows, _CompiledCategoricalRows
-from farl.sb3.fast.networks import tanh_
+from farl.sb3.fast.networks import TwinMLP, tanh_
 from farl.sb3.fast.repeats import Repeats
 from farl.sb3.fast.sparse import SparseRows
 from farl.sb3.intrinsic_critic import IntrinsicCritic
@@ -199,6 +199,31 @@ def test_far_of_fast_is_far():
     models = [learnt(FAR(cls), "grid", far=FAR_SMALL) for cls in (Fast(PPO), PPO)]
     assert_same(*models, tolerance=1e-4)
     assert models[0].curiosity.fragments == models[1].curiosity.fragments
+
+
+LED = {"module": {"name": "recognition", "graph": {}, "calibration": 48, "features": 8, "hidden": 8}, "warmup": 16}
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "settings"),
+    [
+        ("grid", "discrete", {"n_steps": 128, "steps": 1536, "batch_size": 64}),
+        ("grid", "discrete", {"ent_coef": 0.1, "policy_kwargs": {"net_arch": {"pi": [8], "vf": [9]}}}),
+        ("grid", "continuous", {}),
+        ("vector", "discrete", {"clip_range_vf": 0.2}),
+        ("image", "discrete", {}),
+        ("dict", "discrete", {}),
+        ("number", "discrete", {"policy_kwargs": {"net_arch": []}}),
+    ],
+)
+def test_an_advised_policy_learns_the_same(observation, action, settings):
+    models = [learnt(FAR(cls), observation, action, far=LED, **settings) for cls in (Fast(PPO), PPO)]
+    assert_same(*models, tolerance=1e-4)
+    assert models[0].rollout_buffer.observations["advice"].any()
+    assert models[0].policy.prior != models[0].policy.initial_prior
+    if "n_steps" in settings:
+        assert isinstance(models[0]._lane._network, TwinMLP)
+        assert models[0]._lane.repeats.pays
 
 
 def test_far_of_fast_hands_out_a_plain_model(tmp_path):

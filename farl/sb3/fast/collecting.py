@@ -53,7 +53,7 @@ class FeedforwardActor:
 
     def act(self, observations: Any, step: int) -> Acted:
         """Act at E observations."""
-        return self._lane.policy.act(observations, self._lane.repeats)
+        return self._lane.policy.act(self._lane.seen(observations), self._lane.repeats)
 
     def advance(self) -> None:
         """There is nothing to remember."""

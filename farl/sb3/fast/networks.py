@@ -5,13 +5,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
+from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
 
+from farl.sb3.advice import AdvisedPolicy
 from farl.sb3.fast.sparse import SparseRows
+from farl.sb3.fast.vectors import Vectors
 
 _FEW = 64  # rows for which a loop is faster than a call of the matrix library
 
@@ -57,7 +57,11 @@ class ModuleNetwork:
         else:
             latent_pi = policy.mlp_extractor.forward_actor(features[0])
             latent_vf = policy.mlp_extractor.forward_critic(features[1])
-        self._computed = policy.action_net(latent_pi), policy.value_net(latent_vf).squeeze(1)
+        outputs = policy.action_net(latent_pi)
+        if isinstance(policy, AdvisedPolicy):
+            extractor: Any = policy.pi_features_extractor
+            outputs = outputs + policy.prior * policy.preferred(extractor.advice)
+        self._computed = outputs, policy.value_net(latent_vf).squeeze(1)
         return self._computed
 
     def backward(self, outputs_gradient: Tensor, values_gradient: Tensor) -> None:
@@ -72,19 +76,20 @@ class TwinMLP:
         extractor = policy.mlp_extractor
         stacks = [_linear(extractor.policy_net), _linear(extractor.value_net)]
         self._both = ParallelMLP(stacks, [policy.action_net, policy.value_net], tanh=_is_tanh(extractor.policy_net))
-        self._rest = [policy.log_std] if hasattr(policy, "log_std") else []
+        self._rest = [getattr(policy, name) for name in ("log_std", "prior") if hasattr(policy, name)]
+        self._advised = policy if isinstance(policy, AdvisedPolicy) else None
+        vectors = self.vectors_of(policy)
+        assert vectors is not None
+        self._n_advised = vectors.n_advised
 
     @staticmethod
     def takes(policy: ActorCriticPolicy) -> bool:
         """Whether a policy is two equal stacks of linear layers with tanh or ReLU over a vector of numbers."""
         extractor = policy.mlp_extractor
         actor, critic = list(extractor.policy_net), list(extractor.value_net)
-        images = is_image_space(policy.observation_space) and policy.normalize_images  # these are divided by 255
         return (
-            not images
-            and isinstance(policy.observation_space, spaces.Box)
+            TwinMLP.vectors_of(policy) is not None
             and type(extractor) is MlpExtractor
-            and type(policy.features_extractor) is FlattenExtractor
             and policy.share_features_extractor
             and [str(layer) for layer in actor] == [str(layer) for layer in critic]
             and ParallelMLP.takes(actor)
@@ -95,6 +100,11 @@ class TwinMLP:
         """Parameters with the two halves of each layer side by side."""
         return [*self._both.order, *self._rest]
 
+    @staticmethod
+    def vectors_of(policy: ActorCriticPolicy) -> Vectors | None:
+        """Return what makes vectors of the observations; None where they are none."""
+        return Vectors.of(policy.observation_space, policy.features_extractor, policy.normalize_images)
+
     def bind(self) -> None:
         """Note where the parameters lie; they and their gradients must lie in ``order``, one after the other."""
         self._both.bind()
@@ -102,16 +112,28 @@ class TwinMLP:
     def look(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Compute both, to act."""
         outputs, values = self._both.look(observations)
-        return outputs, values[:, 0]
+        return self._moved(outputs, observations), values[:, 0]
 
     def outputs(self, observations: Tensor | SparseRows) -> tuple[Tensor, Tensor]:
         """Compute both, ready for ``backward``."""
         outputs, values = self._both.outputs(observations)
-        return outputs, values[:, 0]
+        return self._moved(outputs, observations), values[:, 0]
 
     def backward(self, outputs_gradient: Tensor, values_gradient: Tensor) -> None:
         """Write the gradient of the parameters."""
         self._both.backward([outputs_gradient, values_gradient.unsqueeze(1)])
+        if self._advised is not None:
+            self._advised.prior.grad.copy_((outputs_gradient * self._preferred).sum())
+
+    @torch.no_grad()
+    def _moved(self, outputs: Tensor, observations: Tensor | SparseRows) -> Tensor:
+        """Return outputs moved towards what is advised."""
+        if self._advised is None:
+            return outputs
+        sparse = isinstance(observations, SparseRows)
+        advice = observations.last(self._n_advised) if sparse else observations[:, -self._n_advised :]
+        self._preferred = self._advised.preferred(advice)
+        return outputs + self._advised.prior * self._preferred
 
 
 class ParallelMLP:

@@ -8,11 +8,13 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
+from farl.sb3.advice import AdvisedPolicy
 from farl.sb3.fast.flat_adam import ClippedSteps, FlatAdam
 from farl.sb3.fast.heads import Head, head_of
 from farl.sb3.fast.networks import ModuleNetwork, Network, TwinMLP
 from farl.sb3.fast.repeats import Repeats
 from farl.sb3.fast.sparse import SparseRows
+from farl.sb3.fast.vectors import Vectors
 from farl.sb3.observations import Array
 
 _WITHOUT = 15  # rollouts that look for no repeated observations after one that found too few
@@ -135,13 +137,15 @@ class Lane:
         if head is not None and FlatAdam.takes(policy.optimizer, policy) and TwinMLP.takes(policy):
             network = TwinMLP(policy)
         self._network = network
+        self._vectors = TwinMLP.vectors_of(policy) if isinstance(network, TwinMLP) else None
         self.policy = OpaquePolicy(policy) if head is None else ComposedPolicy(policy, network, head)
         self.steps = ClippedSteps(policy.optimizer, policy, network.order)
         self.repeats: Repeats | None = None
         """Of the rollout that is to be learnt from."""
         self._without_repeats = 0
-        can_repeat = isinstance(policy.observation_space, spaces.Box) and policy.device.type == "cpu"
-        self._may_repeat = can_repeat and head is not None and all(map(sees_rows_alone, policy.modules()))
+        can_repeat = self._vectors is not None or isinstance(policy.observation_space, spaces.Box)
+        on_cpu = policy.device.type == "cpu"
+        self._may_repeat = can_repeat and on_cpu and head is not None and all(map(sees_rows_alone, policy.modules()))
 
     def fits(self, policy: ActorCriticPolicy) -> bool:
         """Whether this still is the lane of a policy."""
@@ -175,6 +179,10 @@ class Lane:
         elif self._may_repeat:
             self.repeats = Repeats(self._looks(), n_samples, before)
 
+    def seen(self, observations: Any) -> Any:
+        """Return observations, [B, ...] or a dict of such, as the policy of this lane takes them."""
+        return observations if self._vectors is None else self._vectors(observations)
+
     def _looks(self) -> Any:
         assert isinstance(self.policy, ComposedPolicy)
         return self.policy.look
@@ -188,6 +196,7 @@ class Lane:
         """
         repeats = self.repeats
         if repeats is None or not repeats.pays:
+            observations = self.seen(observations)
             return lambda rows: (pick(observations, rows), None)
         kinds = repeats.observations
         sparse = SparseRows.of(kinds) if isinstance(self._network, TwinMLP) else None
@@ -203,9 +212,10 @@ class Lane:
 
 def is_called_as(policy: ActorCriticPolicy, usual: type[ActorCriticPolicy]) -> bool:
     """Whether a policy computes as a class of SB3's does, with no method of its own and no hook between."""
+    kind = policy.advises if isinstance(policy, AdvisedPolicy) else type(policy)
     return (
         isinstance(policy, usual)
-        and all(getattr(type(policy), name) is getattr(usual, name) for name in _METHODS)
+        and all(getattr(kind, name) is getattr(usual, name) for name in _METHODS)
         and not any(name in vars(policy) for name in _METHODS)
         and not any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules())
     )

@@ -1,0 +1,81 @@
+"""What a frozen network makes of observations that repeat, kept so that each kind of them is looked at once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from farl.kinds import Kinds
+
+_TRIAL = 1024  # observations after which it is decided whether they repeat
+_WORTHWHILE = 0.5  # most kinds an observation
+_MOST_BYTES = 2**24  # of the kinds that are kept
+
+
+class KnownKinds:
+    """Answers for a function of observations that does not change, on a CPU.
+
+    Each new kind is computed alone: its outputs do not hang on the batch in which it came, and are the same again after
+    a run was resumed. Whether observations repeat is decided by the first 1 024, once for all.
+
+    :param function: of observations, [B, ...] -> float32[B, d]
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self._function = function
+        self.start()
+
+    def start(self) -> None:
+        """Begin anew, as when the function has changed."""
+        self._seen, self._distinct = 0, 0  # until it is decided
+        self._drop()
+
+    held_bytes = 0
+    """What is kept can be worked out anew, and a resumed run begins without it; it is 16 MiB at most."""
+
+    def _drop(self) -> None:
+        self._kinds = Kinds()
+        self._outputs = torch.empty(0)
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        """Return what the function makes of B observations, float32[B, d]."""
+        if not self.repeats or observations.device.type != "cpu":
+            return self._function(observations)
+        known = len(self._kinds)
+        kinds = self._kinds(observations.numpy())
+        if (found := len(self._kinds)) > known:
+            self._keep(known)
+        if self._seen < _TRIAL:
+            self._seen, self._distinct = self._seen + len(kinds), self._distinct + found - known
+        made = self._outputs.index_select(0, torch.from_numpy(kinds))
+        if self._kinds.observations.nbytes > _MOST_BYTES or not self.repeats:
+            self._drop()
+        return made
+
+    @property
+    def repeats(self) -> bool:
+        """Whether observations repeat, as far as is known."""
+        return self._seen < _TRIAL or self._distinct <= _WORTHWHILE * self._seen
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has been found out about repetition; what is kept can be computed again."""
+        return {"seen": self._seen, "distinct": self._distinct}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self._seen, self._distinct = int(state["seen"]), int(state["distinct"])
+        self._drop()
+
+    def _keep(self, known: int) -> None:
+        """Compute all kinds but those known."""
+        new = torch.from_numpy(self._kinds.observations[known:])
+        made = torch.cat([self._function(one) for one in new.split(1)])
+        room = len(self._outputs)
+        if len(self._kinds) > room:
+            grown = made.new_empty((max(256, 2 * len(self._kinds)), *made.shape[1:]))
+            if known:
+                grown[:known] = self._outputs[:known]
+            self._outputs = grown
+        self._outputs[known : len(self._kinds)] = made
