@@ -1,5 +1,6 @@
 """Recognition: what is not recognised is new, and the places that are recognised make a graph that leads to the new."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,18 @@ from farl.recognition import (
     Visits,
 )
 from farl.recognition.places import unit
+
+
+@dataclass
+class _Latest:
+    """What changes in each step; apart, for a network's attributes take long to be set.
+
+    :ivar advice: to each agent
+    :ivar found: bool[E], who has just found a new place
+    """
+
+    advice: Advice
+    found: npt.NDArray[np.bool_]
 
 
 class Recognition(RND):
@@ -91,14 +104,15 @@ class Recognition(RND):
         """Which fragment each place belongs to; None if fragments are not regions."""
         self._visits = Visits(0, scope)
         self._guide = Guide(0, self.graph.n_actions, gamma)
+        self._latest: _Latest
         self._start_with(0)
 
     @property
     def advice(self) -> npt.NDArray[np.float32]:
         """What each agent should do now, float32[E, n_advised]: one-hot, or zeros where nothing can be advised."""
-        advised = np.zeros((len(self._advice.actions), self.n_advised), np.float32)
-        known = np.flatnonzero(self._advice.actions >= 0)
-        advised[known, self._advice.actions[known]] = 1.0
+        advised = np.zeros((len(self._latest.advice.actions), self.n_advised), np.float32)
+        known = np.flatnonzero(self._latest.advice.actions >= 0)
+        advised[known, self._latest.advice.actions[known]] = 1.0
         return advised
 
     def recall(self, memory: LongTermMemory[Any]) -> Recall:
@@ -127,7 +141,7 @@ class Recognition(RND):
     def prepare(self, transitions: Transitions) -> Prepared:
         """Return what RND needs, and the actions."""
         directions = {"directions": direction(self.actions, transitions.actions)}
-        if isinstance(self.predictor, nn.Identity):
+        if not self.predicts:
             return {"features": self._features(transitions.next_observations)} | directions
         return super().prepare(transitions) | directions
 
@@ -141,7 +155,7 @@ class Recognition(RND):
         if self.calibration is not None:
             return self.localiser.here
         located = self.localiser.follow(keys, prepared["directions"].cpu().numpy(), starts)
-        self._found = located.found
+        self._latest.found = located.found
         self._follow_merge(located.merged)
         return located.places
 
@@ -154,9 +168,9 @@ class Recognition(RND):
         new = self._visits.visit(places, starts.cpu().numpy(), len(self.places))
         paid = self._worth(places, new, outputs["surprisal"].cpu().numpy())
         if self.shaping is not None:
-            self._guide.preference.observe(self._found)
-            self._advice = self._guide.advise(self.graph, places, np.zeros(len(places), bool))
-            paid = paid + self.shaping * self._advice.gained
+            self._guide.preference.observe(self._latest.found)
+            self._latest.advice = self._guide.advise(self.graph, places, np.zeros(len(places), bool))
+            paid = paid + self.shaping * self._latest.advice.gained
         return torch.from_numpy(paid.astype(np.float32)).to(outputs["surprisal"].device)
 
     @torch.no_grad()
@@ -170,7 +184,7 @@ class Recognition(RND):
         starts = np.zeros(len(self.localiser.here), bool)
         starts[rows] = True
         again = self._guide.advise(self.graph, np.where(starts, self.localiser.here, -1), starts)
-        self._advice.actions[rows] = again.actions[rows]
+        self._latest.advice.actions[rows] = again.actions[rows]
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return places, visits, graph, and where every agent is led."""
@@ -181,7 +195,7 @@ class Recognition(RND):
             "graph": self.graph.state_dict(),
             "guide": self._guide.state_dict(),
             "localiser": self.localiser.state_dict(),
-            "advised": torch.from_numpy(self._advice.actions.copy()),
+            "advised": torch.from_numpy(self._latest.advice.actions.copy()),
             "features": self._features.state_dict(),
         }
 
@@ -199,7 +213,7 @@ class Recognition(RND):
         self.localiser.load_state_dict(state["localiser"])
         if "features" in state:  # a file of before has none
             self._features.load_state_dict(state["features"])
-        self._advice = Advice(state["advised"].cpu().numpy().copy(), np.zeros(len(state["advised"])))
+        self._latest.advice = Advice(state["advised"].cpu().numpy().copy(), np.zeros(len(state["advised"])))
 
     def _serve(self, n_envs: int) -> None:
         """Serve so many agents. Are they others than so far, none has been anywhere; what all know stays known."""
@@ -208,10 +222,9 @@ class Recognition(RND):
 
     def _start_with(self, n_envs: int) -> None:
         self.localiser.start(n_envs)
-        self._found = np.zeros(n_envs, bool)
+        self._latest = _Latest(Advice(np.full(n_envs, -1), np.zeros(n_envs)), np.zeros(n_envs, bool))
         self._visits.start(n_envs)
         self._guide.start(n_envs)
-        self._advice = Advice(np.full(n_envs, -1), np.zeros(n_envs))
 
     def _follow_merge(self, merged: npt.NDArray[np.int64] | None) -> None:
         if merged is not None:

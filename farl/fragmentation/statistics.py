@@ -1,5 +1,6 @@
 """Running statistics of surprisal, one row per fragment, updated for many environments at once."""
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -106,6 +107,8 @@ class SurprisalStatistics:
         if len(self.fragment_ids) == 0:
             zeros = np.zeros(len(fragment_ids))
             return Moments(zeros.astype(np.int64), zeros, zeros.copy())
+        if len(self.fragment_ids) == 1 and (fragment_ids == self.fragment_ids[0]).all():
+            return self._moments_of_one(len(fragment_ids))
         rows = np.minimum(np.searchsorted(self.fragment_ids, fragment_ids), len(self.fragment_ids) - 1)
         known = self.fragment_ids[rows] == fragment_ids
         count = np.where(known, self._count[rows], 0)
@@ -131,6 +134,9 @@ class SurprisalStatistics:
                 "surprisal must be finite; got NaN or infinity. Check the observations and the learning rate"
             )
         groups = _grouped(np.asarray(fragment_ids, np.int64).tobytes())
+        if self.alpha is None and len(groups.fragment_ids) == 1:
+            self._take_in(int(groups.fragment_ids[0]), samples)
+            return
         first, samples = groups.first, samples[groups.order]
         rows = self._rows(groups.fragment_ids)
         if self.alpha is None:
@@ -147,6 +153,20 @@ class SurprisalStatistics:
         self._spread[rows] = keep * self._spread[rows] + spread
         self._mean[rows] = mean
         self._count[rows] += 1 if self.per_step else groups.size
+
+    def _moments_of_one(self, n_envs: int) -> Moments:
+        """Return the same where all of E environments are in the one fragment that there is."""
+        count, spread = int(self._count[0]), float(self._spread[0])
+        std = math.sqrt(spread if self.alpha is not None else spread / max(count - 1, 1)) if count > 1 else 0.0
+        return Moments(np.full(n_envs, count), np.full(n_envs, float(self._mean[0])), np.full(n_envs, std))
+
+    def _take_in(self, fragment_id: int, samples: FloatArray) -> None:
+        """Do the same for lifetime statistics of one fragment, with less ado."""
+        row = int(self._rows(np.array([fragment_id]))[0])
+        count, old_mean = int(self._count[row]), float(self._mean[row])
+        mean = (count * old_mean + float(samples.sum())) / (count + len(samples))
+        self._spread[row] += float(np.square(samples - mean).sum()) + count * (old_mean - mean) ** 2
+        self._mean[row], self._count[row] = mean, count + len(samples)
 
     def forget(self, fragment_ids: IntArray) -> None:
         """Drop the statistics of the given fragments; unknown ids are ignored."""

@@ -89,6 +89,11 @@ class Localiser:
         self.graph.make_room(known)
         expected, is_sure = self.graph.expect(before, actions)
         similarity = self.places.similarity(expected, keys)
+        if similarity.min() >= max(_EQUAL, self.places.possible):  # nothing else can be as alike
+            self.places.refine(expected, keys)
+            self.graph.record(before, actions, expected, known)
+            self.here, self._unseen, self._put = expected, np.zeros(len(keys), bool), np.zeros(len(keys), bool)
+            return Located(self.here, np.zeros(len(keys), bool), None)
         nearest = self._nearest(keys, expected, similarity)
         is_certain = self.places.is_certain(nearest)
         resembles = similarity >= self.places.possible

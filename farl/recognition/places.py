@@ -205,11 +205,23 @@ def _wider(similarity: float) -> float:
 
 def unit(keys: Keys) -> Keys:
     """Scale keys, float32[E, d], to length 1."""
-    scaled: Keys = keys / np.maximum(np.sqrt(np.einsum("ed,ed->e", keys, keys)), _TINY)[:, None]
-    return scaled
+    return _unit(keys)
 
 
 _compiled = numba.njit(cache=True, fastmath={"reassoc", "contract"})  # sums in any order
+
+
+@_compiled
+def _unit(keys: Keys) -> Keys:
+    scaled = np.empty_like(keys)
+    for row in range(len(keys)):
+        squares = np.float32(0.0)
+        for number in range(keys.shape[1]):
+            squares += keys[row, number] * keys[row, number]
+        scale = max(np.sqrt(squares), np.float32(_TINY))
+        for number in range(keys.shape[1]):
+            scaled[row, number] = keys[row, number] / scale
+    return scaled
 
 
 @_compiled

@@ -41,8 +41,8 @@ class Preference:
 
     def observe(self, found: npt.NDArray[np.bool_]) -> None:
         """Take in which agents have just found a new place, bool[E]."""
-        np.add.at(self._steps, self.preferred, 1.0)
-        np.add.at(self._found, self.preferred, found)
+        self._steps += np.bincount(self.preferred, minlength=len(self._steps))
+        self._found += np.bincount(self.preferred, found, len(self._found))
         self._clock += 1
         if self._clock % _SPELL == 0:
             n_envs, n_actions = len(self.preferred), len(self._steps)

@@ -3,6 +3,7 @@
 import random
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -47,8 +48,7 @@ class Regions:
 
     def of(self, places: IntArray) -> IntArray:
         """Return the fragment of each place, int64[E] -> int64[E]; -1 where it has none or the place is not known."""
-        known = (places >= 0) & (places < len(self._fragment_of))
-        return np.where(known, self._fragment_of[np.where(known, places, 0)] if len(self._fragment_of) else NONE, NONE)
+        return _of(self._fragment_of, places)
 
     def claim(self, places: IntArray, fragment_ids: IntArray) -> None:
         """Let places, int64[E], that belong to no fragment belong to those of the agents that are there, int64[E]."""
@@ -97,6 +97,15 @@ class Regions:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._fragment_of, self._divided = state["fragment_of"].cpu().numpy().copy(), int(state["divided"])
+
+
+@numba.njit(cache=True)
+def _of(fragment_of: IntArray, places: IntArray) -> IntArray:
+    found = np.full(len(places), NONE)
+    for row in range(len(places)):
+        if 0 <= places[row] < len(fragment_of):
+            found[row] = fragment_of[places[row]]
+    return found
 
 
 def find_regions(graph: PlaceGraph, n_places: int, resolution: float) -> IntArray:

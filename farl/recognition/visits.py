@@ -2,10 +2,12 @@
 
 from typing import Any, Literal
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 
+_compiled = numba.njit(cache=True)
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Scope = Literal["episode", "life", "all"]
@@ -44,10 +46,8 @@ class Visits:
         else:
             if self.scope == "episode" and starts.any():
                 self._been[starts] = False
-            rows = np.arange(len(places))
-            first = ~self._been[rows, places]
-            self._been[rows, places] = True
-        np.add.at(self.counts, places, 1)
+            first = _first_of_each(self._been, places)
+        _count(self.counts, places)
         return first
 
     def merge(self, become: IntArray, n_places: int) -> None:
@@ -75,3 +75,19 @@ class Visits:
             more = max(more, len(self.counts))
             self.counts = np.concatenate([self.counts, np.zeros(more, np.int64)])
             self._been = np.concatenate([self._been, np.zeros((len(self._been), more), bool)], axis=1)
+
+
+@_compiled
+def _first_of_each(been: BoolArray, places: IntArray) -> BoolArray:
+    """Note that each of E agents is at its place; return which have not been there before."""
+    first = np.zeros(len(places), np.bool_)
+    for env in range(len(places)):
+        first[env] = not been[env, places[env]]
+        been[env, places[env]] = True
+    return first
+
+
+@_compiled
+def _count(counts: IntArray, places: IntArray) -> None:
+    for place in places:
+        counts[place] += 1

@@ -153,7 +153,8 @@ def require_finite(what: str, values: Any, timestep: int | None = None) -> None:
     :param values: an array or tensor of numbers, [E, ...]
     :raises ConfigError: naming the first environment where it does
     """
-    if math.isfinite(torch.as_tensor(values).sum()):  # a sum of large numbers may not be, though all of them are
+    # A sum of large numbers may not be finite, though all of them are; of an array, numpy would warn of it.
+    if np.isfinite(values).all() if isinstance(values, np.ndarray) else math.isfinite(torch.as_tensor(values).sum()):
         return
     finite = torch.isfinite(torch.as_tensor(values)).flatten(1 if np.ndim(values) > 1 else 0)
     if bool(finite.all()):

@@ -118,8 +118,8 @@ class Rollout:
         :param allowed: bool[E, width], what can be done now, for nothing else is advised; None for all
         """
         module: Any = self.curiosity.module
-        began = torch.from_numpy(np.flatnonzero(dones)).to(self.device)
-        if len(began):
+        if dones.any():
+            began = torch.from_numpy(np.flatnonzero(dones)).to(self.device)
             assert self._observations is not None
             module.arrive(self._observations[began], began, len(dones))
         advice: Array = module.advice
