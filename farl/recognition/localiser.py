@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 
 from farl.recognition.graph import PlaceGraph
-from farl.recognition.places import Keys, Nearest, PlaceStore, Similarity
+from farl.recognition.place_index import Nearest
+from farl.recognition.places import Keys, PlaceStore, Similarity
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from farl.recognition.place_index import Nearest, PlaceIndex
+
 IntArray = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.float32]
 
@@ -30,19 +32,6 @@ class Recognised(NamedTuple):
 
     places: IntArray
     merged: IntArray | None
-
-
-class Nearest(NamedTuple):
-    """What E keys resemble most.
-
-    :ivar places: int64[E], the most similar place, -1 if there is none
-    :ivar similarity: float32[E], to that place, -1 if there is none
-    :ivar second: float32[E], to the next one, -1 if there is none
-    """
-
-    places: IntArray
-    similarity: Similarity
-    second: Similarity
 
 
 class PlaceStore:
@@ -69,6 +58,7 @@ class PlaceStore:
         self._keys: Keys = np.empty((0, 0), np.float32)
         self._views: IntArray = np.empty(0, np.int64)  # of which each key is the mean
         self._count = 0
+        self._index = PlaceIndex()
 
     def __len__(self) -> int:
         return self._count
@@ -84,16 +74,11 @@ class PlaceStore:
         return self.possible < self.certain
 
     def nearest(self, keys: Keys) -> Nearest:
-        """Return what keys, float32[E, d], each of length 1, resemble most."""
+        """Return what keys, float32[E, d], each of length 1, resemble most; see ``PlaceIndex``."""
         missing = np.full(len(keys), -1.0, np.float32)
         if self._count == 0:
             return Nearest(np.full(len(keys), -1, np.int64), missing, missing)
-        product = torch.from_numpy(keys) @ torch.from_numpy(self.keys).T
-        best, places = product.max(dim=1)
-        if self._count == 1:
-            return Nearest(places.numpy(), best.numpy(), missing)
-        second = product.scatter_(1, places[:, None], -1.0).amax(dim=1)
-        return Nearest(places.numpy(), best.numpy(), second.numpy())
+        return self._index.nearest(keys, self.keys)
 
     def is_certain(self, nearest: Nearest) -> npt.NDArray[np.bool_]:
         """Return which keys are of the place that they resemble most, bool[E]."""
@@ -155,6 +140,7 @@ class PlaceStore:
             "certain": self.certain,
             "possible": self.possible,
             "room": len(self._keys),
+            "index": self._index.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -163,6 +149,9 @@ class PlaceStore:
         self.certain, self.possible = float(state["certain"]), float(state["possible"])
         self._count = len(self._keys)
         self._make_room(int(state.get("room", 0)))
+        self._index.clear()
+        if "index" in state:  # a file of before has none
+            self._index.load_state_dict(state["index"])
 
     def _enough(self, similarity: Similarity, second: Similarity) -> npt.NDArray[np.bool_]:
         stands_out = (1.0 - similarity) <= _RATIO * (1.0 - second)
@@ -189,6 +178,7 @@ class PlaceStore:
         while True:
             self.certain = self.possible = _wider(self.possible)
             self._count = 0
+            self._index.clear()
             become = np.array([self._place_of(key) for key in keys])
             if self._count <= max(1, self.capacity // 2):
                 return become

@@ -14,7 +14,6 @@ from farl.sb3.fast.heads import Head, head_of
 from farl.sb3.fast.networks import ModuleNetwork, Network, TwinMLP
 from farl.sb3.fast.repeats import Repeats
 from farl.sb3.fast.sparse import SparseRows
-from farl.sb3.fast.vectors import Vectors
 from farl.sb3.observations import Array
 
 _WITHOUT = 15  # rollouts that look for no repeated observations after one that found too few
