@@ -70,7 +70,7 @@ class KnownKinds:
     def _keep(self, known: int) -> None:
         """Compute all kinds but those known."""
         new = torch.from_numpy(self._kinds.observations[known:])
-        made = torch.cat([self._function(one) for one in new.split(1)])
+        made = torch.cat([self._function(one) for one in torch.split(new, 1)])
         room = len(self._outputs)
         if len(self._kinds) > room:
             grown = made.new_empty((max(256, 2 * len(self._kinds)), *made.shape[1:]))

@@ -103,7 +103,7 @@ class PlaceIndex:
     def _groups(self, keys: Keys) -> Int32Array:
         """Return the group of each of N keys, int32[N]."""
         centres = torch.from_numpy(self._centres).T
-        parts = [(part @ centres).argmax(dim=1) for part in torch.from_numpy(np.ascontiguousarray(keys)).split(4_096)]
+        parts = [(part @ centres).argmax(dim=1) for part in torch.split(torch.from_numpy(keys), 4_096)]
         groups: Int32Array = torch.cat(parts).numpy().astype(np.int32)
         return groups
 
@@ -163,9 +163,9 @@ def _look_into(
                 at -= 1
             chosen[at], how[at] = group, value
             held = min(held + 1, probes)
-        for group in chosen:
-            for at in range(first[group], first[group + 1]):
-                place, product = members[at], np.float32(0.0)
+        for probed in chosen:
+            for member in range(first[probed], first[probed + 1]):
+                place, product = members[member], np.float32(0.0)
                 for number in range(keys.shape[1]):
                     product += keys[row, number] * stored[place, number]
                 if product > best[row]:

@@ -127,15 +127,18 @@ class TwinMLP:
         """Write the gradient of the parameters."""
         self._both.backward([outputs_gradient, values_gradient.unsqueeze(1)])
         if self._advised is not None:
-            self._advised.prior.grad.copy_((outputs_gradient * self._preferred).sum())
+            gradient: Any = self._advised.prior.grad
+            gradient.copy_((outputs_gradient * self._preferred).sum())
 
     @torch.no_grad()
     def _moved(self, outputs: Tensor, observations: Tensor | SparseRows) -> Tensor:
         """Return outputs moved towards what is advised."""
         if self._advised is None:
             return outputs
-        sparse = isinstance(observations, SparseRows)
-        advice = observations.last(self._n_advised) if sparse else observations[:, -self._n_advised :]
+        if isinstance(observations, SparseRows):
+            advice = observations.last(self._n_advised)
+        else:
+            advice = observations[:, -self._n_advised :]
         self._preferred = self._advised.preferred(advice)
         return outputs + self._advised.prior * self._preferred
 
