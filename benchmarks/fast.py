@@ -1,7 +1,7 @@
 """How much less time ``Fast`` takes: CPU time of learning, over that of Stable-Baselines3's own algorithm.
 
 - ``fast``: ``Fast(PPO)``
-- ``far``: ``FAR(PPO)`` as it comes; ``far-fast``: ``FAR(Fast(PPO))``
+- ``far``: ``FAR(PPO)`` as it comes; ``far-fast``: ``FAR(Fast(PPO))``; ``far-error-fast``: the same, paid by RND's error
 - ``recurrent-fast``: ``Fast(RecurrentPPO)``, over ``RecurrentPPO``
 - ``sbx``: PPO of sbx, in JAX, where it is installed; ``cleanrl``: CleanRL's script, where the variable ``CLEANRL_PPO``
   says where its ``ppo.py`` is, with the environment's own vector of copies (``cartpole`` alone)
@@ -115,6 +115,8 @@ def _model(method: str, seed: int, kind: str, n_envs: int) -> Any:
     if method.startswith("far"):
         algorithm = FAR(algorithm)
         settings["far"] = {"module": {"frame_stack": 4}} if kind == "atari" else {}
+        if "error" in method:
+            settings["far"] = {"module": "rnd"} | settings["far"]
     return algorithm(policy, make_env(kind, n_envs, seed), seed=seed, device="cpu", **settings)
 
 
@@ -211,7 +213,7 @@ def _throughput(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
-METHODS = ("fast", "far", "far-fast", "recurrent-fast", "sbx", "cleanrl")
+METHODS = ("fast", "far", "far-fast", "far-error-fast", "recurrent-fast", "sbx", "cleanrl")
 ROOMS = ("rooms-16", "rooms-64", "rooms-256", "rooms-1024")
 
 BENCHMARK = Benchmark(
@@ -247,7 +249,7 @@ BENCHMARK = Benchmark(
             seeds=5,
             parameters={"steps": 262_144, "warm_up": 4},
             note="262 144 steps",
-            methods=METHODS[:4],
+            methods=METHODS[:5],
         ),
     },
     alone=True,

@@ -109,16 +109,13 @@ class PlaceStore:
         :param keys: float32[n, d]
         :param similarity: float32[n], of each to what it resembles most among the known ones
         """
-        first_new = self._count
+        if self._count + len(keys) > len(self._keys):
+            if not self._count:
+                self._keys = np.empty((0, keys.shape[1]), np.float32)
+            self._make_room(max(_FIRST_ROOM, 2 * self._count, self._count + len(keys)))
         places = np.empty(len(keys), np.int64)
-        for row, key in enumerate(keys):
-            if self._count > first_new:
-                alike = torch.from_numpy(self._keys[first_new : self._count]) @ torch.from_numpy(key)
-                best = int(alike.argmax())
-                if self._enough(alike[best : best + 1].numpy(), similarity[row : row + 1])[0]:
-                    places[row] = first_new + best
-                    continue
-            places[row] = self._append(key)
+        thresholds = float(self.certain), float(self.possible)
+        self._count = _add(self._keys, self._views, self._count, keys, similarity, *thresholds, places)
         return places
 
     def refine(self, places: IntArray, keys: Keys) -> None:
@@ -157,15 +154,6 @@ class PlaceStore:
         stands_out = (1.0 - similarity) <= _RATIO * (1.0 - second)
         return np.asarray((similarity >= self.certain) | ((similarity >= self.possible) & stands_out))
 
-    def _append(self, key: Keys) -> int:
-        if self._count == len(self._keys):
-            if not self._count:
-                self._keys = np.empty((0, len(key)), np.float32)
-            self._make_room(max(_FIRST_ROOM, 2 * self._count))
-        self._keys[self._count], self._views[self._count] = key, 1
-        self._count += 1
-        return self._count - 1
-
     def _make_room(self, rows: int) -> None:
         if rows > len(self._keys):
             grown, views = np.empty((rows, self._keys.shape[1]), np.float32), np.ones(rows, np.int64)
@@ -185,7 +173,9 @@ class PlaceStore:
 
     def _place_of(self, key: Keys) -> int:
         nearest = self.nearest(key[None])
-        return int(nearest.places[0]) if nearest.similarity[0] >= self.possible else self._append(key)
+        return int(
+            (nearest.places if nearest.similarity[0] >= self.possible else self.add(key[None], nearest.second))[0]
+        )
 
 
 def _wider(similarity: float) -> float:
@@ -242,3 +232,34 @@ def _refine(stored: Keys, views: IntArray, places: IntArray, keys: Keys) -> None
         scale = np.float32(1.0) / max(np.sqrt(squares), np.float32(_TINY))
         for number in range(keys.shape[1]):
             stored[place, number] *= scale
+
+
+@_compiled
+def _add(
+    stored: Keys,
+    views: IntArray,
+    count: int,
+    keys: Keys,
+    similarity: Similarity,
+    certain: float,
+    possible: float,
+    places: IntArray,
+) -> int:
+    """Do what ``PlaceStore.add`` does, where there is room, and return how many places there are then."""
+    first_new = count
+    for row in range(len(keys)):
+        alike, how = -1, np.float32(-1.0)
+        for place in range(first_new, count):
+            product = np.float32(0.0)
+            for number in range(keys.shape[1]):
+                product += keys[row, number] * stored[place, number]
+            if product > how:
+                alike, how = place, product
+        stands_out = 1.0 - how <= _RATIO * (1.0 - similarity[row])
+        if alike >= 0 and (how >= certain or (how >= possible and stands_out)):
+            places[row] = alike
+            continue
+        stored[count], views[count] = keys[row], 1
+        places[row] = count
+        count += 1
+    return count
