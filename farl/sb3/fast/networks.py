@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
@@ -112,7 +113,8 @@ class TwinMLP:
     def look(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Compute both, to act."""
         outputs, values = self._both.look(observations)
-        if self._advised is not None and outputs.device.type == "cpu" and not hasattr(self._advised, "log_std"):
+        discrete = self._advised is not None and isinstance(self._advised.action_space, spaces.Discrete)
+        if self._advised is not None and discrete and outputs.device.type == "cpu":
             # Of few rows with arrays: each operation of torch takes several times as long.
             outputs.numpy()[:] += np.float32(self._advised.prior.item()) * observations.numpy()[:, -self._n_advised :]
             return outputs, values[:, 0]
