@@ -131,15 +131,17 @@ def _quality(agent: FARMapRobot, env: RobotVecEnv) -> dict[str, float]:
     truth = _Truth(env, size)
     start = env.worlds.start[0]
     rigid = truth.align(where, occupied, start, 1.5, 0.3)
-    hits = truth.compare(where, occupied, rigid)
-    local = np.zeros(4)
+    seen = truth.nothing()
+    truth.lay(seen, where, occupied, rigid)
+    hits = truth.compare(seen)
+    seen = truth.nothing()
     tiles = np.floor(where / TILE).astype(np.int64)
     for tile in np.unique(tiles, axis=0):
         inside = (tiles == tile).all(axis=1)
         if inside.sum() >= 50:
-            local += truth.compare(
-                where[inside], occupied[inside], truth.align(where[inside], occupied[inside], rigid, 1.0, 0.15)
-            )
+            pose = truth.align(where[inside], occupied[inside], rigid, 1.0, 0.15)
+            truth.lay(seen, where[inside], occupied[inside], pose)
+    local = truth.compare(seen)
     countable = truth.countable
     return {
         "iou": float(
@@ -192,17 +194,23 @@ class _Truth:
             span, angle_span = span / 2, angle_span / 2
         return found
 
-    def compare(self, where: Any, occupied: Any, pose: Any) -> Any:
-        """Right and all cells that are held for free, and the same of occupied ones, float64[4]."""
+    def nothing(self) -> Any:
+        """What is held for free and for occupied, to be laid on: nothing yet, bool[2, H, W]."""
+        return np.zeros((2, *self.free.shape), bool)
+
+    def lay(self, seen: Any, where: Any, occupied: Any, pose: Any) -> None:
+        """Lay cells that are held for free or occupied where a pose puts them; ``seen`` is changed."""
         row, col, inside = self._cells(where, pose)
-        seen = np.zeros((2, *self.free.shape), bool)
         for kind, chosen in enumerate((~occupied, occupied)):
             seen[kind][row[inside & chosen], col[inside & chosen]] = True
-        seen[0] &= ~seen[1]
+
+    def compare(self, seen: Any) -> Any:
+        """Right and all cells that are held for free, and the same of occupied ones, float64[4]."""
+        free = seen[0] & ~seen[1]
         beside = ndimage.binary_dilation(self.wall, np.ones((3, 3)))  # a wall may be one cell off: cells are large
         hit = self.wall & ndimage.binary_dilation(seen[1], np.ones((3, 3)))
         wrong = seen[1] & ~beside
-        return np.array([(seen[0] & self.free).sum(), seen[0].sum(), hit.sum(), hit.sum() + wrong.sum()], np.float64)
+        return np.array([(free & self.free).sum(), free.sum(), hit.sum(), hit.sum() + wrong.sum()], np.float64)
 
     def _cells(self, points: Any, pose: Any) -> Any:
         cos, sin = math.cos(pose[2]), math.sin(pose[2])
