@@ -90,6 +90,7 @@ def test_compare_writes_table_csv_pictures_and_one_page(folder: Path, capsys: py
     assert main(["compare", "runs/a", "runs/b"]) == 0
     told = capsys.readouterr().out
     assert "a is better than b" in told
+    assert "better than b: difference 0." in told
     assert "Too few seeds" not in told
     with (folder / "comparison/comparison.csv").open() as stream:
         rows = {row["group"]: row for row in csv.DictReader(stream)}
@@ -136,7 +137,7 @@ def test_groups_that_cannot_be_told_apart_are_not_ranked(folder: Path, capsys: p
 def test_less_can_be_better(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study(folder)
     assert main(["compare", "runs", "--lower-is-better"]) == 0
-    assert "b is better than a" in capsys.readouterr().out
+    assert "b is better than a: difference -" in capsys.readouterr().out  # lower is better
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What groups of runs say of a metric: estimates with intervals, and how sure one is above another."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -201,6 +201,7 @@ def verdicts(comparison: Comparison) -> list[str]:
         if difference.low > 0 or difference.high < 0:
             if (difference.value < 0) != comparison.lower_is_better:
                 above, below = below, above
+                difference = replace(difference, value=-difference.value, low=-difference.high, high=-difference.low)
             few = min(counts[pair.first, pair.task], counts[pair.second, pair.task]) < FEWEST_SEEDS
             claim = "is ahead, in too few runs for a claim, of" if few else "is better than"
             sentences.append(f"{above} {claim} {below}{where}: difference {difference}.")
