@@ -28,7 +28,7 @@ class Corridor:
         label[1, 1:-1] = FREE
         self.known = {"label": torch.from_numpy(label), "value": torch.ones(label.shape), "corner": [-1, -1]}
         self.maps.copy_in(0, self.known | {"n_free": LENGTH})
-        self.index.note(0, self.known)
+        self.index.note(0, [self.known])
         self.active = np.zeros(1, np.int64)
         self.add(0, [(0, 0), (0, LENGTH - 1)], [])
 
@@ -98,7 +98,7 @@ def test_what_was_seen_meanwhile_is_counted_anew():
     world = Corridor()
     world.add(1, [EXIT], [(0, 30, RIGHT, CONE, [10])])
     wide = np.full((9, 9), FREE, np.int32)
-    world.index.note(0, {"label": torch.from_numpy(wide), "corner": [-4, 27]})
+    world.index.note(0, [{"label": torch.from_numpy(wide), "corner": [-4, 27]}])
     assert world.look() is None
 
 
@@ -109,7 +109,7 @@ def test_the_own_fragments_goal_and_others_are_weighed_together(distance, elsewh
     row, col = world.maps.origin[0]
     world.maps.label[0, row - 1 : row + 2, col + LENGTH] = 0
     world.index.clear(np.zeros(1, np.int64))
-    world.index.note(0, world.known | {"label": world.known["label"][:, : LENGTH + 1]})
+    world.index.note(0, [world.known | {"label": world.known["label"][:, : LENGTH + 1]}])
     world.add(1, [(0, 0)], [(30, 0, DOWN, CONE, [distance])])
     plan, trip = np.zeros(50, np.int8), np.zeros(3, np.int64)
     memory = Memory(world.index.bits, world.index.centre, world.roadmaps.state, world.active)
