@@ -184,7 +184,7 @@ def _wider(similarity: float) -> float:
 
 
 def unit(keys: Keys) -> Keys:
-    """Scale keys, float32[E, d], to length 1."""
+    """Scale keys, float32[E, d], to length 1; those without any length, as of blank views, become the first axis."""
     return _unit(keys)
 
 
@@ -198,9 +198,9 @@ def _unit(keys: Keys) -> Keys:
         squares = np.float32(0.0)
         for number in range(keys.shape[1]):
             squares += keys[row, number] * keys[row, number]
-        scale = max(np.sqrt(squares), np.float32(_TINY))
+        length = np.sqrt(squares)
         for number in range(keys.shape[1]):
-            scaled[row, number] = keys[row, number] / scale
+            scaled[row, number] = keys[row, number] / length if length > _TINY else np.float32(number == 0)
     return scaled
 
 

@@ -162,3 +162,12 @@ def test_visits_follow_merged_places() -> None:
     visits.merge(np.array([0, 0, 1]), 2)
     assert visits.visit(np.array([1, 1]), np.array([False, False]), 2).tolist() == [True, False]
     assert visits.counts[:2].tolist() == [1, 3]
+
+
+def test_blank_views_are_of_one_place_and_of_no_other():
+    keys = unit(np.array([[0.0, 0.0, 0.0], [0.0, 3.0, 4.0]], np.float32))
+    np.testing.assert_allclose(keys, [[1.0, 0.0, 0.0], [0.0, 0.6, 0.8]], rtol=1e-6)
+    calibration = Calibration(64)
+    found = calibration(np.repeat(keys[:1], 64, axis=0))
+    assert found is not None
+    assert found.possible > 0.99
