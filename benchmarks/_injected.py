@@ -6,6 +6,7 @@ import logging
 import re
 import resource
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ _A2C = ("A2C", "{policy_kwargs: {net_arch: [8]}}")
 def inject(short: bool, folder: Path) -> list[dict[str, Any]]:
     """Return a row for each fault: the exit code, the first line the user sees, and the steps that were lost."""
     folder.chmod(0o755)  # also for whom a process becomes that may not write
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
     rows = [
         _row(fault, 1, *inject_fault(fault, folder / fault))
         for fault in (BY_ENVIRONMENT[:3] if short else BY_ENVIRONMENT)
