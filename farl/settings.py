@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class StrictModel(BaseModel):
-    """Base of all settings: unknown keys are errors, numbers must be finite, and nothing is taken for what it is not.
+    """Base of all settings: unknown keys are errors, numbers must be finite, and values keep their types.
 
     Text is no number and ``true`` is not 1, in Python as in YAML. Only what loses nothing is converted: ``1e6`` to a
     whole number, a list to a tuple, and numpy's scalars to Python's.

@@ -9,8 +9,8 @@ from farl.curiosity.encoders import make_encoder
 class InverseDynamics(nn.Module):
     """An encoder, and the action predicted from the features before and after it.
 
-    Features from which the action can be told hold what the agent controls, and leave out what it does not (Pathak et
-    al., 2017, section 2.2).
+    Features that tell the action describe what the agent controls, and ignore the rest (Pathak et al., 2017,
+    section 2.2).
 
     :param shape: of one observation
     :param n_actions: width of the encoded action

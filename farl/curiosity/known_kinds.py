@@ -16,8 +16,8 @@ _MOST_BYTES = 2**24  # of the kinds that are kept
 class KnownKinds:
     """Answers for a function of observations that does not change, on a CPU.
 
-    Each new kind is computed alone: its outputs do not hang on the batch in which it came, and are the same again after
-    a run was resumed. Whether observations repeat is decided by the first 1 024, once for all.
+    Each new kind is computed alone: its outputs do not depend on the batch in which it came, and are the same again
+    after a run was resumed. Whether observations repeat is decided by the first 1 024, once for all.
 
     :param function: of observations, [B, ...] -> float32[B, d]
     """

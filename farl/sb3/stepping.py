@@ -143,7 +143,7 @@ class _OnPolicy(OpenRollout, OnPolicyAlgorithm):
 
 
 class _OffPolicy(OpenRollout, OffPolicyAlgorithm):
-    """A rollout is so many steps or episodes; the transitions themselves are in the replay buffer."""
+    """A rollout is a number of steps or episodes; the transitions themselves are in the replay buffer."""
 
     _began = 0  # timesteps before the open rollout
     _episodes_before = 0  # it

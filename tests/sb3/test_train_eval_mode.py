@@ -102,7 +102,7 @@ def test_on_policy_the_critic_of_the_bonus_is_evaluated_as_it_is(algorithm, far)
     once, again = (critic.advantages(rollout, rewards[..., 0], seen[-1], np.zeros(1)) for _ in range(2))
     np.testing.assert_array_equal(once, again)  # no dropout
     assert same(trained, statistics(critic.network))  # no drift
-    # The value of an observation does not hang on what else is in its batch.
+    # The value of an observation does not depend on what else is in its batch.
     observations = torch.as_tensor(seen[:, 0])
     with torch.no_grad():
         alone = torch.cat([critic.predict(row[None]) for row in observations])

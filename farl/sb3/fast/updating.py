@@ -48,7 +48,7 @@ class Minibatch(NamedTuple):
 def update(model: Any, policy: Evaluating, steps: ClippedSteps, order: Order, pick: Pick) -> None:
     """Do what ``PPO.train`` does, and log the same.
 
-    :param order: makes the order of so many samples for an epoch, numbered as SB3 does
+    :param order: returns the order of N samples for an epoch, numbered as SB3 does
     :param pick: returns the observations of some rows and what ``policy.evaluate`` needs to know of them
     """
     buffer = model.rollout_buffer
