@@ -186,6 +186,17 @@ class Recognition(RND):
         again = self._guide.advise(self.graph, np.where(starts, self.localiser.here, -1), starts)
         self._latest.advice.actions[rows] = again.actions[rows]
 
+    def close(self, allowed: npt.NDArray[np.bool_]) -> None:
+        """Let no action that cannot be taken now, bool[E, A], be a reason to go where an agent is, nor be advised."""
+        here, latest = self.localiser.here, self._latest.advice
+        self.graph.close(here, allowed)
+        told = np.flatnonzero(latest.actions >= 0)
+        barred = np.zeros(len(here), bool)
+        barred[told] = ~allowed[told, latest.actions[told]]
+        if barred.any():
+            again = self._guide.advise(self.graph, np.where(barred, here, -1), barred)
+            latest.actions[barred] = np.where(allowed[barred, again.actions[barred]], again.actions[barred], -1)
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return places, visits, graph, and where every agent is led."""
         return {

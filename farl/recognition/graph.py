@@ -60,6 +60,21 @@ class PlaceGraph:
         np.subtract.at(self.lead, (places, actions), 1)
         self.lead[places, actions] = np.maximum(self.lead[places, actions], 0)
 
+    def close(self, places: IntArray, allowed: npt.NDArray[np.bool_]) -> None:
+        """Let untried actions that cannot be taken lead nowhere from where they cannot; they are open again once they
+        can.
+
+        :param places: int64[E], -1 where it is not known
+        :param allowed: bool[E, A]
+        """
+        known = places >= 0
+        rows, is_open = places[known], allowed[known]
+        env, action = np.nonzero(~is_open & (self.successor[rows] == UNTRIED))
+        self.successor[rows[env], action] = rows[env]  # without a vote: the first outcome takes its place
+        env, action = np.nonzero(is_open & (self.successor[rows] == rows[:, None]) & (self.lead[rows] == 0))
+        self.successor[rows[env], action] = UNTRIED
+        self.changes += len(env)
+
     def make_room(self, n_places: int) -> None:
         """Hold at least so many places."""
         if n_places > len(self.picked):

@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Conve
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from farl.curiosity import CuriosityStep, FARCuriosity
 from farl.errors import ConfigError
@@ -326,7 +327,20 @@ class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        self._refuse_unadvised_replay(self.env)
         self._attach_buffer()
+
+    def set_env(self, env: Any, *args: Any, **kwargs: Any) -> None:
+        """Set the environment; see SB3."""
+        self._refuse_unadvised_replay(env)
+        super().set_env(env, *args, **kwargs)
+
+    def _refuse_unadvised_replay(self, env: Any) -> None:
+        if self.n_advised and isinstance(env, VecEnv) and unwrap_vec_normalize(env) is not None:
+            raise ConfigError(
+                f"far.module.graph: {type(self).__name__} cannot take advice beside VecNormalize, whose replay buffer "
+                "holds observations without it; leave out one of them"
+            )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -363,11 +377,6 @@ class _OffPolicyFAR(_FARAlgorithm, OffPolicyAlgorithm):
     def collect_rollouts(self, env: Any, *args: Any, **kwargs: Any) -> Any:
         """Collect steps, with advice if there is any; see SB3."""
         if self.n_advised:
-            if self._vec_normalize_env is not None:
-                raise ConfigError(
-                    f"far.module.graph: {type(self).__name__} cannot take advice beside VecNormalize, whose "
-                    "replay buffer holds observations without it; leave out one of them"
-                )
             env = AdvisedVecEnv(env, self.n_advised, self._advise)
         return super().collect_rollouts(env, *args, **kwargs)
 

@@ -122,10 +122,12 @@ class Rollout:
             began = torch.from_numpy(np.flatnonzero(dones)).to(self.device)
             assert self._observations is not None
             module.arrive(self._observations[began], began, len(dones))
-        advice: Array = module.advice
-        if len(advice) != len(dones):
+        if len(module.advice) != len(dones):
             return np.zeros((len(dones), module.n_advised), np.float32)
-        return advice if allowed is None else np.where(allowed, advice, 0.0).astype(np.float32)
+        if allowed is not None:
+            module.close(allowed)
+        advice: Array = module.advice
+        return advice
 
     def take_in(self) -> list[CuriosityStep]:
         """Show the curiosity all that waits, and return what it made of each step."""

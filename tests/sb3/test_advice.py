@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNorm
 from farl import FAR, FARVecEnv
 from farl.envs.room_chain import RoomChainVecEnv
 from farl.errors import ConfigError
+from farl.recognition import PlaceGraph
 from farl.sb3.advice import AdvisedFeatures, no_advice, with_advice, without_advice
 
 LED: dict[str, Any] = {
@@ -151,6 +152,46 @@ def test_nothing_is_advised_that_is_masked() -> None:
     free = make(MaskablePPO, env=pictures("number", 2)).learn(160, use_masking=False)
     assert not model.rollout_buffer.observations["advice"][..., 0].any()
     assert free.rollout_buffer.observations["advice"][..., 0].any()
+
+
+class Barred(Pictures):
+    """Pictures of which only the way onwards is open; at the end of the row all that can be done is nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("number")
+        self.action_space = spaces.Discrete(3)
+
+    def action_masks(self) -> list[bool]:
+        return [False, self.at < 7, self.at == 7]
+
+    def step(self, action: Any) -> Any:
+        assert self.action_masks()[int(action)]
+        self.at -= int(action == 2)
+        return super().step(1)
+
+
+def test_what_is_masked_is_no_reason_to_go_there() -> None:
+    from sb3_contrib import MaskablePPO
+
+    model = make(MaskablePPO, env=DummyVecEnv([Barred] * 2)).learn(480)
+    module = model.curiosity.module
+    known = len(module.places)
+    assert known == 8
+    assert (module.graph.successor[:known] >= 0).all()  # nothing is left to be tried, and nobody is sent anywhere
+    assert (module.advice == 0).all()
+
+
+def test_an_action_that_was_barred_is_untried_once_it_is_open() -> None:
+    graph = PlaceGraph(2)
+    graph.make_room(2)
+    here = np.array([0, -1])
+    graph.close(here, np.array([[True, False], [False, False]]))
+    assert graph.successor[:2].tolist() == [[-1, 0], [-1, -1]]
+    graph.close(here, np.ones((2, 2), bool))
+    assert (graph.successor[:2] == -1).all()
+    graph.close(here, np.zeros((2, 2), bool))
+    graph.record(np.array([0]), np.array([1]), np.array([1]), 2)  # somebody took it all the same
+    assert graph.successor[0].tolist() == [0, 1]
 
 
 def test_environments_in_processes_of_their_own_are_advised() -> None:
@@ -306,10 +347,14 @@ def test_other_algorithms_take_advice(name: str, tmp_path: Path) -> None:
 
 
 def test_advice_beside_normalised_replay_is_refused() -> None:
-    env = VecNormalize(RoomChainVecEnv(2, cols=2), norm_reward=False)
-    model = FAR(DQN)("MlpPolicy", env, far=LED, buffer_size=100, device="cpu")  # type: ignore[call-arg]
+    plain = RoomChainVecEnv(2, cols=2)
+    env = VecNormalize(plain, norm_reward=False)
     with pytest.raises(ConfigError, match="VecNormalize"):
-        model.learn(50)
+        FAR(DQN)("MlpPolicy", env, far=LED, buffer_size=100, device="cpu")  # type: ignore[call-arg]
+    model = FAR(DQN)("MlpPolicy", plain, far=LED, buffer_size=100, device="cpu")  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="VecNormalize"):
+        model.set_env(env)
+    assert model.env is plain
 
 
 def test_any_learner_gets_the_advice_from_outside() -> None:
