@@ -4,20 +4,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
 import farl
-from farl.commands import add_trust
-from farl.errors import ConfigError, did_you_mean
-
-if TYPE_CHECKING:
-    from farl.experiment.run_directory import RunDirectory
-
-FAILED = 1
-BAD_INPUT = 2
-INTERRUPTED = 130
+from farl.commands import add_config, add_run, compare, play, share, sweep, train
+from farl.errors import BAD_INPUT, INTERRUPTED, ConfigError, did_you_mean
 
 _EXAMPLES = """\
 examples:
@@ -93,293 +86,37 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     parser.add_argument("--version", action="version", version=f"farl {farl.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     parsers: dict[str, argparse.ArgumentParser] = {}
-
-    def add(name: str, command: Any, help_text: str, example: str) -> argparse.ArgumentParser:
+    for name, command, declare, examples in _COMMANDS:
+        does = command.__doc__ or ""
         sub = commands.add_parser(
             name,
-            help=help_text,
-            description=f"{help_text[0].upper()}{help_text[1:]}.",
-            epilog=f"example:\n  {example}",
+            help=does[:1].lower() + does[1:-1],
+            description=does,
+            epilog=examples if examples.startswith("examples:") else f"example:\n  {examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.set_defaults(command=command)
+        declare(sub)
         parsers[name] = sub
-        return sub
-
-    train = add("train", _train, "train an agent from a YAML file", "farl train quickstart seed=3 total_timesteps=1e5")
-    _add_config(train)
-    train.add_argument("--out", type=Path, metavar="DIR", help="run directory (default: runs/NAME, never an old one)")
-
-    evaluate = add("evaluate", _evaluate, "play episodes with a trained agent", "farl evaluate runs/quickstart")
-    _add_run(evaluate)
-    evaluate.add_argument("--episodes", type=_count, default=20, metavar="N", help="how many (default: 20)")
-    evaluate.add_argument(
-        "--max-steps",
-        type=_count,
-        default=30_000,
-        metavar="N",
-        help="cut off an episode that has not ended after N steps (default: 30000)",
-    )
-    _add_policy(evaluate)
-
-    resume = add(
-        "resume",
-        _resume,
-        "go on with a run where it was stopped, as if it never had been",
-        "farl resume runs/quickstart",
-    )
-    _add_run(resume)
-    add_trust(resume)
-    resume.add_argument(
-        "--timesteps",
-        type=_count,
-        metavar="N",
-        help="train until N timesteps in all (default: as configured); schedules are stretched to N",
-    )
-
-    record = add("record", _record, "write a video of a trained agent", "farl record runs/quickstart --out agent.gif")
-    _add_run(record)
-    record.add_argument("--out", type=Path, metavar="FILE", help="x.mp4 or x.gif (default: RUN/recording.mp4)")
-    record.add_argument("--episodes", type=_count, default=1, metavar="N", help="how many (default: 1)")
-    _add_policy(record)
-
-    from farl.commands import compare, share, sweep
-
-    many = add(
-        "sweep", sweep.run, "run seeds, grids and searches, and continue them", "farl sweep quickstart --seeds 0-4"
-    )
-    many.epilog = sweep.EXAMPLES
-    sweep.add_arguments(many, _count)
-
-    beside = add("compare", compare.run, "compare runs, with intervals", "farl compare runs/quickstart")
-    beside.epilog = compare.EXAMPLES
-    compare.add_arguments(beside)
-
-    out = add(
-        "export", share.export, "write a trained agent for others to use", "farl export runs/quickstart --out agent"
-    )
-    out.epilog = share.EXPORT_EXAMPLES
-    share.add_export(out, _count)
-
-    plan = add("export-map", share.export_map, "write the map that an agent built, as ROS reads it", "")
-    plan.epilog = share.MAP_EXAMPLES
-    share.add_export_map(plan, _count)
-
-    hub = add(
-        "push", share.push, "upload a trained agent to the Hugging Face Hub", "farl push runs/quickstart me/agent"
-    )
-    hub.epilog = share.PUSH_EXAMPLES
-    share.add_push(hub, _count)
-
-    watch = add("watch", _watch, "show in the terminal how a run goes, while it goes or later", "farl watch quickstart")
-    _add_run(watch)
-    watch.add_argument("--once", action="store_true", help="print how things stand now, and end")
-
-    report = add(
-        "report",
-        _report,
-        "write the page about a run anew, or one page about several",
-        "farl report runs/quickstart runs/quickstart-2 --out both.html",
-    )
-    report.add_argument("runs", nargs="+", metavar="RUN", help="run directories, such as runs/quickstart")
-    report.add_argument("--out", type=Path, metavar="FILE", help="the page (default: RUN/report.html, or runs.html)")
-
-    listing = add("list", _list, "print what can be named in YAML", "farl list envs | grep MiniGrid")
-    listing.add_argument("what", choices=tuple(_LISTS), help="what to list")
-
-    validate = add("validate", _validate, "check a YAML file and train nothing", "farl validate my.yaml seed=3")
-    _add_config(validate)
-
-    add("schema", _schema, "print the JSON Schema of YAML files, for editors", "farl schema > schema.json")
     return parser, parsers
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or a name from: farl list configs")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a setting, such as far.module=rnd")
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument("--once", action="store_true", help="print how things stand now, and end")
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run directory, such as runs/quickstart")
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories, such as runs/quickstart")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: RUN/report.html, or runs.html)")
 
 
-def _add_policy(parser: argparse.ArgumentParser) -> None:
-    add_trust(parser)
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--deterministic",
-        action="store_true",
-        default=None,
-        help="take the most likely action (default where training brought reward)",
-    )
-    choice.add_argument(
-        "--stochastic",
-        dest="deterministic",
-        action="store_false",
-        default=None,
-        help="sample the actions as in training (default where it brought none)",
-    )
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="seed of episodes and actions (default: 0)")
-
-
-def _count(text: str) -> int:
-    return _whole(text, 1, 10**12)
-
-
-def _seed(text: str) -> int:
-    return _whole(text, 0, 2**32 - 1)
-
-
-def _whole(text: str, least: int, most: int) -> int:
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a whole number, found {text!r}") from None
-    if not least <= number <= most or number != int(number):
-        raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most:,}, found {text}")
-    return int(number)
-
-
-def _train(options: argparse.Namespace) -> int:
-    from farl.experiment.loading import load_config
-    from farl.experiment.sweep.plan import refuse_several
-
-    refuse_several(options.overrides, "train", options.config)
-    config = load_config(options.config, options.overrides)
-    if config.sweep is not None:
-        raise ConfigError(f"{options.config}: has a section sweep; run it with: farl sweep {options.config}")
-
-    from rich.console import Console
-
-    from farl.experiment.progress import make_observer
-    from farl.experiment.run import train
-    from farl.experiment.run_directory import create_run_directory, discard_if_empty
-
-    run = create_run_directory(config.name, options.out)
-    console = Console(stderr=True)
-    console.print(f"run directory: {run.path}", highlight=False, soft_wrap=True)
-    try:
-        return _finish(run, lambda: train(config, run.path, make_observer(console)))
-    finally:
-        discard_if_empty(run)
-
-
-def _resume(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from farl.experiment.progress import make_observer
-    from farl.experiment.run import resume
-    from farl.experiment.run_directory import open_run_directory
-
-    run = open_run_directory(options.run)
-    observer = make_observer(Console(stderr=True))
-    return _finish(run, lambda: resume(run.path, options.timesteps, observer, options.trust))
-
-
-def _finish(run: "RunDirectory", work: Any) -> int:
-    """Run the training and end with the summary, or with how to go on."""
-    from farl.experiment.failure import TrainingFailed
-    from farl.experiment.interruption import TrainingInterrupted
-
-    try:
-        metrics = work()
-    except TrainingFailed as failure:
-        print("error:", "\n".join(failure.lines), file=sys.stderr)
-        return FAILED
-    except TrainingInterrupted as stop:
-        print(f"interrupted after {stop.timesteps:,} timesteps; saved {stop.checkpoint}", file=sys.stderr)
-        print(f"go on with: farl resume {run.path}", file=sys.stderr)
-        return stop.exit_code
-    except KeyboardInterrupt:
-        print(f"ended at once; go on from the latest checkpoint with: farl resume {run.path}", file=sys.stderr)
-        return INTERRUPTED
-    from rich.console import Console
-
-    from farl.experiment.report import summary_rows
-
-    console = Console()
-    console.print(_table(f"{metrics['name']}, seed {metrics['seed']}", summary_rows(metrics)))
-    from farl.experiment.recording import frame_rate
-
-    paths = {
-        "report": run.report_file,
-        "pictures": run.exploration if any(run.exploration.glob("*.png")) else None,
-        "metrics": run.metrics_file,
-        "curves": f"tensorboard --logdir {run.tensorboard}" if run.tensorboard.is_dir() else None,
-        "video": f"farl record {run.path}" if frame_rate(run.read_config().environment) is not None else None,
-    }
-    for name, where in paths.items():
-        if where is not None:
-            console.print(f"{name + ':':10}{where}", highlight=False, soft_wrap=True)
-    return 0
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from farl.experiment.files import write_atomically
-    from farl.experiment.run_directory import open_run_directory
-
-    run = open_run_directory(options.run, options.trust)
-
-    from rich.console import Console
-
-    from farl.experiment.evaluation import evaluate
-    from farl.experiment.progress import episodes_bar
-
-    with episodes_bar(Console(stderr=True), options.episodes) as observe:
-        result = evaluate(run, options.episodes, options.deterministic, options.seed, options.max_steps, observe)
-    out = run.path / "evaluation.json"
-    write_atomically(out, json.dumps(result.as_dict(), indent=2) + "\n")
-    rows = {
-        "checkpoint": f"{result.timesteps:,} timesteps",
-        "episodes": f"{result.episodes:,} ({'deterministic' if result.deterministic else 'stochastic'} policy)",
-        "mean return": f"{result.mean.value:.4g}  (95% interval {result.mean.low:.4g} to {result.mean.high:.4g})",
-        "interquartile mean": f"{result.iqm.value:.4g}  (95% interval {result.iqm.low:.4g} to {result.iqm.high:.4g})",
-        "mean length": f"{sum(result.lengths) / len(result.lengths):,.1f} steps",
-    }
-    if result.coverage is not None:
-        cover = result.coverage
-        rows["mean coverage"] = f"{cover.value:.1%}  (95% interval {cover.low:.1%} to {cover.high:.1%})"
-    if result.cut:
-        rows["cut off"] = (
-            f"{result.cut:,} after {options.max_steps:,} steps; their environments played no other (--max-steps)"
-        )
-    console = Console()
-    console.print(_table(f"evaluation of {run.path}", rows))
-    _say_how_it_acted(options.deterministic, result.deterministic)
-    console.print(f"every episode: {out}", highlight=False, soft_wrap=True)
-    return 0
-
-
-def _record(options: argparse.Namespace) -> int:
-    from farl.experiment.run_directory import open_run_directory
-
-    run = open_run_directory(options.run, options.trust)
-    out = options.out if options.out is not None else _free_recording(run.path)
-
-    from farl.experiment.recording import record
-
-    recorded = record(run, out, options.episodes, options.deterministic, options.seed)
-    covered = [episode.coverage for episode in recorded.episodes if episode.coverage is not None]
-    about = f", {sum(covered) / len(covered):.0%} covered" if covered else ""
-    print(f"{out}: {recorded.frames:,} frames{about}")
-    _say_how_it_acted(options.deterministic, recorded.deterministic)
-    return 0
-
-
-def _say_how_it_acted(asked: bool | None, deterministic: bool) -> None:
-    if asked is None and not deterministic:
-        print("It acted as in training, which brought no reward from outside; --deterministic takes likeliest actions.")
-
-
-def _free_recording(folder: Path) -> Path:
-    path, number = folder / "recording.mp4", 1
-    while path.exists():
-        number += 1
-        path = folder / f"recording-{number}.mp4"
-    return path
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=tuple(_LISTS), help="what to list")
 
 
 def _watch(options: argparse.Namespace) -> int:
+    """Show in the terminal how a run goes, while it goes or later."""
     from rich.console import Console
 
     from farl.experiment.run_directory import open_run_directory
@@ -390,6 +127,7 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    """Write the page about a run anew, or one page about several."""
     from farl.experiment.report import write_comparison, write_report
     from farl.experiment.run_directory import open_run_directory
 
@@ -409,6 +147,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    """Print what can be named in YAML."""
     rows = _LISTS[options.what]()
     width = max(map(len, rows), default=0)
     for name, note in rows.items():
@@ -449,6 +188,7 @@ _LISTS = {
 
 
 def _validate(options: argparse.Namespace) -> int:
+    """Check a YAML file and train nothing."""
     from farl.experiment.loading import load_config
     from farl.experiment.sweep.plan import refuse_several
 
@@ -463,18 +203,32 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
+    """Print the JSON Schema of YAML files, for editors."""
     from farl.experiment.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))
     return 0
 
 
-def _table(title: str, rows: dict[str, str]) -> Any:
-    from rich.table import Table
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    """Declare no argument."""
 
-    table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column(style="bold")
-    table.add_column()
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+
+# Name, what it does (by its docstring; it returns the exit code), what declares its arguments, examples.
+_Command = tuple[str, Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str]
+_COMMANDS: tuple[_Command, ...] = (
+    ("train", train.train, train.add_train, "farl train quickstart seed=3 total_timesteps=1e5"),
+    ("evaluate", play.evaluate, play.add_evaluate, "farl evaluate runs/quickstart"),
+    ("resume", train.resume, train.add_resume, "farl resume runs/quickstart"),
+    ("record", play.record, play.add_record, "farl record runs/quickstart --out agent.gif"),
+    ("sweep", sweep.run, sweep.add_arguments, sweep.EXAMPLES),
+    ("compare", compare.run, compare.add_arguments, compare.EXAMPLES),
+    ("export", share.export, share.add_export, share.EXPORT_EXAMPLES),
+    ("export-map", share.export_map, share.add_export_map, share.MAP_EXAMPLES),
+    ("push", share.push, share.add_push, share.PUSH_EXAMPLES),
+    ("watch", _watch, _add_watch, "farl watch quickstart"),
+    ("report", _report, _add_report, "farl report runs/quickstart runs/quickstart-2 --out both.html"),
+    ("list", _list, _add_list, "farl list envs | grep MiniGrid"),
+    ("validate", _validate, add_config, "farl validate my.yaml seed=3"),
+    ("schema", _schema, _nothing, "farl schema > schema.json"),
+)

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+"""Exit codes."""
 MOST_PROBLEMS = 20
 """Problems that are told at once."""
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do the command; returns its exit code."""
+    """Compare runs, with intervals."""
     from rich.console import Console
     from rich.table import Table
 

@@ -2,10 +2,9 @@
 
 import argparse
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-from farl.commands import add_trust
+from farl.commands import add_run, add_trust, count
 
 EXPORT_EXAMPLES = """\
 examples:
@@ -25,24 +24,24 @@ examples:
 """
 
 
-def add_export(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
+def add_export(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``farl export``."""
-    parser.add_argument("run", metavar="RUN", help="a run directory, such as runs/quickstart")
+    add_run(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     add_trust(parser)
-    _add_episodes(parser, count)
+    _add_episodes(parser)
 
 
-def add_push(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
+def add_push(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``farl push``."""
-    parser.add_argument("run", metavar="RUN", help="a run directory, such as runs/quickstart")
+    add_run(parser)
     parser.add_argument("repository", metavar="REPO", help="user/name on the Hugging Face Hub")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     add_trust(parser)
-    _add_episodes(parser, count)
+    _add_episodes(parser)
 
 
-def add_export_map(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
+def add_export_map(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``farl export-map``."""
     parser.add_argument("run", metavar="RUN", help="a run directory of an agent that builds maps, such as runs/robot")
     parser.add_argument(
@@ -56,7 +55,7 @@ def add_export_map(parser: argparse.ArgumentParser, count: Callable[[str], int])
 
 
 def export_map(options: argparse.Namespace) -> int:
-    """Do ``farl export-map``; returns its exit code."""
+    """Write the map that an agent built, as ROS reads it."""
     from farl.experiment.export import export_map as write
     from farl.experiment.run_directory import open_run_directory
 
@@ -67,13 +66,13 @@ def export_map(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Do ``farl export``; returns its exit code."""
+    """Write a trained agent for others to use."""
     _export(options, options.out)
     return 0
 
 
 def push(options: argparse.Namespace) -> int:
-    """Do ``farl push``; returns its exit code."""
+    """Upload a trained agent to the Hugging Face Hub."""
     from farl.experiment.export import push as upload
     from farl.experiment.export import require_login
 
@@ -84,7 +83,7 @@ def push(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_episodes(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
+def _add_episodes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--episodes", type=count, default=20, metavar="N", help="episodes of the evaluation on the card (default: 20)"
     )

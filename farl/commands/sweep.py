@@ -2,18 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farl.errors import ConfigError
+from farl.commands import count
+from farl.errors import FAILED, INTERRUPTED, ConfigError
 
 if TYPE_CHECKING:
     from farl.experiment.sweep.backends import Resources
     from farl.experiment.sweep.plan import PlannedRun
 
-SOME_FAILED = 1
-INTERRUPTED = 130
 _PROBE_SECONDS = 5.0
 
 EXAMPLES = """\
@@ -32,12 +30,8 @@ The same command continues: finished runs are kept, interrupted ones go on. Ctrl
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) -> None:
-    """Declare the arguments of the command.
-
-    :param parser: The parser of the command.
-    :param count: Reads a whole number of at least 1.
-    """
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     from farl.experiment.pool import available_cores
 
     parser.add_argument(
@@ -89,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser, count: Callable[[str], int]) 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do the command; returns its exit code."""
+    """Run seeds, grids and searches, and continue them."""
     from farl.experiment.sweep.settings import parse_seeds
 
     references = [word for word in options.words if "=" not in word]
@@ -132,7 +126,7 @@ def _train(runs: "list[PlannedRun]", options: argparse.Namespace, resources: "Re
         print("the same command with --retry tries them again", file=sys.stderr)
     if finished > 1:
         print(f"compare them: farl compare {' '.join(folders)}")
-    return SOME_FAILED if failed else 0
+    return FAILED if failed else 0
 
 
 def _dry_run(runs: "list[PlannedRun]", resources: "Resources") -> int:

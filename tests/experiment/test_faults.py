@@ -18,7 +18,8 @@ import pytest
 
 from benchmarks._faulty import BAD_OBSERVATIONS, BAD_REWARDS, Faulty
 from benchmarks._injected import inject_fault
-from farl.cli import _finish, main
+from farl.cli import main
+from farl.commands.train import finish
 from farl.errors import ConfigError
 from farl.experiment import checkpoint
 from farl.experiment.checked_env import CheckedEnv, EnvironmentFault
@@ -364,7 +365,7 @@ def test_the_command_tells_a_failure_in_plain_lines(capsys: pytest.CaptureFixtur
     def fail() -> None:
         raise TrainingFailed("why", 5, Path("runs/x"), Path("runs/x/checkpoints/step_5"))
 
-    assert _finish(RunDirectory(Path("runs/x")), fail) == 1
+    assert finish(RunDirectory(Path("runs/x")), fail) == 1
     assert capsys.readouterr().err.splitlines() == [
         "error: training failed after 5 timesteps: why",
         "saved runs/x/checkpoints/step_5; go on with: farl resume runs/x",
