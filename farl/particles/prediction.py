@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from farl.errors import ConfigError
+from farl.particles.group import ParticleGroup
 
 Mixture = Literal["probabilities", "logits", "mean"]
 Kind = Literal["classes", "log-probabilities", "binary", "probabilities", "values", "unknown"]
@@ -107,11 +109,16 @@ def as_batch(given: Any, module: nn.Module) -> tuple[Tensor, ...]:
     return parts
 
 
-def before_mixing(outputs: Tensor, kind: Kind, mixture: Mixture | None) -> Tensor:
-    """Return what is averaged over particles, for outputs [n, batch, ...].
+def mixed(
+    parts: Iterable[tuple[slice, Tensor]], weights: Tensor, group: ParticleGroup, kind: Kind, mixture: Mixture | None
+) -> Tensor:
+    """Return the prediction of weighted mixtures of particles, [replicas, batch, ...].
 
     Classes lie along the axis after the batch, as torch's losses have them.
 
+    :param parts: rows of particles, those of one replica after those of another, and their outputs [rows, batch, ...]
+    :param weights: [replicas, n] of this process's particles
+    :param group: processes that share the particles
     :raises ConfigError: if nobody can say what the outputs are
     """
     if mixture is None:
@@ -119,11 +126,16 @@ def before_mixing(outputs: Tensor, kind: Kind, mixture: Mixture | None) -> Tenso
             "predict cannot tell what the outputs of a network with this loss are: give mixture='probabilities' "
             "(softmax over the classes), 'logits' or 'mean' (the outputs as they are)"
         )
-    return _probabilities(outputs, kind) if mixture == "probabilities" else outputs
-
-
-def after_mixing(mean: Tensor, kind: Kind, mixture: Mixture | None) -> Tensor:
-    """Return the prediction, given the weighted mean [..., batch, ...] with as many axes as :func:`before_mixing`."""
+    total: Tensor | None = None
+    for rows, raw in parts:
+        outputs = _probabilities(raw, kind) if mixture == "probabilities" else raw
+        if total is None:
+            total = outputs.new_zeros((len(weights), *outputs.shape[1:]))
+        replica = torch.arange(rows.start, rows.stop, device=weights.device) // weights.shape[1]
+        weight = weights.flatten()[rows].to(outputs.dtype)
+        total.index_add_(0, replica, weight.reshape(-1, *(1,) * (outputs.dim() - 1)) * outputs)
+    assert total is not None
+    mean = group.sum(total)
     if mixture != "logits":
         return mean
     return _probabilities(mean, "classes" if kind == "log-probabilities" else kind)

@@ -21,16 +21,7 @@ from farl.particles.group import ParticleGroup
 from farl.particles.initialisation import Initialisation, draw_particles, particle_seed, reinitialise
 from farl.particles.interaction import Interaction
 from farl.particles.optimisation import ParticleOptimizer, all_finite
-from farl.particles.prediction import (
-    Mixture,
-    after_mixing,
-    as_batch,
-    before_mixing,
-    check_mixture,
-    check_training,
-    default_mixture,
-    kind_of,
-)
+from farl.particles.prediction import Mixture, as_batch, check_mixture, check_training, default_mixture, kind_of, mixed
 from farl.particles.resampling import Resampling
 from farl.particles.storage import filter_header, restore_filter, save_filter
 from farl.particles.weights import FixedTempering, Tempering
@@ -157,14 +148,14 @@ class WeightedParticleFilter:
         mine = self.group.share(n_particles)
         self.lead: tuple[int, ...] = () if replicas is None else (len(replicas),)
         self._n = len(mine)
-        total = self._n * (1 if replicas is None else len(replicas))
+        lines = 1 if replicas is None else len(replicas)
         state = None
         if replicas is not None:
             drawn = [draw_particles(reinitialise(module, s), mine, init, noise_scale, seed=s) for s in replicas]
             state = tuple({name: torch.cat([d[k][name] for d in drawn]) for name in drawn[0][k]} for k in (0, 1))
         self.ensemble = ParticleEnsemble(
             module,
-            total,
+            self._n * lines,
             init=init,
             noise_scale=noise_scale,
             seed=seed,
@@ -185,7 +176,6 @@ class WeightedParticleFilter:
             torch.zeros(*self.lead, self._n, dtype=torch.promote_types(dtype, torch.float32), device=self.device)
         )
         self.generator = torch.Generator().manual_seed(particle_seed(seed, 0, _JITTER_STREAM))
-        lines = 1 if replicas is None else len(replicas)
         self._interaction = Interaction(self.ensemble, self.optimizer, self.group, lines, n_particles, self.generator)
 
     @property
@@ -357,30 +347,18 @@ class WeightedParticleFilter:
         :param batch_size: inputs taken at a time
         :raises ConfigError: if it is not known what the outputs are
         """
-        mine = self.weights.flatten()
+        mine, how = self.weights.reshape(-1, self._n), (self.group, self.kind, self.mixture)
         training = self.ensemble.module.training
         self.ensemble.train(False)
         try:
             parts = [
-                self._mix(tuple(part.to(self.device) for part in some), mine)
+                mixed(self.ensemble.outputs(*(part.to(self.device) for part in some)), mine, *how)
                 for some in zip(*(torch.split(value, batch_size) for value in inputs), strict=True)
             ]
         finally:
             self.ensemble.train(training)
-        return torch.cat(parts, len(self.lead))
-
-    def _mix(self, inputs: tuple[Tensor, ...], mine: Tensor) -> Tensor:
-        total: Tensor | None = None
-        for rows, raw in self.ensemble.outputs(*inputs):
-            outputs = before_mixing(raw, self.kind, self.mixture)
-            if total is None:
-                total = outputs.new_zeros((max(1, *self.lead, 1), *outputs.shape[1:]))
-            replica = torch.arange(rows.start, rows.stop, device=self.device) // self._n
-            weight = mine[rows].to(outputs.dtype).reshape(-1, *(1,) * (outputs.dim() - 1))
-            total.index_add_(0, replica, weight * outputs)
-        assert total is not None
-        total = after_mixing(self.group.sum(total), self.kind, self.mixture)
-        return total if self.lead else total.squeeze(0)
+        prediction = torch.cat(parts, 1)
+        return prediction if self.lead else prediction[0]
 
     def save(self, path: str | Path) -> None:
         """Write particles, weights, optimiser and random state to one safetensors file, atomically."""
