@@ -125,5 +125,5 @@ def test_every_algorithm_meets_each_way_of_stacking_environments(name):
 
 def test_optional_algorithms_are_looked_for_in_an_optional_package():
     """sb3-contrib is never imported by farl itself."""
-    farl = importlib.import_module("farl.sb3.factory")
-    assert "sb3_contrib" not in vars(farl)
+    for name in ("algorithm", "on_policy", "off_policy"):
+        assert "sb3_contrib" not in vars(importlib.import_module(f"farl.sb3.{name}"))

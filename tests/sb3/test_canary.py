@@ -1,4 +1,5 @@
-"""Fails when Stable-Baselines3 moves what the factory stands on: read its changelog, then mend farl/sb3/factory.py."""
+"""Fails when Stable-Baselines3 moves what the factory stands on: read its changelog, then mend algorithm.py,
+on_policy.py and off_policy.py in farl/sb3."""
 
 import inspect
 import re
