@@ -1,6 +1,5 @@
 """Classic control in batches, with an offset of the observation for each level: TRAC's control experiments."""
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -10,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from farl.envs.batched import BatchedVecEnv
+from farl.envs.episodic_vec_env import EpisodicVecEnv, IntArray, Rows
 from farl.envs.state import CannotRestoreError
 from farl.errors import ConfigError, did_you_mean
 
@@ -245,7 +243,7 @@ def level_offset(size: int, level: int, seed: int, scale: float = 2.0) -> npt.ND
     return np.random.default_rng([seed, level]).normal(0.0, scale, size).astype(np.float32)
 
 
-class ControlVecEnv(BatchedVecEnv):
+class ControlVecEnv(EpisodicVecEnv):
     """E copies of a control task whose observations are shifted, by an offset of the level's own.
 
     Description
@@ -285,59 +283,36 @@ class ControlVecEnv(BatchedVecEnv):
             )
         if num_envs < 1 or max_steps < 1:
             raise ConfigError(f"num_envs and max_steps must be at least 1; got {num_envs} and {max_steps}")
-        self.render_mode = render_mode
         self.dynamics: Dynamics = TASKS[task](num_envs)
-        self.max_steps = max_steps
         self.offset = level_offset(self.dynamics.size, level, sequence_seed, scale)
         super().__init__(
             num_envs,
             spaces.Box(-np.inf, np.inf, (self.dynamics.size,), np.float32),
             spaces.Discrete(self.dynamics.n_actions),
+            max_steps,
+            render_mode,
         )
         self.metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 50}
-        self._all = np.arange(num_envs)
         self._rngs = [np.random.default_rng(None if seed is None else [seed, env]) for env in range(num_envs)]
 
-    def reset(self) -> VecEnvObs:
-        """Begin an episode in every environment."""
-        for env, seed in enumerate(self._seeds):
-            if seed is not None:
-                self._rngs[env] = np.random.default_rng(seed)
-        self.dynamics.reset(self._all, self._rngs)
-        self.lengths[:], self.returns[:] = 0, 0.0
-        self._reset_seeds()
-        self._reset_options()
-        return self._seen()
+    def _begin(self, envs: IntArray) -> None:
+        self.dynamics.reset(envs, self._rngs)
 
-    def _seen(self) -> npt.NDArray[np.float32]:
+    def _advance(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        return self.dynamics.step(self._actions)
+
+    def _look(self, envs: Rows) -> npt.NDArray[np.float32]:
         # In rows, as a checkpoint holds it: networks round otherwise where numbers lie in another order.
-        return np.ascontiguousarray(self.dynamics.observe() + self.offset)
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Step every environment."""
-        rewards, terminated = self.dynamics.step(self._actions)
-        self.lengths += 1
-        self.returns += rewards
-        dones = terminated | (self.lengths >= self.max_steps)
-        observations = self._seen()
-        infos: list[dict[str, Any]] = [{} for _ in self._all]
-        ended = np.flatnonzero(dones)
-        if len(ended):
-            for env in ended:
-                infos[env] = self.finish(int(env), observations[env].copy(), bool(not terminated[env]))
-            self.dynamics.reset(ended, self._rngs)
-            observations = self._seen()
-        return observations, rewards.astype(np.float32), dones, infos
+        return np.ascontiguousarray((self.dynamics.observe() + self.offset)[envs])
 
     def get_state(self) -> dict[str, Any]:
         """Return all that decides what happens next."""
-        return super().get_state() | {"dynamics": self.dynamics.get_state(), "rngs": copy.deepcopy(self._rngs)}
+        return super().get_state() | {"dynamics": self.dynamics.get_state()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``get_state`` returned."""
         super().set_state(state)
         self.dynamics.set_state(state["dynamics"])
-        self._rngs = copy.deepcopy(state["rngs"])
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         """Pictures as Gymnasium draws them, with ``render_mode="rgb_array"``; otherwise none."""

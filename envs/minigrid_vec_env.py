@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from farl.envs.episodic_vec_env import IntArray, Rows
 from farl.envs.hetero_rooms import Doorways, HeteroRooms, Texture
 from farl.envs.minigrid import Start
 from farl.envs.minigrid_views import ONES_PER_CELL, one_hot
-from farl.envs.partial_views import IntArray
 from farl.envs.pose_vec_env import PoseVecEnv
 from farl.envs.pose_world import LEFT_RIGHT_AHEAD, check_choice
 from farl.envs.vector import BatchedVectorEnv
@@ -61,7 +61,7 @@ class HeteroRoomsVecEnv(PoseVecEnv):
     def _start(self, rng: np.random.Generator) -> int:
         return self.world.pose(*self.world.draw_start(self._random, rng))
 
-    def _see(self, envs: IntArray) -> npt.NDArray[Any]:
+    def _look(self, envs: Rows) -> npt.NDArray[Any]:
         views: npt.NDArray[np.uint8] = self.world.views_of[self._poses[envs]]
         return one_hot(views) if self._one_hot else views
 

@@ -1,15 +1,14 @@
 """Many robots at once as a Stable-Baselines3 VecEnv."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
-from farl.envs.batched import BatchedVecEnv
+from farl.envs.episodic_vec_env import EpisodicVecEnv, IntArray, Rows
 from farl.envs.map_world.env import Maps
 from farl.envs.map_world.occupancy import Dark
 from farl.envs.robot.buildings import sources
@@ -20,7 +19,7 @@ from farl.envs.robot.worlds import RobotWorlds
 from farl.envs.vector import BatchedVectorEnv
 
 
-class RobotVecEnv(BatchedVecEnv):
+class RobotVecEnv(EpisodicVecEnv):
     """E robots in one compiled step; spaces, rewards and infos as in `RobotEnv`, whose parameters it takes.
 
     :param n_envs: number of robots E
@@ -45,14 +44,13 @@ class RobotVecEnv(BatchedVecEnv):
         check_episode(until_covered, max_steps)
         given = sources(maps, world, resolution, self.settings, n_envs, threshold=threshold, dark=dark)
         self.worlds = RobotWorlds(given, self.settings)
-        self.start, self.until_covered, self.max_steps = start, until_covered, max_steps
+        self.start, self.until_covered = start, until_covered
         self.world_changes = maps is None
         """Whether an episode can be in another building than the one before."""
         self.belief: Belief | None = None
         """What the first robot's agent believes, for the pictures; set by agents."""
-        self.render_mode = render_mode
-        super().__init__(n_envs, observation_space(self.settings), spaces.Box(-1.0, 1.0, (2,), np.float32))
-        self._rngs = [np.random.default_rng() for _ in range(n_envs)]
+        actions = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        super().__init__(n_envs, observation_space(self.settings), actions, max_steps, render_mode)
 
     @property
     def true_start(self) -> npt.NDArray[np.float64]:
@@ -67,46 +65,29 @@ class RobotVecEnv(BatchedVecEnv):
         """
         self._velocities = checked(actions, self.num_envs)
 
-    def reset(self) -> VecEnvObs:
-        """Start an episode of every robot."""
-        for env, seed in enumerate(self._seeds):
-            if seed is not None:
-                self._rngs[env] = np.random.default_rng(seed)
-            self._restart(env)
-        self.reset_infos = infos(self.worlds)
-        self._reset_seeds()
-        self._reset_options()
-        return observations(self.worlds)
+    def _begin(self, envs: IntArray) -> None:
+        for env in envs:
+            self.worlds.reset(int(env), self._rngs[env], self.start)
 
-    def step_wait(self) -> VecEnvStepReturn:
-        """Step every robot."""
+    def _advance(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         rewards = self.worlds.step(self._velocities) / self.worlds.n_countable
-        self.lengths += 1
-        self.returns += rewards
-        goal = np.inf if self.until_covered is None else self.until_covered
-        covered, truncated = self.worlds.coverage >= goal, self.lengths >= self.max_steps
-        dones = covered | truncated
-        told, observation = infos(self.worlds), observations(self.worlds)
-        for env in np.flatnonzero(dones):
-            last = {key: value[env].copy() for key, value in observation.items()}
-            told[env] |= self.finish(int(env), last, bool(truncated[env] and not covered[env]))
-            self._restart(int(env))
-        if dones.any():
-            observation, begun = observations(self.worlds), infos(self.worlds)
-            self.reset_infos = [
-                new if done else old for new, old, done in zip(begun, self.reset_infos, dones, strict=True)
-            ]
-        return observation, rewards.astype(np.float32), dones, told
+        return rewards, self.worlds.coverage >= (np.inf if self.until_covered is None else self.until_covered)
+
+    def _look(self, envs: Rows) -> dict[str, npt.NDArray[Any]]:
+        return {name: rows[envs] for name, rows in observations(self.worlds).items()}
+
+    def _infos(self, envs: Rows) -> list[dict[str, Any]]:
+        told = infos(self.worlds)
+        return [told[env] for env in self._all[envs]]
 
     def get_state(self) -> dict[str, Any]:
         """Return all that decides what happens next."""
-        return super().get_state() | {"worlds": self.worlds.get_state(), "rngs": copy.deepcopy(self._rngs)}
+        return super().get_state() | {"worlds": self.worlds.get_state()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `get_state` returned."""
         super().set_state(state)
         self.worlds.set_state(state["worlds"])
-        self._rngs = copy.deepcopy(state["rngs"])
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         """Draw every robot."""
@@ -118,10 +99,6 @@ class RobotVecEnv(BatchedVecEnv):
             buildings = [self.worlds.building(env) for env in self._get_indices(indices)]
             return [reachable(one) if attr_name == "reachable" else one.grid for one in buildings]
         return super().get_attr(attr_name, indices)
-
-    def _restart(self, env: int) -> None:
-        self.worlds.reset(env, self._rngs[env], self.start)
-        self.lengths[env], self.returns[env] = 0, 0.0
 
 
 class RobotVectorEnv(BatchedVectorEnv):

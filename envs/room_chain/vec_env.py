@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from farl.envs.partial_views import IntArray
+from farl.envs.episodic_vec_env import IntArray, Rows
 from farl.envs.pose_vec_env import PoseVecEnv
 from farl.envs.pose_world import LEFT_RIGHT_AHEAD
 from farl.envs.room_chain.env import Start, start_poses
@@ -54,10 +53,9 @@ class RoomChainVecEnv(PoseVecEnv):
         """int64[height, width], the room of each cell, -1 outside of rooms."""
         return self.world.room_of_cell
 
-    def step_wait(self) -> VecEnvStepReturn:
-        """Move every agent."""
+    def _advance(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         self._noise_state = self.noise.step(self._noise_state, self._rngs[0])
-        return super().step_wait()
+        return super()._advance()
 
     def get_state(self) -> dict[str, Any]:
         """Return all that decides what happens next."""
@@ -68,8 +66,8 @@ class RoomChainVecEnv(PoseVecEnv):
         super().set_state(state)
         self._noise_state = NoiseState(*state["noise"])
 
-    def _restart(self, envs: IntArray) -> None:
-        super()._restart(envs)
+    def _begin(self, envs: IntArray) -> None:
+        super()._begin(envs)
         for env in envs:
             fresh = self.noise.start(1, self._rngs[env])
             self._noise_state.light[env], self._noise_state.passing[env] = fresh.light[0], fresh.passing[0]
@@ -77,7 +75,7 @@ class RoomChainVecEnv(PoseVecEnv):
     def _start(self, rng: np.random.Generator) -> int:
         return int(rng.choice(self.starts))
 
-    def _see(self, envs: IntArray) -> npt.NDArray[np.float32]:
+    def _look(self, envs: Rows) -> npt.NDArray[np.float32]:
         state = NoiseState(self._noise_state.light[envs], self._noise_state.passing[envs])
         return self.noise.views(self.world.codes_seen(self._poses[envs]), state, self._rngs[0])
 
