@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from farl.curiosity import ActionSpec, FARCuriosity
 from farl.curiosity.module import Predictor, Prepared
-from farl.curiosity.rnd import RND, RNDConfig
+from farl.curiosity.rnd import RND
+from farl.curiosity.settings import RNDConfig
 from farl.curiosity.stacked import stacked_forward
 from farl.envs.room_chain.layout import VIEW_WIDTH
 from farl.fragmentation import NoRecall, Recognition, Sight

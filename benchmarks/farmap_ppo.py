@@ -51,9 +51,10 @@ def run(job: Job) -> dict[str, Any]:
 
 def trained(job: Job) -> tuple[BaseAlgorithm, Any]:
     """The trained model, and what puts its wrappers around held-out worlds."""
-    from farl.experiment.environments import find_vec_wrapper, make_vec_env
+    from farl.experiment.environments import make_vec_env
     from farl.experiment.learner import build_learner
     from farl.experiment.loading import load_config
+    from farl.experiment.named_environments import find_vec_wrapper
 
     overrides = [f"seed={job.seed}", f"total_timesteps={job.parameters['timesteps']}"]
     config = load_config(CONFIGS[job.method], overrides)

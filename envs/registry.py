@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
 
-__all__ = ["FAMILIES", "EnvSpec", "list_envs", "register"]
+__all__ = ["BATCHED_KINDS", "FAMILIES", "BatchedKind", "EnvSpec", "known_spaces", "list_envs", "register"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,48 @@ ROOM_CHAINS = (
 )
 
 FAMILIES: tuple[tuple[EnvSpec, ...], ...] = (MINIGRID, ROOM_CHAINS, MAP_WORLDS, ROBOTS)
+
+
+@dataclass(frozen=True)
+class BatchedKind:
+    """Environments that only come many at once: the VecEnv that steps all copies in one call, and the ids it takes."""
+
+    entry_point: str
+    ids: tuple[str, ...]
+
+
+_GAMES = (
+    *("bigfish", "bossfight", "caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot"),
+    *("heist", "jumper", "leaper", "maze", "miner", "ninja", "plunder", "starpilot"),
+)
+
+BATCHED_KINDS = {
+    "procgen": BatchedKind("farl.envs.procgen:ProcgenVecEnv", _GAMES),
+    "control": BatchedKind("farl.envs.control:ControlVecEnv", ("CartPole", "Acrobot", "LunarLander")),
+}
+"""Kind of environment -> what it is."""
+
+_MINIGRID_VIEWS: dict[str | None, spaces.Space[Any]] = {
+    None: spaces.Box(0.0, 1.0, (980,), np.float32),
+    "one_hot": spaces.Box(0.0, 1.0, (980,), np.float32),
+    "symbolic": spaces.Box(0, 255, (7, 7, 3), np.uint8),
+    "rgb": spaces.Box(0, 255, (56, 56, 3), np.uint8),
+}
+
+
+def known_spaces(env_id: str, kind: str, observation: str | None) -> tuple[spaces.Space[Any], spaces.Space[Any]] | None:
+    """Return the spaces of observations and actions of a world of rooms as it is registered, without making one.
+
+    :param env_id: of the environment
+    :param kind: of the environment, as a configuration has it
+    :param observation: what is seen, for the kind ``"minigrid"``
+    :return: None for all other environments
+    """
+    if kind == "minigrid" and any(env_id == spec.id for spec in MINIGRID):
+        return _MINIGRID_VIEWS[observation], spaces.Discrete(3)
+    if kind == "gymnasium" and any(env_id == spec.id for spec in ROOM_CHAINS):
+        return spaces.Box(0.0, 1.0, (539,), np.float32), spaces.Discrete(3)
+    return None
 
 
 def register(specs: Iterable[EnvSpec]) -> None:

@@ -6,7 +6,9 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from farl.lazy import exports
 
 __version__ = "0.1.0"
 __all__ = ["FAR", "ExplorationCallback", "FARConfig", "FARVecEnv", "Fast", "__version__", "load_run"]
@@ -30,18 +32,11 @@ if TYPE_CHECKING:
     from farl.sb3.exploration import ExplorationCallback
 
 
-def __getattr__(name: str) -> Any:
-    """Import the factory on first use, so that ``farl --help`` does not wait for torch."""
-    if name in ("FAR", "FARConfig", "FARVecEnv", "Fast"):
-        from farl import sb3
-
-        return getattr(sb3, name)
-    if name == "ExplorationCallback":
-        from farl.sb3.exploration import ExplorationCallback
-
-        return ExplorationCallback
-    if name == "load_run":
-        from farl.experiment.finished import load_run
-
-        return load_run
-    raise AttributeError(f"module 'farl' has no attribute {name!r}")
+__getattr__ = exports(
+    __name__,
+    {
+        **dict.fromkeys(("FAR", "FARConfig", "FARVecEnv", "Fast"), "farl.sb3"),
+        "ExplorationCallback": "farl.sb3.exploration",
+        "load_run": "farl.experiment.finished",
+    },
+)

@@ -162,7 +162,7 @@ def _list_configs() -> dict[str, str]:
 
 
 def _list_environments() -> dict[str, str]:
-    from farl.experiment.environments import describe_environments
+    from farl.experiment.named_environments import describe_environments
 
     return describe_environments()
 
@@ -195,7 +195,7 @@ def _validate(options: argparse.Namespace) -> int:
     refuse_several(options.overrides, "validate", options.config)
     config = load_config(options.config, options.overrides)
 
-    from farl.experiment.learner import learner_name
+    from farl.experiment.config import learner_name
 
     what = f"{learner_name(config)} on {config.environment.id}"
     print(f"{options.config}: valid: {what}, {config.total_timesteps:,} timesteps, seed {config.seed}")

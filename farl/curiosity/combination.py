@@ -1,7 +1,7 @@
 """A lifelong and an episodic bonus as one."""
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from farl.curiosity.bank import ModuleBank
 from farl.curiosity.module import CuriosityModule, Predictor, Prepared, Transitions
+from farl.curiosity.settings import Mode
 from farl.fragmentation import SurprisalStatistics
 
-Mode = Literal["modulated", "product", "sum"]
 _PREFIX = "episodic."
 _SHARED = 0
 

@@ -1,14 +1,12 @@
 """Curiosity by disagreement."""
 
 import math
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from farl.curiosity.features import RandomFeatures, fixed_seed
-from farl.curiosity.module import ActionSpec, ModuleConfig, Predictor, Prepared, Transitions
+from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
 
 
 class Disagreement(RandomFeatures):
@@ -96,23 +94,3 @@ class _ParallelLinear(nn.Module):
         """Map [B, models or 1, inputs] to [B, models, outputs]."""
         inputs = inputs.expand(-1, len(self.weight), -1)
         return torch.einsum("bki,kio->bko", inputs, self.weight) + self.bias
-
-
-class DisagreementConfig(ModuleConfig):
-    """Variance among several forward models, which noise does not raise for long (Pathak et al., 2019)."""
-
-    name: Literal["disagreement"] = "disagreement"
-    models: int = Field(5, ge=2)
-    """Number of forward models."""
-    features: int = Field(64, ge=1)
-    """Width of the predicted random features, which are the recall keys too (512 for Atari)."""
-    hidden: int = Field(128, ge=1)
-    """Width of the models' hidden layers (512 for Atari)."""
-    frame_stack: int = Field(1, ge=1)
-    """Frames that an observation stacks along its channels; the newest is used."""
-    clip: float = Field(5.0, gt=0.0)
-    """Whitened observations are clipped to +- this."""
-
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> Disagreement:
-        """Make the module."""
-        return Disagreement(shape, actions, **self.arguments(), seed=seed)

@@ -1,12 +1,11 @@
 """E3B: exploration via elliptical episodic bonuses."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from farl.curiosity.embedding import InverseEmbedding, InverseEmbeddingConfig
+from farl.curiosity.embedding import InverseEmbedding
 from farl.curiosity.module import ActionSpec, Prepared
 
 
@@ -66,15 +65,3 @@ class Ellipse(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Restore what ``get_extra_state`` returned."""
         self.inverse = state.clone()
-
-
-class E3BConfig(InverseEmbeddingConfig):
-    """How far an embedding lies outside the ellipse of those seen in the episode (Henaff et al., 2022)."""
-
-    name: Literal["e3b"] = "e3b"
-    ridge: float = Field(0.1, gt=0.0)
-    """Start of the covariance, as a multiple of the identity; smaller rewards the first observations more."""
-
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> E3B:
-        """Make the module."""
-        return E3B(shape, actions, seed=seed, **self.arguments())

@@ -1,12 +1,11 @@
 """What bonuses over an episode's embeddings have in common: an encoder learnt by inverse dynamics."""
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from farl.curiosity.dynamics import InverseDynamics, action_loss
 from farl.curiosity.features import Whitened, fixed_seed
-from farl.curiosity.module import ActionSpec, ModuleConfig, Predictor, Prepared, Transitions
+from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
 
 
 class InverseEmbedding(Whitened):
@@ -53,18 +52,3 @@ class InverseEmbedding(Whitened):
         before, after, action = predictor(prepared["inputs"], prepared["next_inputs"])
         surprisal = action_loss(action, prepared["actions"], self.actions.discrete)
         return {"surprisal": surprisal, "before": before, "after": after}
-
-
-class InverseEmbeddingConfig(ModuleConfig):
-    """Settings of modules over learnt embeddings."""
-
-    features: int = Field(32, ge=1)
-    """Width of the embedding."""
-    hidden: int = Field(128, ge=1)
-    """Width of the inverse network (512 for Atari)."""
-    clip: float = Field(5.0, gt=0.0)
-    """Whitened observations are clipped to +- this."""
-
-    def why_not_fragmentable(self) -> str:
-        """An episodic memory has nothing to forget."""
-        return "its memory ends with the episode, and embeddings of different fragments could not be compared in it"

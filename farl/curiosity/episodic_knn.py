@@ -1,12 +1,11 @@
 """The episodic bonus of Never Give Up."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from farl.curiosity.embedding import InverseEmbedding, InverseEmbeddingConfig
+from farl.curiosity.embedding import InverseEmbedding
 from farl.curiosity.episodic import EpisodicMemory
 from farl.curiosity.module import ActionSpec, Prepared
 
@@ -65,17 +64,3 @@ class EpisodicKNN(InverseEmbedding):
         """Move the running mean of the squared distances: a lifetime mean at first, later a moving one."""
         self.updates += 1
         self.mean_distance.lerp_(distance, max(_MEMORY_OF_THE_MEAN, 1.0 / int(self.updates)))
-
-
-class EpisodicKNNConfig(InverseEmbeddingConfig):
-    """How unlike its nearest neighbours of the episode an embedding is: NGU's episodic half (Badia et al., 2020)."""
-
-    name: Literal["episodic_knn"] = "episodic_knn"
-    neighbours: int = Field(10, ge=1)
-    """Nearest neighbours that count; more make the reward smoother."""
-    capacity: int = Field(5000, ge=2)
-    """Embeddings of an episode that are remembered, the latest."""
-
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> EpisodicKNN:
-        """Make the module."""
-        return EpisodicKNN(shape, actions, seed=seed, **self.arguments())

@@ -1,14 +1,11 @@
 """The intrinsic curiosity module."""
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from farl.curiosity.dynamics import ForwardDynamics, InverseDynamics, action_loss
 from farl.curiosity.features import RandomFeatures, fixed_seed
-from farl.curiosity.module import ActionSpec, ModuleConfig, Predictor, Prepared, Transitions
+from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
 
 
 class ICM(RandomFeatures):
@@ -92,23 +89,3 @@ class _Networks(nn.Module):
         given, wanted = (before, after) if self._joint else (before.detach(), after.detach())
         error = 0.5 * (self.forward_dynamics(given, actions) - wanted).square().mean(dim=-1)
         return {"before": before, "after": after, "action": action, "forward": error}
-
-
-class ICMConfig(ModuleConfig):
-    """Prediction error in features that are learnt from the agent's own actions (Pathak et al., 2017)."""
-
-    name: Literal["icm"] = "icm"
-    features: int = Field(64, ge=1)
-    """Width of the learnt features and of the recall keys (512 for Atari)."""
-    hidden: int = Field(128, ge=1)
-    """Width of the inverse network and of the forward network's blocks (512 for Atari)."""
-    blocks: int = Field(1, ge=0)
-    """Residual blocks of the forward network (4 for Atari)."""
-    forward_weight: float = Field(0.2, ge=0.0, le=1.0)
-    """Weight of the forward loss; the inverse loss, which alone trains the encoder, has the rest."""
-    clip: float = Field(5.0, gt=0.0)
-    """Whitened observations are clipped to +- this."""
-
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> ICM:
-        """Make the module."""
-        return ICM(shape, actions, **self.arguments(), seed=seed)

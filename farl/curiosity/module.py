@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from farl.fragmentation.recall import NoRecall, Recall
 from farl.memory import LongTermMemory
-from farl.settings import StrictModel
 
 Predictor = Callable[..., Any]
 Prepared = dict[str, Tensor]
@@ -142,40 +141,3 @@ class CuriosityModule(nn.Module, ABC):
 
     def learn_shared(self, prepared: Prepared) -> None:
         """Train what all fragments share and what goes on learning, on one minibatch: nothing, unless overridden."""
-
-
-class ModuleConfig(StrictModel):
-    """Settings of a curiosity module. Subclasses narrow ``name`` to a literal."""
-
-    name: str
-
-    @property
-    def advice_prior(self) -> float:
-        """By how much an advised action counts in the policy's logits to begin with."""
-        return 0.0
-
-    @abstractmethod
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> CuriosityModule:
-        """Make the module.
-
-        :param shape: of one observation; [channels, height, width] for an image
-        :param actions: the form of one action
-        :param seed: draws all random weights; the global random state is left alone
-        """
-
-    def arguments(self) -> dict[str, Any]:
-        """Return all settings but the name, as keyword arguments."""
-        return {name: value for name, value in self if name != "name"}
-
-    def n_advised(self, actions: ActionSpec) -> int:
-        """Return the length of the advice that the module gives for each environment, 0 for none."""
-        return 0
-
-    @property
-    def has_regions(self) -> bool:
-        """Whether fragments are the regions of a graph of places that the module keeps, if no criterion ends them."""
-        return False
-
-    def why_not_fragmentable(self) -> str | None:
-        """Say why one module per fragment makes no sense, or None where it does."""
-        return None

@@ -1,16 +1,15 @@
 """NovelD: the difference in novelty."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from farl.curiosity.episodic import EpisodicCounts
 from farl.curiosity.hashing import ExactHash, SimHash
-from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
-from farl.curiosity.rnd import RND, RNDConfig
+from farl.curiosity.module import Predictor, Prepared, Transitions
+from farl.curiosity.rnd import RND
 
 
 class NovelD(RND):
@@ -66,18 +65,3 @@ class NovelD(RND):
         visits = self.counts.visit(prepared["code_before"], prepared["code"], starts)
         rise = outputs["surprisal"].sqrt() - self.alpha * outputs["surprisal_before"].sqrt()
         return rise.clamp(min=0.0) * (visits == 1)
-
-
-class NovelDConfig(RNDConfig):
-    """The rise in RND's novelty from one observation to the next, once an episode (Zhang et al., 2021)."""
-
-    name: Literal["noveld"] = "noveld"  # type: ignore[assignment]
-    alpha: float = Field(0.5, ge=0.0)
-    """Share of the novelty left behind that is taken off; 0 rewards novelty itself, at first visits."""
-    bits: int | None = Field(None, ge=1, le=62)
-    """Length of the codes by which first visits are told, fewer bits lump more together and tolerate more noise; null
-    tells all observations apart, as published."""
-
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> NovelD:
-        """Make the module."""
-        return NovelD(shape, seed=seed, **self.arguments())

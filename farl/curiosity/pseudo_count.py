@@ -5,13 +5,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from farl.curiosity.episodic import EpisodicCounts
 from farl.curiosity.features import Whitened
 from farl.curiosity.hashing import ExactHash, SimHash
-from farl.curiosity.module import ActionSpec, ModuleConfig, Predictor, Prepared, Transitions
+from farl.curiosity.module import Predictor, Prepared, Transitions
 from farl.fragmentation.statistics import rank_in_fragment
 
 
@@ -96,23 +95,3 @@ class _LifelongCounts(nn.Module):
         """Restore what ``get_extra_state`` returned."""
         self._codes = state["codes"].cpu().numpy().copy()
         self._visits = state["visits"].cpu().numpy().copy()
-
-
-class PseudoCountConfig(ModuleConfig):
-    """One over the root of how often what is seen was seen: in the episode, or ever (Tang et al., 2017)."""
-
-    name: Literal["pseudo_count"] = "pseudo_count"
-    scope: Literal["episodic", "lifelong"] = "episodic"
-    """episodic: counts begin anew with every episode. lifelong: they never do, and all environments share them."""
-    bits: int | None = Field(None, ge=1, le=62)
-    """Length of codes that lump together what looks alike, fewer bits lump more; null counts exact observations."""
-    frame_stack: int = Field(1, ge=1)
-    """Frames that an observation stacks along its channels; the newest is used."""
-
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> PseudoCount:
-        """Make the module."""
-        return PseudoCount(shape, seed=seed, **self.arguments())
-
-    def why_not_fragmentable(self) -> str:
-        """Counts do not forget."""
-        return "counts predict nothing that could surprise, and forget nothing that a fragment could keep"

@@ -1,13 +1,12 @@
 """RE3: random encoders for efficient exploration."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from farl.curiosity.features import RandomFeatures, fixed_seed
-from farl.curiosity.module import ActionSpec, ModuleConfig, Predictor, Prepared, Transitions
+from farl.curiosity.module import Predictor, Prepared, Transitions
 
 
 class RE3(RandomFeatures):
@@ -93,29 +92,3 @@ class _Samples(nn.Module):
     def set_extra_state(self, state: Any) -> None:
         """Restore what ``get_extra_state`` returned."""
         self.held, self._oldest = state["held"].clone(), state["oldest"]
-
-
-class RE3Config(ModuleConfig):
-    """Distance to the nearest of the latest samples, in random features (Seo et al., 2021)."""
-
-    name: Literal["re3"] = "re3"
-    features: int = Field(64, ge=1)
-    """Width of the random features."""
-    hidden: int = Field(128, ge=1)
-    """Width of the random network for vectors."""
-    neighbours: int = Field(3, ge=1)
-    """The reward is the distance to the neighbour of this rank; more make it smoother."""
-    capacity: int = Field(10_000, ge=2)
-    """Latest samples, of all environments, that neighbours are sought among."""
-    frame_stack: int = Field(1, ge=1)
-    """Frames that an observation stacks along its channels; the newest is used."""
-    clip: float = Field(5.0, gt=0.0)
-    """Whitened observations are clipped to +- this."""
-
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> RE3:
-        """Make the module."""
-        return RE3(shape, **self.arguments(), seed=seed)
-
-    def why_not_fragmentable(self) -> str:
-        """Samples are kept, not learnt."""
-        return "it compares with stored samples, learns nothing, and so has nothing to forget"

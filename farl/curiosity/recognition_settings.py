@@ -4,18 +4,18 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from farl.curiosity.module import ActionSpec
-from farl.curiosity.rnd import RNDConfig
+from farl.curiosity.settings import RNDConfig
 from farl.settings import StrictModel
 
 if TYPE_CHECKING:
+    from farl.curiosity.module import ActionSpec
     from farl.curiosity.recognition import Recognition
 
 Pays = Literal["first", "count", "error"]
 Scope = Literal["episode", "life", "all"]
 
 
-def n_directions(actions: ActionSpec) -> int:
+def n_directions(actions: "ActionSpec") -> int:
     """Return how many kinds of actions a graph tells apart: each discrete one, or both ways along each axis."""
     return actions.size if actions.discrete else 2 * actions.size
 
@@ -54,7 +54,7 @@ class RecognitionConfig(RNDConfig):
     graph: GraphConfig | None = None
     """Lead the agents along the graph of places; null leaves it out."""
 
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> "Recognition":
+    def build(self, shape: tuple[int, ...], actions: "ActionSpec", seed: int) -> "Recognition":
         """Make the module."""
         from farl.curiosity.recognition import Recognition
 
@@ -63,7 +63,7 @@ class RecognitionConfig(RNDConfig):
         led = {} if graph is None else {"shaping": graph.shaping, "gamma": graph.gamma}
         return Recognition(shape, actions, seed=seed, **settings, **led)
 
-    def n_advised(self, actions: ActionSpec) -> int:
+    def n_advised(self, actions: "ActionSpec") -> int:
         """Return the number of directions, if there is a graph."""
         return 0 if self.graph is None else n_directions(actions)
 

@@ -4,18 +4,24 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 from pydantic import Field
 
-from farl.curiosity.combination import Combination, Mode
-from farl.curiosity.disagreement import DisagreementConfig
-from farl.curiosity.e3b import E3BConfig
-from farl.curiosity.episodic_knn import EpisodicKNNConfig
-from farl.curiosity.icm import ICMConfig
-from farl.curiosity.module import ActionSpec, ModuleConfig
-from farl.curiosity.noveld import NovelDConfig
-from farl.curiosity.pseudo_count import PseudoCountConfig
-from farl.curiosity.re3 import RE3Config
 from farl.curiosity.recognition_settings import RecognitionConfig
-from farl.curiosity.ride import RIDEConfig
-from farl.curiosity.rnd import RNDConfig
+from farl.curiosity.settings import (
+    DisagreementConfig,
+    E3BConfig,
+    EpisodicKNNConfig,
+    ICMConfig,
+    Mode,
+    ModuleConfig,
+    NovelDConfig,
+    PseudoCountConfig,
+    RE3Config,
+    RIDEConfig,
+    RNDConfig,
+)
+
+if TYPE_CHECKING:
+    from farl.curiosity.combination import Combination
+    from farl.curiosity.module import ActionSpec
 
 _SINGLE: dict[str, type[ModuleConfig]] = {
     "rnd": RNDConfig,
@@ -54,8 +60,10 @@ class CombinationConfig(ModuleConfig):
     learning_rate: float = Field(1e-3, gt=0.0)
     """Of the episodic module's network (Adam)."""
 
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> Combination:
+    def build(self, shape: tuple[int, ...], actions: "ActionSpec", seed: int) -> "Combination":
         """Make both modules and their combination."""
+        from farl.curiosity.combination import Combination
+
         lifelong, episodic = (part.build(shape, actions, seed) for part in (self.lifelong, self.episodic))
         return Combination(lifelong, episodic, self.mode, self.weight, self.limit, self.learning_rate)
 

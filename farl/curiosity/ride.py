@@ -1,14 +1,14 @@
 """RIDE: rewarding impact-driven exploration."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from farl.curiosity.episodic import EpisodicCounts
 from farl.curiosity.hashing import ExactHash
-from farl.curiosity.icm import ICM, ICMConfig
+from farl.curiosity.icm import ICM
 from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
 
 
@@ -47,13 +47,3 @@ class RIDE(ICM):
         """Return the impact over the root of the visits, float32[E]."""
         visits = self.counts.visit(prepared["code_before"], prepared["code"], starts)
         return outputs["impact"] * visits.float().rsqrt()
-
-
-class RIDEConfig(ICMConfig):
-    """Change in learnt features, less with every visit of the episode (Raileanu and Rocktäschel, 2020)."""
-
-    name: Literal["ride"] = "ride"  # type: ignore[assignment]
-
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> RIDE:
-        """Make the module."""
-        return RIDE(shape, actions, seed=seed, **self.arguments())

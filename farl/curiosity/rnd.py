@@ -1,14 +1,11 @@
 """Random network distillation."""
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from farl.curiosity.encoders import make_encoder
 from farl.curiosity.features import RandomFeatures, fixed_seed
-from farl.curiosity.module import ActionSpec, ModuleConfig, Predictor, Prepared, Transitions
+from farl.curiosity.module import Predictor, Prepared, Transitions
 
 
 class RND(RandomFeatures):
@@ -63,21 +60,3 @@ class RND(RandomFeatures):
         """Return the mean squared error over the features, float32[B]."""
         error: Tensor = (predictor(prepared["inputs"]) - prepared["features"]).square().mean(dim=-1)
         return error
-
-
-class RNDConfig(ModuleConfig):
-    """Random network distillation (Burda et al., 2019)."""
-
-    name: Literal["rnd"] = "rnd"
-    features: int = Field(64, ge=1)
-    """Width of the predicted random features, which are the recall keys too (512 for Atari)."""
-    hidden: int = Field(128, ge=1)
-    """Width of the predictor's upper layers (512 for Atari)."""
-    frame_stack: int = Field(1, ge=1)
-    """Frames that an observation stacks along its channels; the newest is used."""
-    clip: float = Field(5.0, gt=0.0)
-    """Whitened observations are clipped to +- this."""
-
-    def build(self, shape: tuple[int, ...], actions: ActionSpec, seed: int) -> RND:
-        """Make the module."""
-        return RND(shape, **self.arguments(), seed=seed)

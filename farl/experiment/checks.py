@@ -10,28 +10,16 @@ from collections.abc import Iterator
 import gymnasium as gym
 import numpy as np
 import psutil
-import torch
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.preprocessing import is_image_space
 
+from farl.envs.registry import BATCHED_KINDS
 from farl.errors import ConfigError, did_you_mean
-from farl.experiment.algorithms import (
-    algorithm_class,
-    default_hyperparameters,
-    hyperparameter_problems,
-    is_off_policy,
-)
+from farl.experiment.algorithms import algorithm_class
 from farl.experiment.config import AlgorithmConfig, EnvironmentConfig
-from farl.experiment.environments import (
-    BATCHED_KINDS,
-    find_vec_wrapper,
-    find_wrapper,
-    id_problem,
-    make_probe,
-    why_no_batch,
-)
-from farl.sb3.fast import why_not_fast
+from farl.experiment.hyperparameter_values import hyperparameter_problems
+from farl.experiment.named_environments import find_vec_wrapper, find_wrapper, id_problem
+from farl.experiment.one_environment import spaces_of
+from farl.experiment.signatures import Signature, signature_of
 from farl.validation import Problem
 
 _DISCRETE_ONLY = ("DQN", "QRDQN")
@@ -42,18 +30,23 @@ _SMALLEST_CNN_IMAGE = 36
 def algorithm_problems(algorithm: AlgorithmConfig) -> Iterator[Problem]:
     """Unknown algorithm, policy or hyperparameter, and values the algorithm cannot take."""
     try:
-        found = algorithm_class(algorithm.name)
+        found = signature_of(algorithm.name)
     except ConfigError as error:
         yield ("algorithm", "name"), str(error)
         return
-    aliases = found.policy_aliases
-    if algorithm.policy not in aliases:
-        hint = did_you_mean(algorithm.policy, aliases)
+    if algorithm.policy not in found.policies:
+        hint = did_you_mean(algorithm.policy, found.policies)
         yield ("algorithm", "policy"), f"{algorithm.name} has no policy {algorithm.policy!r}{hint}"
-    if algorithm.fast and (reason := why_not_fast(found)) is not None:
-        yield ("algorithm", "fast"), reason
+    if algorithm.fast and not found.fast:
+        yield ("algorithm", "fast"), _why_not_fast(algorithm.name)
     for name, problem in hyperparameter_problems(found, algorithm.policy, algorithm.hyperparameters).items():
         yield ("algorithm", "hyperparameters", name), problem
+
+
+def _why_not_fast(name: str) -> str:
+    from farl.sb3.fast import why_not_fast
+
+    return why_not_fast(algorithm_class(name)) or ""
 
 
 def environment_problems(environment: EnvironmentConfig) -> Iterator[Problem]:
@@ -72,7 +65,7 @@ def environment_problems(environment: EnvironmentConfig) -> Iterator[Problem]:
     elif environment.vector_backend == "ale" and environment.wrappers:
         yield ("environment", "wrappers"), "the backend ale steps all copies in one call and takes no wrappers"
     elif (
-        environment.vector_backend == "batch" and problem is None and (reason := why_no_batch(environment)) is not None
+        environment.vector_backend == "batch" and problem is None and (reason := _why_no_batch(environment)) is not None
     ):
         yield ("environment", "vector_backend"), reason
     find_both = (
@@ -92,9 +85,19 @@ def environment_problems(environment: EnvironmentConfig) -> Iterator[Problem]:
             yield ("environment", "kind"), "atari needs OpenCV: pip install 'farl[atari]'"
 
 
+def _why_no_batch(environment: EnvironmentConfig) -> str | None:
+    from farl.experiment.environments import why_no_batch
+
+    return why_no_batch(environment)
+
+
 def device_problem(device: str) -> str | None:
     """Why the device cannot be used on this machine, or None."""
     kind, _, index = device.partition(":")
+    if kind not in ("cuda", "mps"):
+        return None
+    import torch
+
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         return f"{device} is not available on this machine ({torch.cuda.device_count()} GPUs found); use auto or cpu"
     if kind == "mps" and not torch.backends.mps.is_available():
@@ -103,15 +106,13 @@ def device_problem(device: str) -> str | None:
 
 
 def combination_problems(environment: EnvironmentConfig, algorithm: AlgorithmConfig) -> Iterator[Problem]:
-    """What does not fit together. Makes one copy of the environment to learn its spaces, and closes it again."""
+    """What does not fit together. May make one copy of the environment, to learn its spaces."""
     try:
-        probe = make_probe(environment)
+        observation_space, action_space = spaces_of(environment)
     except ConfigError as error:
         yield ("environment",), str(error)
         return
-    observation_space, action_space = probe.observation_space, probe.action_space
-    probe.close()
-    found = algorithm_class(algorithm.name)
+    found = signature_of(algorithm.name)
     yield from _space_problems(environment, algorithm, observation_space, action_space)
     yield from _batch_problems(environment, algorithm, found)
     yield from _memory_problems(environment, algorithm, found, observation_space)
@@ -154,6 +155,8 @@ def _space_problems(
             f"observations of type {type(observation).__name__} are not supported; add a wrapper",
         )
     if policy.startswith("Cnn"):
+        from stable_baselines3.common.preprocessing import is_image_space
+
         custom = "features_extractor_class" in (algorithm.hyperparameters.get("policy_kwargs") or {})
         if not isinstance(observation, spaces.Box) or not is_image_space(observation):
             yield (
@@ -166,12 +169,10 @@ def _space_problems(
             yield ("algorithm", "policy"), f"{policy} needs images of at least {least}, found {size}; use MlpPolicy"
 
 
-def _batch_problems(
-    environment: EnvironmentConfig, algorithm: AlgorithmConfig, found: type[BaseAlgorithm]
-) -> Iterator[Problem]:
-    settings = {**default_hyperparameters(found), **algorithm.hyperparameters}
+def _batch_problems(environment: EnvironmentConfig, algorithm: AlgorithmConfig, found: Signature) -> Iterator[Problem]:
+    settings = {**found.defaults, **algorithm.hyperparameters}
     n_envs = environment.n_envs
-    if is_off_policy(found):
+    if found.off_policy:
         train_freq = settings.get("train_freq")
         if n_envs > 1 and isinstance(train_freq, list) and "episode" in train_freq:
             yield (
@@ -196,11 +197,11 @@ def _batch_problems(
 def _memory_problems(
     environment: EnvironmentConfig,
     algorithm: AlgorithmConfig,
-    found: type[BaseAlgorithm],
+    found: Signature,
     observation: gym.Space[object],
 ) -> Iterator[Problem]:
-    settings = {**default_hyperparameters(found), **algorithm.hyperparameters}
-    off_policy = is_off_policy(found)
+    settings = {**found.defaults, **algorithm.hyperparameters}
+    off_policy = found.off_policy
     name = "buffer_size" if off_policy else "n_steps"
     if name not in settings:
         return  # it stores no observations

@@ -175,3 +175,13 @@ class ExperimentConfig(StrictModel):
     checkpoints: CheckpointConfig = CheckpointConfig()
     sweep: SweepConfig | None = None
     """What differs between the runs of farl sweep; null for one run."""
+
+
+def learner_name(config: ExperimentConfig) -> str:
+    """``PPO`` or ``FAR(PPO)``."""
+    return describe_learner(config.algorithm.name, config.far is not None)
+
+
+def describe_learner(algorithm: str, far: bool) -> str:
+    """``PPO`` or ``FAR(PPO)``."""
+    return f"FAR({algorithm})" if far else algorithm

@@ -17,11 +17,11 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from farl.errors import ConfigError
 from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
-from farl.experiment.config import ExperimentConfig
+from farl.experiment.config import ExperimentConfig, learner_name
 from farl.experiment.environments import make_vec_env
 from farl.experiment.evaluation import Evaluation, evaluate
 from farl.experiment.files import write_atomically
-from farl.experiment.learner import learner_name, load_learner
+from farl.experiment.learner import load_learner
 from farl.experiment.model_card import model_card
 from farl.experiment.recording import record
 from farl.experiment.run_directory import RunDirectory

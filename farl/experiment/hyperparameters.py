@@ -6,9 +6,9 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from farl.experiment.algorithms import default_hyperparameters
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.logs import summary_writer
+from farl.experiment.signatures import default_hyperparameters
 
 __all__ = ["LogHyperparameters", "flatten", "settings_in_force"]
 

@@ -7,10 +7,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from farl.errors import ConfigError
-from farl.experiment.algorithms import algorithm_class, build_hyperparameters
+from farl.experiment.algorithms import algorithm_class
 from farl.experiment.checkpoint import Checkpoint
 from farl.experiment.compiler import import_compiler_on_demand
-from farl.experiment.config import ExperimentConfig
+from farl.experiment.config import ExperimentConfig, describe_learner
+from farl.experiment.hyperparameter_values import build_hyperparameters
 from farl.sb3 import FAR, Fast
 from farl.sb3.archives import look_at, refusal
 from farl.sb3.stepping import Stepwise
@@ -25,11 +26,6 @@ def learner_class(config: ExperimentConfig) -> type[BaseAlgorithm]:
     if config.algorithm.fast:
         learner = Fast(learner)
     return Stepwise(learner if config.far is None else FAR(learner))
-
-
-def learner_name(config: ExperimentConfig) -> str:
-    """``PPO`` or ``FAR(PPO)``."""
-    return _describe(config.algorithm.name, config.far is not None)
 
 
 def build_learner(config: ExperimentConfig, venv: VecEnv) -> BaseAlgorithm:
@@ -63,8 +59,8 @@ def load_learner(
     wanted = (config.algorithm.name, config.far is not None)
     if (checkpoint.algorithm, checkpoint.far) != wanted:
         raise ConfigError(
-            f"{checkpoint.path}: holds {_describe(checkpoint.algorithm, checkpoint.far)}, but config.yaml says "
-            f"{_describe(*wanted)}; put the run's own checkpoints and config.yaml back together"
+            f"{checkpoint.path}: holds {describe_learner(checkpoint.algorithm, checkpoint.far)}, but config.yaml says "
+            f"{describe_learner(*wanted)}; put the run's own checkpoints and config.yaml back together"
         )
     archive = look_at(checkpoint.model_file)
     if archive.pickled and not trust:
@@ -85,10 +81,6 @@ def load_learner(
             f"{checkpoint.model_file}: cannot be loaded for {config.environment.id}: {reason}; it was made "
             "by another experiment or another version"
         ) from error
-
-
-def _describe(algorithm: str, far: bool) -> str:
-    return f"FAR({algorithm})" if far else algorithm
 
 
 def _brief(error: BaseException) -> str:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from farl.errors import ConfigError, did_you_mean
-from farl.experiment.algorithms import algorithm_class, default_hyperparameters
 from farl.experiment.checks import (
     algorithm_problems,
     combination_problems,
@@ -17,8 +16,9 @@ from farl.experiment.checks import (
     environment_problems,
 )
 from farl.experiment.config import AlgorithmConfig, EnvironmentConfig, ExperimentConfig
-from farl.experiment.sequence import check_sequence, check_spaces, task_environment
 from farl.experiment.shipped import find_config, shipped_configs
+from farl.experiment.signatures import signature_of
+from farl.experiment.tasks import check_sequence, check_spaces, task_environment
 from farl.experiment.yaml_source import YamlDocument, parse_value, read_yaml, write_yaml
 from farl.validation import KeyPath, Problem, validation_problems
 
@@ -130,7 +130,7 @@ def resolved_yaml(config: ExperimentConfig) -> str:
     The algorithm's own defaults stand in comments: they are Stable-Baselines3's, and more than YAML can say.
     """
     given = config.algorithm.hyperparameters
-    defaults = default_hyperparameters(algorithm_class(config.algorithm.name)).items()
+    defaults = signature_of(config.algorithm.name).defaults.items()
     own = "".join(f"#   {name}: {value}\n" for name, value in defaults if name not in given)
     comment = "# The experiment as it ran, with every default written out.\n"
     return write_yaml(

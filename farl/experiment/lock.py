@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from farl.errors import ConfigError
 
 __all__ = ["LOCK_FILE", "hold"]
@@ -26,6 +24,8 @@ def hold(run: Path) -> Iterator[None]:
 
     :raises ConfigError: another process writes to the directory, or nobody can
     """
+    from filelock import FileLock, Timeout  # takes asyncio: not for those who only look at runs
+
     file = run / LOCK_FILE
     lock = FileLock(file)
     try:

@@ -22,12 +22,12 @@ from farl.experiment.checkpoint import (
     restore_replay,
     save_checkpoint,
 )
-from farl.experiment.config import ExperimentConfig
+from farl.experiment.config import ExperimentConfig, learner_name
 from farl.experiment.environments import make_vec_env
 from farl.experiment.failure import Soundness, TrainingFailed, close_quietly, failed, plain_reason
 from farl.experiment.hyperparameters import LogHyperparameters
 from farl.experiment.interruption import TrainingInterrupted, stop_on_signals
-from farl.experiment.learner import build_learner, learner_name, load_learner
+from farl.experiment.learner import build_learner, load_learner
 from farl.experiment.lock import hold
 from farl.experiment.logs import cut_events, event_sizes, make_logger
 from farl.experiment.metrics import curiosity_metrics, episode_metrics, library_versions, machine_facts
@@ -36,8 +36,9 @@ from farl.experiment.periodic_evaluation import PeriodicEvaluation
 from farl.experiment.recording import RENDER_MODE, frame_rate
 from farl.experiment.report import write_report
 from farl.experiment.run_directory import RunDirectory
-from farl.experiment.sequence import TaskSequence, task_environments
+from farl.experiment.sequence import TaskSequence
 from farl.experiment.tables import GrowingTable
+from farl.experiment.tasks import task_environments
 from farl.memory.storage import save_state
 from farl.sb3.exploration import ExplorationCallback
 

@@ -1,12 +1,12 @@
 """The JSON Schema of YAML files: editors complete and check them by it."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
 
 from farl.errors import ConfigError
-from farl.experiment.algorithms import ALGORITHMS, algorithm_class, default_hyperparameters
+from farl.experiment.algorithms import ALGORITHMS
 from farl.experiment.config import ExperimentConfig
+from farl.experiment.signatures import signature_of
 
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object", type(None): "null"}
 _SCHEDULE = Callable[[float], float]
@@ -47,13 +47,8 @@ def hyperparameter_schema(name: str) -> dict[str, Any]:
     :return: A JSON Schema of the section ``algorithm.hyperparameters``.
     :raises ConfigError: the algorithm's package is not installed.
     """
-    found = algorithm_class(name)
-    parameters = inspect.signature(found).parameters
-    properties = {
-        key: _property(parameters[key].annotation, default)
-        for key, default in default_hyperparameters(found).items()
-        if key in parameters
-    }
+    parameters = signature_of(name).parameters.values()
+    properties = {parameter.name: _property(parameter.annotation, parameter.default) for parameter in parameters}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
@@ -86,7 +81,7 @@ def _options(annotation: Any) -> list[dict[str, Any]]:
 
 def _is_installed(name: str) -> bool:
     try:
-        algorithm_class(name)
+        signature_of(name)
     except ConfigError:
         return False
     return True

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-import torch
 
 from farl.fragmentation.sight import Sight
 from farl.fragmentation.statistics import (
@@ -59,6 +58,8 @@ class Quantile:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the window and its state."""
+        import torch
+
         return {
             "values": torch.from_numpy(self._values.copy()),
             "seen": self._seen,
@@ -272,6 +273,8 @@ class CUSUM(Criterion):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics and the sums."""
+        import torch
+
         return super().state_dict() | {
             "sums": torch.from_numpy(self._sums.copy()),
             "fragments": torch.from_numpy(self._fragments.copy()),

@@ -2,11 +2,13 @@
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -182,8 +184,10 @@ class SurprisalStatistics:
             for field in (self._count, self._mean, self._spread):
                 field[into] = field[source]
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
+    def state_dict(self) -> dict[str, "Tensor"]:
         """Return everything that ``load_state_dict`` needs, as tensors."""
+        import torch
+
         return {
             "fragment_ids": torch.from_numpy(self.fragment_ids.copy()),
             "count": torch.from_numpy(self._count.copy()),

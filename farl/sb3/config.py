@@ -5,13 +5,12 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from farl.curiosity import FARCuriosity
 from farl.curiosity.recognition_settings import GraphConfig, RecognitionConfig
 from farl.curiosity.registry import AnyModuleConfig
-from farl.curiosity.rnd import RNDConfig
+from farl.curiosity.settings import RNDConfig
 from farl.errors import ConfigError
 from farl.fragmentation.config import CriterionConfig, QuantileConfig, ZScoreConfig
-from farl.settings import StrictModel, default_of
+from farl.settings import StrictModel
 from farl.validation import validation_problems
 
 
@@ -84,10 +83,10 @@ class FARConfig(StrictModel):
     without fragmentation, and the default of modules that cannot be fragmented or whose fragments are regions."""
     recall: RecallConfig | None = RecallConfig()
     """When a stored fragment is taken up again; null never."""
-    join_within: int = Field(default_of(FARCuriosity, "join_within"), ge=0)
+    join_within: int = Field(0, ge=0)
     """Steps after an environment opened a fragment in which others that would open one from the same fragment join it:
     many environments that pass one border open one fragment. 0: each opens its own."""
-    new_module: Literal["copy", "fresh"] = default_of(FARCuriosity, "new_module")
+    new_module: Literal["copy", "fresh"] = "copy"
     """A new fragment's module starts as a copy of the one it follows, so that what was known does not become novel
     again; or fresh, as published."""
     memory: MemoryConfig = MemoryConfig()
@@ -99,7 +98,7 @@ class FARConfig(StrictModel):
     critic: Literal["own", "shared"] = "own"
     """The intrinsic return has a critic of its own, with its own discount, and may outlast an episode; or the policy's
     critic learns the sum of both rewards, which is cheaper (on-policy only)."""
-    gamma: float = Field(default_of(FARCuriosity, "gamma"), ge=0.0, lt=1.0)
+    gamma: float = Field(0.99, ge=0.0, lt=1.0)
     """Discount of the intrinsic return (own critic only)."""
     episodic: bool = Field(default_factory=lambda settings: _is_episodic(settings.get("module")))
     """Whether the intrinsic return ends with the episode (own critic only; with a shared one it does). Left out: where
@@ -107,18 +106,18 @@ class FARConfig(StrictModel):
     refresh: bool = False
     """Whether replayed intrinsic rewards are computed anew by the modules as they are then, instead of those of long
     ago (off-policy only; modules whose reward does not depend on the rest of the episode)."""
-    learning_rate: float = Field(default_of(FARCuriosity, "learning_rate"), gt=0.0)
+    learning_rate: float = Field(1e-3, gt=0.0)
     """Adam's learning rate for the curiosity modules (1e-4 for Atari)."""
-    train_fraction: float = Field(default_of(FARCuriosity, "train_fraction"), gt=0.0, le=1.0)
+    train_fraction: float = Field(1.0, gt=0.0, le=1.0)
     """Share of the samples that modules are trained on (0.25 for RND with 128 environments)."""
-    epochs: int = Field(default_of(FARCuriosity, "epochs"), ge=1)
+    epochs: int = Field(1, ge=1)
     """Passes over the samples in one update of the modules."""
-    batch_size: int = Field(default_of(FARCuriosity, "batch_size"), ge=1)
+    batch_size: int = Field(64, ge=1)
     """Samples of one fragment in one gradient step; off-policy, also the samples between two updates."""
     replay: int | None = Field(None, ge=1)
     """Samples that are kept, at random, of the whole run; every minibatch is joined by as many of them as it holds.
     Null trains on new samples alone."""
-    warmup: int = Field(default_of(FARCuriosity, "warmup"), ge=1)
+    warmup: int = Field(1000, ge=1)
     """Samples from which the observation norm is learnt before the first intrinsic reward."""
     critic_hidden: tuple[int, ...] = (64, 64)
     """Hidden layers of the own critic, behind a features extractor of its own (on-policy only)."""

@@ -10,8 +10,9 @@ import pytest
 from farl.envs.miniworld import MiniWorldCells, register_miniworld
 from farl.errors import ConfigError
 from farl.experiment.config import EnvironmentConfig
-from farl.experiment.environments import id_problem, make_one
 from farl.experiment.loading import load_config
+from farl.experiment.named_environments import id_problem
+from farl.experiment.one_environment import make_one
 from farl.experiment.run import train
 
 

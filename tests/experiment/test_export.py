@@ -15,8 +15,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from farl import FAR
 from farl.cli import main
 from farl.errors import ConfigError
-from farl.experiment.environments import make_one
 from farl.experiment.export import push
+from farl.experiment.one_environment import make_one
 
 FAR_RUN = (
     "total_timesteps: 256\ndevice: cpu\n"

@@ -4,8 +4,9 @@ import pytest
 
 from farl.cli import main
 from farl.errors import ConfigError
-from farl.experiment.environments import find_vec_wrapper, make_vec_env
+from farl.experiment.environments import make_vec_env
 from farl.experiment.loading import load_config
+from farl.experiment.named_environments import find_vec_wrapper
 
 CONFIG = (
     "total_timesteps: 64\ndevice: cpu\nlogging: {tensorboard: false}\nenvironment: {id: 'NAME', n_envs: 2}\n"

@@ -10,7 +10,7 @@ from farl.experiment.interruption import TrainingInterrupted
 from farl.experiment.loading import parse_config
 from farl.experiment.run import _Training, resume, train
 from farl.experiment.run_directory import create_run_directory
-from farl.experiment.sequence import task_at, task_environments
+from farl.experiment.tasks import task_at, task_environments
 
 SMALL = {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
 LEVELS = [{}, {"kwargs": {"level": 1}}, {"kwargs": {"level": 2}}]

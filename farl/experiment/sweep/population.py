@@ -108,8 +108,9 @@ def _train_member(settings: dict[str, Any], plan: Population, threads: int) -> N
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.vec_env import VecNormalize
 
-    from farl.experiment.algorithms import algorithm_class, build_hyperparameters
+    from farl.experiment.algorithms import algorithm_class
     from farl.experiment.environments import make_vec_env
+    from farl.experiment.hyperparameter_values import build_hyperparameters
     from farl.experiment.learner import build_learner, learner_class
     from farl.experiment.metrics import curiosity_metrics, episode_metrics
     from farl.sb3.exploration import ExplorationCallback

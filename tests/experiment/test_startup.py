@@ -1,0 +1,128 @@
+"""What commands import: modules are counted, not seconds. And what they know without importing is what is so."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+import torch
+from stable_baselines3.common import torch_layers
+
+import farl.envs
+from farl.curiosity import FARCuriosity
+from farl.envs.registry import BATCHED_KINDS, MINIGRID, ROOM_CHAINS, known_spaces
+from farl.experiment import hyperparameter_values, signatures
+from farl.experiment.algorithms import ALGORITHMS, algorithm_class
+from farl.experiment.config import EnvironmentConfig
+from farl.experiment.environments import make_probe
+from farl.experiment.named_environments import id_problem
+from farl.experiment.one_environment import spaces_of
+from farl.sb3.config import FARConfig
+
+HEAVY = {"torch", "stable_baselines3", "sb3_contrib", "tensorboard", "pandas", "matplotlib", "cv2"}
+ROOT = Path(__file__).parents[2]
+
+
+def imported(*commands: list[str]) -> set[str]:
+    code = (
+        "import contextlib, io, json, sys\n"
+        "from farl.cli import main\n"
+        f"for command in json.loads({json.dumps(json.dumps(commands))}):\n"
+        "    with contextlib.redirect_stdout(io.StringIO()):\n"
+        "        assert main(command) == 0, command\n"
+        "print(json.dumps(sorted(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+def test_files_of_worlds_of_rooms_are_checked_without_torch_or_the_worlds() -> None:
+    found = imported(
+        ["validate", "quickstart"],
+        ["validate", "ppo_baseline"],
+        ["validate", "rnd_baseline", "algorithm.hyperparameters.policy_kwargs={activation_fn: Tanh}"],
+        ["validate", "far_published", "environment.kind=gymnasium", "environment.id=farl/RoomHub-v0"],
+        ["list", "modules"],
+        ["list", "algorithms"],
+        ["schema"],
+    )
+    assert not found & (HEAVY | {"minigrid", "networkx", "numba", "scipy", "filelock"})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["validate", "farmap"],
+        ["validate", "quickstart", "environment.kwargs={room_size: 5}"],
+        ["validate", "quickstart", "environment.kind=minigrid", "environment.id=MiniGrid-MultiRoom-N6-v0"],
+        ["validate", "quickstart", "environment.kind=gymnasium", "environment.id=CartPole-v1"],
+        ["list", "envs"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_an_environment_is_made_to_learn_its_spaces_without_torch(command: list[str]) -> None:
+    assert not imported(command) & HEAVY
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_table_of_signatures_is_what_the_algorithms_take(name: str) -> None:
+    known, real = signatures._from_table(name), signatures.read_signature(algorithm_class(name))
+    both = [signatures.make_table([signature])["algorithms"] for signature in (known, real)]
+    assert both[0] == both[1], "run python -m farl.experiment.signatures"
+    assert known.defaults == real.defaults
+    assert signatures.signature_of(name) == known
+
+
+def test_another_version_of_an_algorithm_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signatures, "_version", lambda package: "0.0")
+    assert signatures.signature_of("PPO") == signatures.read_signature(algorithm_class("PPO"))
+
+
+def test_the_classes_that_are_known_without_torch_are_there() -> None:
+    namespaces = {
+        "activation_fn": torch.nn,
+        "optimizer_class": torch.optim,
+        "features_extractor_class": torch_layers,
+    }
+    for key, names in hyperparameter_values._USUAL_CLASSES.items():
+        assert all(hasattr(namespaces[key], name) for name in names)
+
+
+@pytest.mark.parametrize("observation", [None, "one_hot", "symbolic", "rgb"])
+def test_the_spaces_that_are_known_are_those_of_the_worlds(observation: str | None) -> None:
+    for specs, kind in ((MINIGRID, "minigrid"), (ROOM_CHAINS, "gymnasium")):
+        for spec in specs if observation is None else specs[:1]:
+            if kind == "gymnasium" and observation is not None:
+                continue
+            environment = EnvironmentConfig(id=spec.id, kind=kind, observation=observation)
+            probe = make_probe(environment)
+            assert spaces_of(environment) == (probe.observation_space, probe.action_space)
+            assert known_spaces(spec.id, kind, observation) is not None
+            probe.close()
+
+
+def test_the_games_and_tasks_that_are_known_are_those_there_are() -> None:
+    control = pytest.importorskip("farl.envs.control")
+    procgen = pytest.importorskip("farl.envs.procgen")
+    assert BATCHED_KINDS["control"].ids == tuple(control.TASKS)
+    assert BATCHED_KINDS["procgen"].ids == procgen.GAMES
+
+
+def test_every_environment_of_its_own_can_be_named() -> None:
+    for name in farl.envs.list_envs():
+        assert name in gymnasium.registry
+        assert id_problem(EnvironmentConfig(id=name)) is None
+
+
+def test_the_defaults_of_the_settings_are_those_of_curiosity() -> None:
+    parameters = inspect.signature(FARCuriosity).parameters
+    settings = FARConfig(module={"name": "rnd"})
+    for name in (
+        *("join_within", "new_module", "gamma", "learning_rate"),
+        *("train_fraction", "epochs", "batch_size", "warmup"),
+    ):
+        assert getattr(settings, name) == parameters[name].default, name
