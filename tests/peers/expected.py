@@ -11,7 +11,7 @@ EXPECTED: list[tuple[str, tuple[str, ...], str]] = [
     (
         "test_performance_her",
         ("on", "shared"),
-        "a goal is reached by nine episodes of ten after 1 500 steps without a bonus, and by eight with it: agents "
-        "also go where it is new",
+        "its bar, .9 of the episodes, holds for its seed alone: over seeds 0 to 4 plain DQN reaches .98, .62, .24, .72 "
+        "and .96, and with a bonus .80, .90, .52, .72 and 1.0",
     ),
 ]
