@@ -7,7 +7,7 @@ import json
 import pickletools
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -45,12 +45,13 @@ class Archive:
     plain: dict[str, Any]
     pickled: dict[str, bytes]
 
-    @property
-    def unfamiliar(self) -> list[str]:
-        """What reading the pickles would call beyond the usual packages, as ``module:name``."""
-        return sorted(
-            {name for content in self.pickled.values() for name in _calls(content) if not _FAMILIAR.fullmatch(name)}
-        )
+    def unfamiliar(self, replaced: Collection[str] = ()) -> list[str]:
+        """What reading the pickles would call beyond the usual packages, as ``module:name``.
+
+        :param replaced: names of values that are given otherwise, so that their pickles are not read
+        """
+        read = (content for name, content in self.pickled.items() if name not in replaced)
+        return sorted({call for content in read for call in _calls(content) if not _FAMILIAR.fullmatch(call)})
 
 
 def look_at(source: Any) -> Archive:

@@ -30,7 +30,9 @@ class Saving(BaseAlgorithm, metaclass=FARClass):
     _curiosity_apart = False
 
     @classmethod
-    def load(cls, path: Any, *args: Any, **kwargs: Any) -> Any:
+    def load(
+        cls, path: Any, env: Any = None, device: Any = "auto", custom_objects: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """Load a model; see SB3.
 
         With ``far``, the settings that it names take the place of the saved ones, and all others stay; ``far=None``
@@ -43,14 +45,12 @@ class Saving(BaseAlgorithm, metaclass=FARClass):
         """
         if "far" in kwargs:
             kwargs["_given_far"] = kwargs.pop("far")
-        archive = look_at(path)
-        if archive.unfamiliar:
-            names = ", ".join(archive.unfamiliar[:3])
+        archive, given = look_at(path), custom_objects or {}
+        if unfamiliar := archive.unfamiliar(given):
+            names = ", ".join(unfamiliar[:3])
             warnings.warn(f"{path}: reading it calls {names}: load only files that you trust", stacklevel=2)
-        if archive.plain:
-            kwargs["custom_objects"] = {**archive.plain, **(kwargs.get("custom_objects") or {})}
         try:
-            return super().load(path, *args, **kwargs)
+            return super().load(path, env, device, {**archive.plain, **given} or None, *args, **kwargs)
         except UnpicklingError as error:
             raise ConfigError(f"{path}: {refusal(error)}") from None
         except KeyError as error:  # on any ValueError SB3 looks for a reason of its own, which may fail

@@ -9,6 +9,12 @@ EXPECTED: list[tuple[str, tuple[str, ...], str]] = [
         "the critic learns the bonus, too",
     ),
     (
+        "test_save_load[",
+        ("on", "shared", "default"),
+        "it leaves out the last part of the parameters, which is the curiosity's: what is left are those of a plain "
+        "model, which set_parameters takes",
+    ),
+    (
         "test_performance_her",
         ("on", "shared"),
         "its bar, .9 of the episodes, holds for its seed alone: over seeds 0 to 4 plain DQN reaches .98, .62, .24, .72 "

@@ -154,6 +154,10 @@ def test_far_warns_in_one_line_of_what_runs_and_not_of_what_is_usual(tmp_path: P
         PPO.load(tmp_path / "model", device="cpu")
     Path("/tmp/farl_ran_code").unlink(missing_ok=True)
     _with_data(tmp_path / "model.zip", bad=_pickled(Bad()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert FAR(PPO).load(tmp_path / "model", None, "cpu", {"bad": 1}).bad == 1
+    assert not Path("/tmp/farl_ran_code").exists()
     with pytest.warns(UserWarning, match=r"reading it calls posix:system: load only files that you trust"):
         FAR(PPO).load(tmp_path / "model", device="cpu")
     Path("/tmp/farl_ran_code").unlink(missing_ok=True)
