@@ -1,9 +1,9 @@
-"""The 16 ProcGen games as a Stable-Baselines3 VecEnv, straight on a C++ backend."""
+"""The 16 ProcGen games as a Stable-Baselines3 VecEnv, straight on the C++ library."""
 
 import importlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from farl.envs.batched import BatchedVecEnv
-from farl.envs.state import CannotRestoreError
 from farl.errors import ConfigError, did_you_mean
 
-Backend = Literal["procgen", "envpool"]
 Pixels = npt.NDArray[np.uint8]
 
 EXPLORATION = ("caveflyer", "climber", "coinrun", "heist", "jumper", "leaper", "maze", "ninja")
@@ -53,36 +51,11 @@ class _Result(NamedTuple):
     """bool[E]"""
 
 
-class _Games(Protocol):
-    """A backend."""
-
-    def reset(self) -> Pixels:
-        """Begin an episode in every environment."""
-
-    def step(self, actions: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64]) -> _Result:
-        """Step every environment; ``lengths`` counts this step."""
-
-    def level_seeds(self) -> npt.NDArray[np.int64]:
-        """int64[E], levels of the present episodes."""
-
-    def images(self) -> list[Pixels]:
-        """A picture of each environment."""
-
-    def get_state(self) -> list[bytes]:
-        """What decides what happens next in each environment."""
-
-    def set_state(self, state: list[bytes]) -> None:
-        """Go on from what ``get_state`` returned."""
-
-    def close(self) -> None:
-        """Free what is held."""
-
-
-class _Gym3Games:
-    """ProcGen's own library: it begins the next episode within the step that ends one, and says no more of the end."""
+class _Games:
+    """ProcGen's library: it begins the next episode within the step that ends one, and says no more of the end."""
 
     def __init__(self, game: str, num_envs: int, options: dict[str, Any], seed: int, picture: bool) -> None:
-        procgen = _import("procgen", "procgen")
+        procgen = _import()
         if options["distribution_mode"] == "exploration":  # it is one level of its own
             options = {key: value for key, value in options.items() if key not in ("num_levels", "start_level")}
         self.env = procgen.ProcgenGym3Env(
@@ -144,60 +117,8 @@ class _Gym3Games:
         self.env.close()
 
 
-class _EnvPoolGames:
-    """EnvPool: it shows the last observation of an episode, and begins the next one when asked."""
-
-    def __init__(self, game: str, num_envs: int, options: dict[str, Any], seed: int, picture: bool) -> None:
-        envpool = _import("envpool", "envpool")
-        mode = options["distribution_mode"]
-        threads = {"num_threads": options["num_threads"]} if "num_threads" in options else {}
-        levels = {} if mode == "exploration" else {key: options[key] for key in ("num_levels", "start_level")}
-        try:
-            self.env = envpool.make_gymnasium(
-                f"{game.capitalize()}{mode.capitalize()}-v0", num_envs=num_envs, seed=seed, **levels, **threads
-            )
-        except ImportError as error:
-            raise ConfigError(f"ProcGen in EnvPool cannot be loaded: {error}") from None
-        self._last: Pixels = np.zeros((num_envs, 3, 64, 64), np.uint8)
-        self._levels = np.zeros(num_envs, np.int64)
-
-    def reset(self) -> Pixels:
-        observations, info = self.env.reset()
-        self._last, self._levels = np.array(observations), np.array(info["level_seed"], np.int64)
-        return self._last
-
-    def step(self, actions: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64]) -> _Result:
-        observations, rewards, terminated, truncated, _ = self.env.step(actions)
-        dones = terminated | truncated
-        # A copy: resetting writes the next episodes into the memory of these observations.
-        self._last = np.array(observations)
-        terminal = self._last[dones]
-        if dones.any():
-            begun, info = self.env.reset(np.flatnonzero(dones))
-            self._last[dones], self._levels[dones] = begun, info["level_seed"]
-        return _Result(self._last, np.asarray(rewards, np.float32), dones, terminal, truncated & ~terminated)
-
-    def level_seeds(self) -> npt.NDArray[np.int64]:
-        return self._levels
-
-    def get_state(self) -> list[bytes]:
-        raise CannotRestoreError("ProcGen in EnvPool does not tell its state; backend: procgen does")
-
-    def set_state(self, state: list[bytes]) -> None:
-        raise CannotRestoreError("ProcGen in EnvPool takes no state")
-
-    def images(self) -> list[Pixels]:
-        return list(self._last.transpose(0, 2, 3, 1))
-
-    def close(self) -> None:
-        self.env.close()
-
-
-_BACKENDS: dict[str, type[_Gym3Games] | type[_EnvPoolGames]] = {"procgen": _Gym3Games, "envpool": _EnvPoolGames}
-
-
 class ProcgenVecEnv(BatchedVecEnv):
-    """E copies of one ProcGen game (Cobbe et al. 2020), stepped by the backend's C++ threads.
+    """E copies of one ProcGen game (Cobbe et al. 2020), stepped by the library's C++ threads.
 
     Description
         Sixteen games whose levels are generated from seeds. Levels ``start_level`` to ``start_level + num_levels - 1``
@@ -211,13 +132,12 @@ class ProcgenVecEnv(BatchedVecEnv):
         The game's own, unchanged.
     Episodes
         The infos of an episode that ends hold ``episode`` (raw return ``r``, length ``l``), as a ``VecMonitor`` writes
-        it, ``level_seed`` and ``TimeLimit.truncated``. ``"envpool"`` gives the true ``terminal_observation``. The
-        library ``"procgen"`` draws the next episode within the step that ends one, and flags no truncation: there,
-        ``terminal_observation`` is the observation *before* the last step, and an episode counts as truncated when it
-        has the length of the game's timeout and its level is not solved. (A game lost in exactly that step is taken
-        for truncated.) A bootstrapped value is thus one step old.
+        it, ``level_seed`` and ``TimeLimit.truncated``. The library draws the next episode within the step that ends
+        one, and flags no truncation: ``terminal_observation`` is the observation *before* the last step, and an episode
+        counts as truncated when it has the length of the game's timeout and its level is not solved. (A game lost in
+        exactly that step is taken for truncated.) A bootstrapped value is thus one step old.
     Determinism
-        The same seed and backend give the same episodes, whatever the number of threads.
+        The same seed gives the same episodes, whatever the number of threads.
 
     :param game: one of ``GAMES``
     :param num_envs: number of environments E
@@ -225,9 +145,8 @@ class ProcgenVecEnv(BatchedVecEnv):
     :param num_levels: number of levels, 0 for no limit
     :param start_level: seed of the first level
     :param seed: of which level comes when; None draws one
-    :param backend: ``"procgen"``, or ``"envpool"`` where that is installed
-    :param num_threads: threads of the backend; by default one for each core, up to one for each environment
-    :param render_mode: ``"rgb_array"`` draws pictures of 512 x 512 pixels (``"procgen"``), which costs time
+    :param num_threads: threads of the library; by default one for each core, up to one for each environment
+    :param render_mode: ``"rgb_array"`` draws pictures of 512 x 512 pixels, which costs time
     :raises ConfigError: for an unknown game or mode, levels that do not exist, or a package that is missing
     """
 
@@ -239,13 +158,12 @@ class ProcgenVecEnv(BatchedVecEnv):
         num_levels: int = 0,
         start_level: int = 0,
         seed: int | None = None,
-        backend: Backend = "procgen",
         num_threads: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        _check(game, num_envs, distribution_mode, num_levels, start_level, backend, num_threads)
+        _check(game, num_envs, distribution_mode, num_levels, start_level, num_threads)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.game, self.backend, self.render_mode = game, backend, render_mode
+        self.game, self.render_mode = game, render_mode
         self._settings = {
             "distribution_mode": distribution_mode,
             "num_levels": num_levels,
@@ -260,10 +178,10 @@ class ProcgenVecEnv(BatchedVecEnv):
 
     def _make(self, seed: int) -> _Games:
         picture = self.render_mode == "rgb_array"
-        return _BACKENDS[self.backend](self.game, self.num_envs, self._settings, seed % _LEVELS, picture)
+        return _Games(self.game, self.num_envs, self._settings, seed % _LEVELS, picture)
 
     def reset(self) -> VecEnvObs:
-        """Begin an episode in every environment; after ``seed``, from a backend made anew with that seed."""
+        """Begin an episode in every environment; after ``seed``, from games made anew with that seed."""
         if self._seeds[0] is not None:
             self._games.close()
             self._games = self._make(self._seeds[0])
@@ -290,10 +208,7 @@ class ProcgenVecEnv(BatchedVecEnv):
         return result.observations, result.rewards, result.dones, infos
 
     def get_state(self) -> dict[str, Any]:
-        """Return all that decides what happens next.
-
-        :raises CannotRestoreError: with EnvPool
-        """
+        """Return all that decides what happens next."""
         return super().get_state() | {"games": self._games.get_state(), "levels": self._levels.copy()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -307,13 +222,11 @@ class ProcgenVecEnv(BatchedVecEnv):
         return self._games.images()
 
     def close(self) -> None:
-        """Free the backend."""
+        """Free the games."""
         self._games.close()
 
 
-def _check(
-    game: str, num_envs: int, mode: str, num_levels: int, start_level: int, backend: str, num_threads: int | None
-) -> None:
+def _check(game: str, num_envs: int, mode: str, num_levels: int, start_level: int, num_threads: int | None) -> None:
     # The library ends the whole process over some of these.
     if game not in GAMES:
         raise ConfigError(f"unknown ProcGen game {game!r}{did_you_mean(game, GAMES, limit=16)}")
@@ -321,8 +234,6 @@ def _check(
         raise ConfigError(f"unknown distribution_mode {mode!r}{did_you_mean(mode, MODES)}")
     if game not in MODES[mode]:
         raise ConfigError(f"{game} has no distribution_mode {mode!r}; these have: {', '.join(MODES[mode])}")
-    if backend not in _BACKENDS:
-        raise ConfigError(f"unknown ProcGen backend {backend!r}{did_you_mean(backend, _BACKENDS)}")
     numbers = {"num_envs": num_envs, "num_levels": num_levels, "start_level": start_level}
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
@@ -340,14 +251,15 @@ def _check(
         )
 
 
-def _import(package: str, extra: str) -> Any:
+def _import() -> Any:
     try:
-        return importlib.import_module(package)
+        return importlib.import_module("procgen")
     except OSError as error:  # the dynamic linker's word
         missing = str(error).partition(":")[0]
         raise ConfigError(
-            f"{package} needs the system's library {missing}; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
+            f"procgen needs the system's library {missing}; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
         ) from None
     except ImportError:
-        more = " and pip install --no-deps procgen-mirror gym3 gym" if extra == "procgen" else ""
-        raise ConfigError(f"{package!r} is not installed: pip install 'farl[{extra}]'{more}") from None
+        raise ConfigError(
+            "'procgen' is not installed: pip install 'farl[procgen]' and pip install --no-deps procgen-mirror gym3 gym"
+        ) from None

@@ -34,9 +34,8 @@ def test_every_direct_dependency_is_pinned_in_the_constraints():
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = [*PROJECT["project"]["dependencies"], *(item for items in extras.values() for item in items)]
     names = {re.match(r"[\w.-]+", item)[0].lower().replace("_", "-") for item in wanted}
-    # envpool and procgen cannot be resolved together: they want different versions of glfw.
     # sbx-rl is tested in an environment of its own.
-    assert names - pinned <= {"farl", "envpool", "glfw", "sbx-rl"}
+    assert names - pinned <= {"farl", "glfw", "sbx-rl"}
 
 
 @pytest.mark.parametrize("module", ["farl.memory.long_term_memory", "farl.sb3.factory"])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from farl.envs.atari import AtariSettings
 
 REFUSALS = (TypeError, ValueError, AssertionError, AttributeError, KeyError, GymnasiumError)
-_EXTRAS = {"ale_py": "atari", "cv2": "atari", "envpool": "envpool", "gym3": "procgen", "procgen": "procgen"}
+_EXTRAS = {"ale_py": "atari", "cv2": "atari", "gym3": "procgen", "procgen": "procgen"}
 
 
 def spaces_of(environment: EnvironmentConfig) -> tuple[gym.Space[Any], gym.Space[Any]]:

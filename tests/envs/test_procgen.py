@@ -151,7 +151,6 @@ def test_pictures_are_large_in_render_mode():
         ({"num_levels": 1.5}, "must be a whole number"),
         ({"num_envs": 0}, "at least 1"),
         ({"game": "coinrun", "distribution_mode": "exploration", "num_levels": 3}, "one level of its own"),
-        ({"backend": "gym"}, "unknown ProcGen backend"),
     ],
 )
 def test_bad_input_is_one_line_that_names_it(arguments, message):
@@ -160,11 +159,10 @@ def test_bad_input_is_one_line_that_names_it(arguments, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("backend", ["procgen", "envpool"])
-def test_a_missing_package_names_its_extra(backend, monkeypatch):
-    monkeypatch.setitem(sys.modules, backend, None)
-    with pytest.raises(ConfigError, match=rf"pip install 'farl\[{backend}\]'"):
-        ProcgenVecEnv("maze", 1, backend=backend)
+def test_a_missing_package_names_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "procgen", None)
+    with pytest.raises(ConfigError, match=r"pip install 'farl\[procgen\]'"):
+        ProcgenVecEnv("maze", 1)
 
 
 def test_a_missing_system_library_names_its_debian_packages(monkeypatch):
@@ -175,44 +173,3 @@ def test_a_missing_system_library_names_its_debian_packages(monkeypatch):
     with pytest.raises(ConfigError, match=r"library libGL.so.1; on Debian and Ubuntu: apt-get install libgl1") as told:
         ProcgenVecEnv("maze", 1)
     assert len(told.value.problems) == 1
-
-
-def test_envpool_gives_the_true_last_observation():
-    pytest.importorskip("envpool")
-    env = ProcgenVecEnv("starpilot", 2, distribution_mode="easy", seed=0, backend="envpool")
-    _, episodes = play(env, 400)
-    assert episodes
-    assert all("terminal_observation" in episode for episode in episodes)
-
-
-class FakePool:
-    """As EnvPool: writes into the memory that it has handed out."""
-
-    def __init__(self, num_envs: int) -> None:
-        self.memory = np.zeros((num_envs, 3, 64, 64), np.uint8)
-
-    def reset(self, envs: Any = slice(None)) -> tuple[Any, dict[str, Any]]:
-        self.memory[envs] = 100
-        return self.memory[envs], {"level_seed": np.full(len(self.memory[envs]), 5)}
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        self.memory[:] = 7
-        ended = np.array([False, True])
-        return self.memory, np.ones(2), ended & False, ended, {}
-
-    def close(self) -> None:
-        pass
-
-
-def test_envpools_last_observation_outlives_the_reset(monkeypatch):
-    module = type(sys)("envpool")
-    module.make_gymnasium = lambda name, num_envs, **options: FakePool(num_envs)
-    monkeypatch.setitem(sys.modules, "envpool", module)
-    env = ProcgenVecEnv("starpilot", 2, backend="envpool")
-    env.reset()
-    observations, _, dones, infos = env.step(np.zeros(2, int))
-    assert dones.tolist() == [False, True]
-    assert (infos[1]["terminal_observation"] == 7).all()
-    assert infos[1]["TimeLimit.truncated"]
-    assert (observations[0] == 7).all()
-    assert (observations[1] == 100).all()
