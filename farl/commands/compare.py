@@ -46,9 +46,12 @@ def run(options: argparse.Namespace) -> int:
     console = Console()
     for task in sections(comparison):
         table = Table(title=f"{comparison.metric} in {task}", title_justify="left")
-        for column in COLUMNS:
-            table.add_column(column, overflow="fold")
-        for row in table_rows(comparison, task):
+        rows = table_rows(comparison, task)
+        # Names are told apart by their ends: they fold only where they leave no room for the numbers.
+        table.add_column(COLUMNS[0], overflow="fold", no_wrap=max(len(row[0]) for row in rows) <= 32)
+        for column in COLUMNS[1:]:
+            table.add_column(column.replace("interquartile mean", "IQM"))
+        for row in rows:
             table.add_row(*row)
         console.print(table)
     for sentence in verdicts(comparison):
