@@ -51,10 +51,13 @@ class Recognition(RND):
 
     - ``"first"``: 1 at the first visit to a place, else 0
     - ``"count"``: ``1 / sqrt(n)`` at the nth visit of all agents together
+    - ``"rare"``: ``1 / sqrt(n)`` at the first visit: what is new in the episode, by how new it is ever (Henaff et al.,
+      "A study of global and episodic bonuses for exploration in contextual MDPs", ICML 2023)
     - ``"error"``: RND's root mean squared error at the first visit, as in NovelD (Zhang et al., NeurIPS 2021)
+    - ``"auto"``: ``"first"``, but ``"rare"`` where layouts are found to differ from episode to episode (``Layouts``)
 
     With a graph, it learns as well which place each action leads to, guides every agent to places with an untried
-    action (``advice``), and pays a little for each hop gained on the way.
+    action (``advice``), and pays a little for each hop gained on the way. Where layouts differ it says nothing.
 
     With a ``resolution``, fragments are the regions of that graph: rooms, where doorways join them (``RegionRecall``).
 
@@ -62,7 +65,7 @@ class Recognition(RND):
 
     :param shape: of one observation; [channels, height, width] for an image
     :param actions: the form of one action
-    :param pays: first, count or error
+    :param pays: auto, first, count, rare or error
     :param scope: what counts as a first visit: of an agent in its episode or its life, or of all agents
     :param threshold: cosine similarity from which on two views are of one place; None calibrates it
     :param calibration: samples by which it is calibrated; nothing is paid before
@@ -79,7 +82,7 @@ class Recognition(RND):
         self,
         shape: tuple[int, ...],
         actions: ActionSpec,
-        pays: Pays = "first",
+        pays: Pays = "auto",
         scope: Scope = "episode",
         threshold: float | None = None,
         calibration: int = 2048,
@@ -169,7 +172,7 @@ class Recognition(RND):
         paid = self._worth(places, new, outputs["surprisal"].cpu().numpy())
         if self.shaping is not None:
             self._guide.preference.observe(self._latest.found)
-            self._latest.advice = self._guide.advise(self.graph, places, np.zeros(len(places), bool))
+            self._latest.advice = self._advise(places, np.zeros(len(places), bool))
             paid = paid + self.shaping * self._latest.advice.gained
         return torch.from_numpy(paid.astype(np.float32)).to(outputs["surprisal"].device)
 
@@ -183,7 +186,7 @@ class Recognition(RND):
         self._follow_merge(self.localiser.put(rows, unit(self._features(observations).cpu().numpy())))
         starts = np.zeros(len(self.localiser.here), bool)
         starts[rows] = True
-        again = self._guide.advise(self.graph, np.where(starts, self.localiser.here, -1), starts)
+        again = self._advise(np.where(starts, self.localiser.here, -1), starts)
         self._latest.advice.actions[rows] = again.actions[rows]
 
     def close(self, allowed: npt.NDArray[np.bool_]) -> None:
@@ -244,13 +247,22 @@ class Recognition(RND):
             if self.regions is not None:
                 self.regions.merge(merged, len(self.places))
 
+    def _advise(self, places: npt.NDArray[np.int64], starts: npt.NDArray[np.bool_]) -> Advice:
+        if self.localiser.layouts.differ:
+            return Advice(np.full(len(places), -1), np.zeros(len(places)))
+        return self._guide.advise(self.graph, places, starts)
+
     def _worth(
         self, places: npt.NDArray[np.int64], new: npt.NDArray[np.bool_], surprisal: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float64]:
+        rarity = self._visits.counts[places] ** -0.5
         if self.pays == "count":
-            return np.asarray(self._visits.counts[places] ** -0.5)
+            return np.asarray(rarity)
         worth = new.astype(np.float64)
-        return worth * np.sqrt(surprisal) if self.pays == "error" else worth
+        if self.pays == "error":
+            return worth * np.sqrt(surprisal)
+        is_rare = self.pays == "rare" or (self.pays == "auto" and self.localiser.layouts.differ)
+        return worth * rarity if is_rare else worth
 
 
 def direction(actions: ActionSpec, taken: Tensor) -> Tensor:

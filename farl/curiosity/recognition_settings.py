@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from farl.curiosity.module import ActionSpec
     from farl.curiosity.recognition import Recognition
 
-Pays = Literal["first", "count", "error"]
+Pays = Literal["auto", "first", "count", "rare", "error"]
 Scope = Literal["episode", "life", "all"]
 
 
@@ -35,8 +35,9 @@ class RecognitionConfig(RNDConfig):
     """First visits to places that are recognised by random features; with a graph of them that leads to new ones."""
 
     name: Literal["recognition"] = "recognition"  # type: ignore[assignment]
-    pays: Pays = "first"
-    """first: 1 at the first visit to a place. count: 1 / sqrt(visits of all). error: RND's error at the first visit."""
+    pays: Pays = "auto"
+    """first: 1 at the first visit to a place. count: 1 / sqrt(visits of all). rare: the one times the other. error:
+    RND's error at the first visit. auto: first, or rare where layouts are found to differ from episode to episode."""
     scope: Scope = "episode"
     """What a first visit is: an agent's in its episode (its life where none ends), its life, or all agents'
     together."""

@@ -196,13 +196,20 @@ def _draw_values(
     width, height = figure.get_size_inches()
     bar = figure.add_axes((0.9 / width, 0.44 / height, (width - 1.8) / width, 0.1 / height))
     figure.colorbar(image, cax=bar, orientation="horizontal")
-    if isinstance(norm, LogNorm) and norm.vmin is not None and norm.vmin < 1.0:
-        ticks = [2.0**power for power in range(-4, 5) if norm.vmin <= 2.0**power <= float(norm.vmax or 1.0)]
+    if isinstance(norm, LogNorm):
+        ticks = _log_ticks(float(norm.vmin or 1.0), float(norm.vmax or 1.0))
         bar.xaxis.set_minor_locator(NullLocator())
-        bar.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        bar.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
     bar.set_xlabel(text, fontsize=9, color=INK, labelpad=1)
     bar.tick_params(labelsize=8.5, colors=MUTED, length=2)
     bar.spines[:].set_visible(False)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Return powers of ten, or of two where these span little; written as numbers, which takes no mathematics to set."""
+    base = 10.0 if high / low >= 100.0 else 2.0
+    powers = np.arange(np.ceil(np.log(low) / np.log(base)), np.floor(np.log(high) / np.log(base)) + 1)
+    return [float(base**power) for power in powers]
 
 
 def _draw_way(axes: Axes, way: npt.NDArray[np.integer[Any]]) -> None:

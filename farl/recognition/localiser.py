@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 
 from farl.recognition.graph import PlaceGraph
+from farl.recognition.layouts import Layouts
 from farl.recognition.place_index import Nearest
 from farl.recognition.places import Keys, PlaceStore, Similarity
 
@@ -56,6 +57,8 @@ class Localiser:
     def __init__(self, places: PlaceStore, graph: PlaceGraph) -> None:
         self.places = places
         self.graph = graph
+        self.layouts = Layouts(graph.n_actions)
+        """Whether ways hold from episode to episode."""
         self.start(0)
 
     def start(self, n_envs: int) -> None:
@@ -64,6 +67,7 @@ class Localiser:
         """int64[E], the place of each agent, -1 while it is not known."""
         self._unseen = np.zeros(n_envs, bool)  # where rule 3 was the last to say where an agent is
         self._put = np.zeros(n_envs, bool)  # since the last step
+        self.layouts.start(n_envs)
 
     def put(self, envs: IntArray, keys: Keys) -> IntArray | None:
         """Take note of where some agents have been put, by what they see there.
@@ -89,10 +93,12 @@ class Localiser:
         known = len(self.places)
         self.graph.make_room(known)
         expected, is_sure = self.graph.expect(before, actions)
+        self.layouts.make_room(known)
         similarity = self.places.similarity(expected, keys)
         if similarity.min() >= max(_EQUAL, self.places.possible):  # nothing else can be as alike
             self.places.refine(expected, keys)
             self.graph.record(before, actions, expected, known)
+            self.layouts.observe(before, actions, expected, expected, starts)
             self.here, self._unseen, self._put = expected, np.zeros(len(keys), bool), np.zeros(len(keys), bool)
             return Located(self.here, np.zeros(len(keys), bool), None)
         nearest = self._nearest(keys, expected, similarity)
@@ -111,6 +117,7 @@ class Localiser:
         self.graph.weaken(before[unseen], actions[unseen])
         tells = as_expected | ~(unseen | self._unseen)
         self.graph.record(np.where(tells, before, LOST), actions, places, len(self.places))
+        self.layouts.observe(before, actions, expected, places, starts)
         self.here, self._unseen, self._put = places, unseen, np.zeros(len(places), bool)
 
         merged = self.places.merge_if_full()
@@ -129,14 +136,18 @@ class Localiser:
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the agents are; places and graph have states of their own."""
-        return {name: torch.from_numpy(getattr(self, name).copy()) for name in _OF_AGENTS}
+        agents = {name: torch.from_numpy(getattr(self, name).copy()) for name in _OF_AGENTS}
+        return agents | {"layouts": self.layouts.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         for name in _OF_AGENTS:
             setattr(self, name, state[name].cpu().numpy().copy())
+        if "layouts" in state:  # a file of before has none
+            self.layouts.load_state_dict(state["layouts"])
 
     def _follow_merge(self, merged: IntArray | None) -> None:
         if merged is not None:
             self.graph.merge(merged, len(self.places))
+            self.layouts.merge(len(self.places))
             self.here = np.where(self.here >= 0, merged[self.here], LOST)

@@ -42,6 +42,23 @@ def test_counts_fall_with_the_root_and_errors_are_paid_at_first_visits() -> None
     assert second == 0.0
 
 
+def test_what_is_rare_is_paid_more_once_an_episode() -> None:
+    curiosity = module(pays="rare")
+    visits = ((1, False), (1, False), (1, True), (2, False), (1, True))
+    paid = [step(curiosity, [0], [0], [view], starts).item() for view, starts in visits]
+    assert paid == pytest.approx([1.0, 0.0, 3**-0.5, 1.0, 4**-0.5])
+
+
+def test_where_layouts_differ_rarity_is_paid_and_nothing_is_advised() -> None:
+    curiosity = module(shaping=0.1)
+    step(curiosity, [0], [0], [1])
+    step(curiosity, [1], [0], [2])
+    assert curiosity.advice.any()
+    curiosity.localiser.layouts.differ = True
+    assert step(curiosity, [2], [1], [1], starts=True).item() == pytest.approx(2**-0.5)
+    assert not curiosity.advice.any()
+
+
 def test_nothing_is_paid_until_it_is_calibrated_nor_while_the_norm_adapts() -> None:
     curiosity = Recognition((12,), TURNS, calibration=20, seed=0)
     transitions = Transitions(VIEWS, torch.zeros(12), VIEWS)
