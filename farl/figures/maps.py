@@ -206,7 +206,7 @@ def _draw_values(
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Return powers of ten, or of two where these span little; written as numbers, which takes no mathematics to set."""
+    """Return powers of ten, or of two where these span little: as plain numbers they are set without mathematics."""
     base = 10.0 if high / low >= 100.0 else 2.0
     powers = np.arange(np.ceil(np.log(low) / np.log(base)), np.floor(np.log(high) / np.log(base)) + 1)
     return [float(base**power) for power in powers]
