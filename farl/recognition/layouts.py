@@ -11,6 +11,7 @@ IntArray = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 
 _NOBODY = -1
+_ARRAYS = ("taker", "share", "count", "episode")
 _HORIZON = 2048
 """Ways over which a share is a mean, those taken last weighing most."""
 _FEWEST = 512
@@ -76,16 +77,14 @@ class Layouts:
 
     def state_dict(self) -> dict[str, Any]:
         """Return who took which way, and what came of it."""
-        arrays = {"taker": self._taker, "share": self._share, "count": self._count, "episode": self._episode}
-        told = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        return told | {"begun": self._begun, "differ": self.differ}
+        arrays = {name: torch.from_numpy(getattr(self, f"_{name}").copy()) for name in _ARRAYS}
+        return arrays | {"begun": self._begun, "differ": self.differ}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned; with another number of agents, each is in a new episode."""
         n_envs = len(self._episode)
-        self._taker, self._share, self._count, self._episode = (
-            state[name].cpu().numpy().copy() for name in ("taker", "share", "count", "episode")
-        )
+        for name in _ARRAYS:
+            setattr(self, f"_{name}", state[name].cpu().numpy().copy())
         self._begun, self.differ = int(state["begun"]), bool(state["differ"])
         if len(self._episode) != n_envs:
             self.start(n_envs)
