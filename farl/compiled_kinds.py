@@ -1,10 +1,12 @@
 """The loops of ``farl.kinds``, compiled by numba when they are first needed."""
 
+from typing import Any
+
 import numba
 import numpy as np
+import numpy.typing as npt
 
-from farl.kinds import Array
-
+Array = npt.NDArray[Any]
 _compiled = numba.njit(nogil=True, cache=True)
 
 

@@ -176,6 +176,10 @@ class ExperimentConfig(StrictModel):
     sweep: SweepConfig | None = None
     """What differs between the runs of farl sweep; null for one run."""
 
+    def flat(self) -> dict[str, Any]:
+        """Return all settings by their dotted keys, such as ``far.module.name``."""
+        return _flat(self.model_dump(mode="json"), "")
+
 
 def learner_name(config: ExperimentConfig) -> str:
     """``PPO`` or ``FAR(PPO)``."""
@@ -185,3 +189,13 @@ def learner_name(config: ExperimentConfig) -> str:
 def describe_learner(algorithm: str, far: bool) -> str:
     """``PPO`` or ``FAR(PPO)``."""
     return f"FAR({algorithm})" if far else algorithm
+
+
+def _flat(data: dict[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -10,7 +10,7 @@ from farl.experiment.config import ExperimentConfig
 from farl.experiment.logs import summary_writer
 from farl.experiment.signatures import default_hyperparameters
 
-__all__ = ["LogHyperparameters", "flatten", "settings_in_force"]
+__all__ = ["LogHyperparameters", "settings_in_force"]
 
 _NOT_FOR_TEXT = ("stdout", "log", "json", "csv")
 _SECTIONS = ("far", "far.criterion", "far.recall", "evaluation", "sequence")
@@ -49,7 +49,7 @@ class LogHyperparameters(BaseCallback):
 
 def settings_in_force(config: ExperimentConfig, model: BaseAlgorithm) -> dict[str, Any]:
     """Return every setting by its dotted name, the algorithm's own defaults included."""
-    settings = flatten(config.model_dump(mode="json"))
+    settings = config.flat()
     algorithm = getattr(type(model), "algorithm_class", type(model))  # FAR(PPO) takes what PPO takes
     for name, value in default_hyperparameters(algorithm).items():
         if name not in config.algorithm.hyperparameters:
@@ -61,17 +61,6 @@ def settings_in_force(config: ExperimentConfig, model: BaseAlgorithm) -> dict[st
             part = None if part is None else part.get(key)
         settings[f"{section}.on"] = part is not None
     return settings
-
-
-def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _cell(value: Any) -> str:

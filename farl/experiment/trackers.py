@@ -7,7 +7,6 @@ from stable_baselines3.common.logger import Image, KVWriter
 
 from farl.errors import ConfigError
 from farl.experiment.config import ExperimentConfig
-from farl.experiment.hyperparameters import flatten
 from farl.experiment.run_directory import RunDirectory
 
 __all__ = ["MLflowOutput", "WandbOutput"]
@@ -21,7 +20,7 @@ class WandbOutput(KVWriter):
 
     def __init__(self, run: RunDirectory, config: ExperimentConfig) -> None:
         self._wandb = _import("wandb")
-        settings = flatten(config.model_dump(mode="json"))
+        settings = config.flat()
         self._run = self._wandb.init(project="farl", name=run.path.name, dir=str(run.path), config=settings)
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
@@ -49,7 +48,7 @@ class MLflowOutput(KVWriter):
         experiment = self._mlflow.get_experiment_by_name("farl")
         created = self._client.create_run(experiment.experiment_id, run_name=run.path.name)
         self.run_id = str(created.info.run_id)
-        for key, value in flatten(config.model_dump(mode="json")).items():
+        for key, value in config.flat().items():
             self._client.log_param(self.run_id, key, str(value)[:500])
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:

@@ -1,5 +1,6 @@
 """``FAR(Algorithm)``: any Stable-Baselines3 algorithm with curiosity under fragmentation and recall."""
 
+from copyreg import pickle as register_for_pickle
 from functools import cache
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from farl.sb3.algorithm import FARAlgorithm
 from farl.sb3.off_policy import OffPolicyFAR
 from farl.sb3.on_policy import OnPolicyFAR
+from farl.sb3.saving import FARClass
 
 Algorithm = TypeVar("Algorithm", bound=BaseAlgorithm)
 
@@ -49,5 +51,34 @@ def _make_class(algorithm: type[Any]) -> type[Any]:
         "__doc__": algorithm.__doc__,
         "__module__": __name__,
         "algorithm_class": getattr(algorithm, "plain_class", algorithm),
+        "__reduce__": lambda model: (_bare, _origin(type(model)), model.__dict__),
     }
     return type(f"FAR{algorithm.__name__}", (mixin, algorithm), members)
+
+
+# Pickle finds what is made here by the algorithm that it was made of.
+
+
+def _origin(made: type[Any]) -> tuple[type[BaseAlgorithm], bool]:
+    """Return the algorithm that a class was made of, and whether by way of ``Fast``."""
+    return made.algorithm_class, hasattr(made, "plain_class")
+
+
+def _class_of(algorithm: type[Any], fast: bool) -> type[Any]:
+    if fast:
+        from farl.sb3.fast import Fast
+
+        algorithm = Fast(algorithm)
+    return FAR(algorithm)
+
+
+def _bare(algorithm: type[Any], fast: bool) -> Any:
+    """Return what pickle fills."""
+    return object.__new__(_class_of(algorithm, fast))
+
+
+def _reduce_class(made: Any) -> Any:
+    return (_class_of, _origin(made)) if "algorithm_class" in vars(made) else made.__qualname__
+
+
+register_for_pickle(FARClass, _reduce_class)

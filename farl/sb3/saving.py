@@ -1,8 +1,7 @@
-"""Files and pickles of FAR's models: loading changes settings, takes plain files, and says what a file is."""
+"""Files of FAR's models: loading changes settings, takes plain files, and says what a file is."""
 
 import warnings
 from abc import ABCMeta
-from copyreg import pickle as register_for_pickle
 from functools import cache
 from importlib import import_module
 from pickle import UnpicklingError
@@ -17,7 +16,7 @@ from farl.sb3.config import changed
 
 
 class FARClass(ABCMeta):
-    """The class of the classes that ``FAR`` makes: pickle finds them by the algorithm they were made of."""
+    """The class of the classes that ``FAR`` makes: ``farl.sb3.factory`` says how pickle finds them."""
 
 
 class Saving(BaseAlgorithm, metaclass=FARClass):
@@ -112,9 +111,6 @@ class Saving(BaseAlgorithm, metaclass=FARClass):
         if "_given_far" in self.__dict__:
             self.far = changed(self.far, self.__dict__.pop("_given_far"))
 
-    def __reduce__(self) -> Any:
-        return _bare, _origin(type(self)), self.__dict__
-
 
 class _OnlyForFAR:
     """Stands in a file for the buffer's class, where the plain algorithm would build it: there it says what to do."""
@@ -145,31 +141,3 @@ def __getattr__(name: str) -> Any:
     if kind != "_OnlyForFAR" or len(parts) != 3 or not parts[1].startswith(("stable_baselines3/", "sb3_contrib/")):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _only_for(parts[0], getattr(import_module(parts[1].replace("/", ".")), parts[2]))
-
-
-def _origin(made: type[Any]) -> tuple[type[BaseAlgorithm], bool]:
-    """Return the algorithm that a class was made of, and whether by way of ``Fast``."""
-    return made.algorithm_class, hasattr(made, "plain_class")
-
-
-def _class_of(algorithm: type[Any], fast: bool) -> type[Any]:
-    from farl.sb3.factory import FAR  # which is built on this module
-
-    if fast:
-        from farl.sb3.fast import Fast
-
-        algorithm = Fast(algorithm)
-    return FAR(algorithm)
-
-
-def _bare(algorithm: type[Any], fast: bool) -> Any:
-    """Return what pickle fills."""
-    made = _class_of(algorithm, fast)
-    return object.__new__(made)
-
-
-def _reduce_class(made: Any) -> Any:
-    return (_class_of, _origin(made)) if "algorithm_class" in vars(made) else made.__qualname__
-
-
-register_for_pickle(FARClass, _reduce_class)

@@ -9,7 +9,6 @@ from typing import Any
 
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.config import ExperimentConfig
-from farl.experiment.hyperparameters import flatten
 from farl.experiment.run_directory import RUNS, RunDirectory
 
 _DEEPEST = 4
@@ -189,4 +188,4 @@ def _read(path: Path) -> Run | None:
         raise ConfigError(f"{directory.metrics_file}: cannot be read: {error}") from None
     # Without the checks of load_config: what a run needed may not be installed where it is compared.
     config = ExperimentConfig.model_validate(read_yaml(directory.config_file).data)
-    return Run(path, flatten(config.model_dump(mode="json")), metrics)
+    return Run(path, config.flat(), metrics)

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from farl.errors import ConfigError
 from farl.experiment.config import ExperimentConfig
-from farl.experiment.hyperparameters import flatten
 from farl.experiment.interruption import stop_on_signals
 from farl.experiment.run_directory import RunDirectory
 from farl.experiment.sweep.backends import BACKENDS, Resources
@@ -108,7 +107,7 @@ _OURS = {"error.txt", ".progress.json"}
 
 
 def _difference(before: ExperimentConfig, now: ExperimentConfig) -> str | None:
-    old, new = (flatten(config.model_dump(mode="json")) for config in (before, now))
+    old, new = (config.flat() for config in (before, now))
     keys = [
         key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key != "environment.folder"
     ]
