@@ -141,7 +141,7 @@ class SequenceConfig(StrictModel):
     """Environment steps of each task; a task ends with the rollout that completes them."""
     reset: list[_Reset] = Field(default_factory=_default_reset)
     """What begins anew with each task: the running statistics of VecNormalize, the optimiser, the whole policy. By
-    default the statistics."""
+    default the statistics. The curiosity and its memory go on."""
     episodes: Annotated[int, Field(ge=0, le=100_000), _Whole] = 5
     """Episodes of the evaluation on every task so far, at the end of each; 0 for none."""
 

@@ -112,10 +112,12 @@ class TaskSequence(BaseCallback):
         model._last_episode_starts = np.ones(model.n_envs, dtype=bool)
         if model._vec_normalize_env is not None:
             model._last_original_obs = model._vec_normalize_env.get_original_obs()
+        if hasattr(model, "continue_elsewhere"):
+            model.continue_elsewhere()
         old.close()
 
     def _begin_anew(self, venv: VecEnv) -> None:
-        """Set optimiser, or policy and optimiser, back to how a new model has them, drawn anew."""
+        """Set optimiser, or policy and optimiser, back to how a new model has them, drawn anew; the memory stays."""
         wanted = set(self.sequence.reset) & {"optimizer", "policy"}
         if not wanted:
             return
@@ -125,6 +127,8 @@ class TaskSequence(BaseCallback):
         fresh = build_learner(self.config.model_copy(update={"seed": seed}), venv).get_parameters()
         held = self.model.get_parameters()
         chosen: Any = {
-            name: fresh[name] if "policy" in wanted or name.endswith("optimizer") else held[name] for name in held
+            name: fresh[name] if "policy" in wanted or name.endswith("optimizer") else held[name]
+            for name in held
+            if name != "curiosity"
         }
         self.model.set_parameters(chosen)

@@ -141,15 +141,28 @@ class FARAlgorithm(Saving, OpenRollout):
             self._rollout.attach(self.env)
         result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
         if self.far is not None and (self.reopened is None or restarts):
-            assert self._last_obs is not None
             self.take_in()  # what an interrupted rollout left
-            observations = without_advice(self._last_obs, self.observation_space)
-            self._rollout.begin(observations, restarts)
-            if self.n_advised:
-                self._last_obs = with_advice(
-                    observations, self._rollout.advise(np.full(self.n_envs, restarts), self._allowed())
-                )
+            self._begin(restarts)
         return result
+
+    def continue_elsewhere(self) -> None:
+        """Take note that, between two rollouts, the environments were exchanged for others, which have been reset.
+
+        They are ``env`` already, and ``_last_obs`` is what they show.
+        """
+        if self.far is not None:
+            assert self.env is not None
+            self._rollout.attach(self.env)
+            self._begin(restarts=True)
+
+    def _begin(self, restarts: bool) -> None:
+        """Show the rollout what the environments show before its first step, and ask for advice there."""
+        assert self._last_obs is not None
+        observations = without_advice(self._last_obs, self.observation_space)
+        self._rollout.begin(observations, restarts)
+        if self.n_advised:
+            advice = self._rollout.advise(np.full(self.n_envs, restarts), self._allowed())
+            self._last_obs = with_advice(observations, advice)
 
     def open_state(self) -> dict[str, Any]:
         """Return the steps of the rollout, as far as they have been taken in or wait."""
@@ -197,6 +210,7 @@ class _Record(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         self.model.take_in()
+        self.model._rollout.end = self.model._last_obs, self.model._last_episode_starts
 
     def _on_training_end(self) -> None:
         self.model.take_in()  # what a rollout left that was stopped

@@ -1,6 +1,6 @@
 """On-policy algorithms with curiosity: intrinsic advantages join the extrinsic ones."""
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -84,15 +84,14 @@ class OnPolicyFAR(FARAlgorithm, OnPolicyAlgorithm):
         more = config.intrinsic_coef * rewards + (config.extrinsic_coef - 1.0) * paid
         buffer.rewards += more
         # Advantages are linear in the rewards: what is added to these adds its discounted sum to those.
-        ends = np.concatenate([buffer.episode_starts[1:], cast(Array, self._last_episode_starts)[None]])
+        ends = np.concatenate([buffer.episode_starts[1:], self._rollout.end[1][None]])
         more = discounted_sums(more, 1.0 - ends, self.gamma * self.gae_lambda)
         buffer.advantages = buffer.advantages + more
         buffer.returns = buffer.returns + more
 
     def _mix_advantages(self, critic: IntrinsicCritic, rewards: Array) -> None:
-        assert self._last_obs is not None
         buffer = self.rollout_buffer
-        advantages, returns = critic.advantages(buffer, rewards, self._last_obs, cast(Array, self._last_episode_starts))
+        advantages, returns = critic.advantages(buffer, rewards, *self._rollout.end)
         # The extrinsic returns are the policy's value targets: they are complete before the mix, and stay as they are.
         config = self._rollout.config
         buffer.advantages = config.extrinsic_coef * buffer.advantages + config.intrinsic_coef * advantages

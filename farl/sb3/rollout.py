@@ -59,6 +59,9 @@ class Rollout:
         """What the curiosity made of the steps of this rollout, as far as it has taken them in."""
         self.rewards: list[Array] = []
         """float[E] each, what the environments paid in this rollout."""
+        self.end: Any = None
+        """Observations after its last step and where an episode starts, as the learner has them: environments may be
+        exchanged before they are valued."""
         self._waiting: list[Seen] = []
         self._starts = np.ones(n_envs, bool)
         self._observations: torch.Tensor | None = None  # as the adapter gives them, of the step to come

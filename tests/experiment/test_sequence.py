@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import VecNormalize
 
+from farl.envs.control import level_offset
 from farl.errors import ConfigError
 from farl.experiment.interruption import TrainingInterrupted
 from farl.experiment.loading import parse_config
 from farl.experiment.run import _Training, resume, train
 from farl.experiment.run_directory import create_run_directory
 from farl.experiment.tasks import task_at, task_environments
+from farl.sb3.intrinsic_critic import IntrinsicCritic
+from farl.sb3.rollout import Rollout
 
 SMALL = {"n_steps": 16, "batch_size": 32, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
 LEVELS = [{}, {"kwargs": {"level": 1}}, {"kwargs": {"level": 2}}]
@@ -160,3 +163,57 @@ def test_games_and_rooms_come_in_turn(environment, games):
     policy = "CnnPolicy" if environment["kind"] == "atari" else "MlpPolicy"
     config["algorithm"] = {"name": "PPO", "policy": policy, "hyperparameters": SMALL}
     assert train(parse_config(config))["total_timesteps"] == 128
+
+
+RND = {"module": {"name": "rnd", "features": 8, "hidden": 8}, "warmup": 16, "batch_size": 16, "critic_hidden": [8]}
+ROOMS = {"id": "farl/HeteroRooms-2x3-v0", "kind": "minigrid", "n_envs": 2}
+
+
+@pytest.mark.parametrize("reset", [[], ["optimizer"], ["policy"]])
+def test_the_curiosity_goes_on_through_all_tasks(reset):
+    training = _Training(parse_config(experiment({"tasks": LEVELS, "reset": reset}, far=RND)), None, None)
+    training.run(None)
+    assert training.model.curiosity.samples_seen == 192
+
+
+def test_the_curiosity_sees_what_the_present_task_shows(monkeypatch):
+    environment = {"id": "CartPole", "kind": "control", "n_envs": 2, "normalize_observations": True}
+    training = _Training(parse_config(experiment({"tasks": LEVELS}, environment=environment, far=RND)), None, None)
+    add, transitions = Rollout.add, []
+
+    def compared(self: Any, new_observations: Any, *args: Any) -> None:
+        before = self._observations
+        add(self, new_observations, *args)
+        shown = training.model.get_vec_normalize_env().get_original_obs()
+        np.testing.assert_allclose(self._observations, shown, rtol=1e-6)
+        transitions.append((before.numpy().copy(), self.latest.numpy().copy()))
+
+    monkeypatch.setattr(Rollout, "add", compared)
+    training.run(None)
+    # No transition leads from one level, which is an offset of all that is shown, into another.
+    assert max(np.abs(after - before).max() for before, after in transitions) < 2.0
+
+
+def test_a_rollout_is_valued_where_it_ended_and_not_where_the_next_task_begins(monkeypatch):
+    valued, advantages = [], IntrinsicCritic.advantages
+
+    def noted(self: Any, buffer: Any, rewards: Any, last: Any, starts: Any) -> Any:
+        valued.append(np.array(last))
+        return advantages(self, buffer, rewards, last, starts)
+
+    monkeypatch.setattr(IntrinsicCritic, "advantages", noted)
+    training = Watch(parse_config(experiment({"tasks": LEVELS}, far=RND)), None, None)
+    offsets, _ = training.watched()
+    assert len(offsets) == len(valued)
+    levels = [training.sequence.tasks[number].kwargs.get("level", 0) for number in range(3)]
+    shown = [level_offset(4, level, 0, 2.0) for level in np.repeat(levels, len(valued) // 3)]
+    for last, offset in zip(valued, shown, strict=True):
+        assert np.abs(last - offset).max() < 3.0  # a cart's numbers are small beside the offsets
+
+
+def test_an_agent_that_the_graph_leads_goes_through_a_sequence():
+    data = experiment({"tasks": [{}, {"id": "farl/HeteroRooms-1x6-v0"}]}, environment=ROOMS, far={})
+    training = _Training(parse_config(data), None, None)
+    training.run(None)
+    assert training.model.n_advised
+    assert training.model.curiosity.samples_seen == 128
