@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import VecNormalize
 
-from farl.envs.control import level_offset
 from farl.errors import ConfigError
 from farl.experiment.interruption import TrainingInterrupted
 from farl.experiment.loading import parse_config
@@ -195,20 +194,18 @@ def test_the_curiosity_sees_what_the_present_task_shows(monkeypatch):
 
 
 def test_a_rollout_is_valued_where_it_ended_and_not_where_the_next_task_begins(monkeypatch):
-    valued, advantages = [], IntrinsicCritic.advantages
+    goes_on, advantages = [], IntrinsicCritic.advantages
 
     def noted(self: Any, buffer: Any, rewards: Any, last: Any, starts: Any) -> Any:
-        valued.append(np.array(last))
+        goes_on.append(~np.asarray(starts, bool))
+        np.testing.assert_array_equal(last[goes_on[-1]], training.model._rollout.latest[goes_on[-1]])
         return advantages(self, buffer, rewards, last, starts)
 
     monkeypatch.setattr(IntrinsicCritic, "advantages", noted)
-    training = Watch(parse_config(experiment({"tasks": LEVELS}, far=RND)), None, None)
-    offsets, _ = training.watched()
-    assert len(offsets) == len(valued)
-    levels = [training.sequence.tasks[number].kwargs.get("level", 0) for number in range(3)]
-    shown = [level_offset(4, level, 0, 2.0) for level in np.repeat(levels, len(valued) // 3)]
-    for last, offset in zip(valued, shown, strict=True):
-        assert np.abs(last - offset).max() < 3.0  # a cart's numbers are small beside the offsets
+    training = _Training(parse_config(experiment({"tasks": LEVELS}, far=RND)), None, None)
+    training.run(None)
+    assert len(goes_on) == 6
+    assert all(each.any() for each in goes_on[1::2])  # tasks end with these
 
 
 def test_an_agent_that_the_graph_leads_goes_through_a_sequence():

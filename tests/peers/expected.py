@@ -9,6 +9,11 @@ EXPECTED: list[tuple[str, tuple[str, ...], str]] = [
         "the critic learns the bonus, too",
     ),
     (
+        "test_multiprocessing",
+        ("off", "on", "shared", "default"),
+        "worker processes cannot import the suite's own modules: the checkout around it is kept off the path",
+    ),
+    (
         "test_save_load[",
         ("on", "shared", "default"),
         "it leaves out the last part of the parameters, which is the curiosity's: what is left are those of a plain "
