@@ -36,6 +36,9 @@ ROUND = 5_000
 """Cases of a round, of all targets together."""
 LONGEST = 300
 """Characters of a line of an error."""
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_COSTLY = ("procgen", "miniworld")
+"""Configs whose environments cannot be made and dropped thousands of times: MiniWorld keeps 37 MB of each."""
 NASTY = (
     b"null",
     b"-1",
@@ -111,7 +114,8 @@ def targets(folder: Path) -> dict[str, tuple[Sequence[bytes], Target, float]]:
     from farl.sb3.plain_data import from_plain
 
     configs = Path(str(__import__("farl.configs", fromlist=["x"]).__file__)).parent
-    yaml_files = [(configs / f"{name}.yaml").read_bytes() for name in sorted(shipped_configs()) if "rocgen" not in name]
+    taken = [name for name in sorted(shipped_configs()) if not any(part in name for part in _COSTLY)]
+    yaml_files = [(configs / f"{name}.yaml").read_bytes() for name in taken]
 
     def written(name: str, content: bytes) -> Path:
         (folder / name).write_bytes(content)
@@ -145,19 +149,22 @@ def targets(folder: Path) -> dict[str, tuple[Sequence[bytes], Target, float]]:
     (folder / "memory.safetensors").unlink()
     write_manifest(folder, 5, "PPO", far=True)
     manifests = [(folder / "manifest.json").read_bytes()]
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as target:
-        target.writestr("data", json.dumps({"a": {":farl:": {":tuple:": [1, {":array:": ["<f4", [1], "AAAAAA=="]}]}}}))
+    archives = [io.BytesIO() for _ in _COMPRESSIONS]
+    for archive, compression in zip(archives, _COMPRESSIONS, strict=True):
+        with zipfile.ZipFile(archive, "w", compression) as target:
+            target.writestr(
+                "data", json.dumps({"a": {":farl:": {":tuple:": [1, {":array:": ["<f4", [1], "AAAAAA=="]}]}}})
+            )
     plain = [
         json.dumps({":space:": ["Discrete", [2, 0, "<i8"], None]}).encode(),
         b'{":class:": "torch.nn.modules.activation:ReLU"}',
     ]
-    maps: dict[str, bytes] = {"txt": b"#####\n#...#\n#.#.#\n#...#\n#####\n"}
-    for name, save in (("npy", np.save), ("npz", np.savez)):
+    maps: dict[str, list[bytes]] = {"txt": [b"#####\n#...#\n#.#.#\n#...#\n#####\n"]}
+    for name, save in (("npy", np.save), ("npz", np.savez), ("npz", np.savez_compressed)):
         buffer = io.BytesIO()
         save(buffer, np.pad(np.zeros((5, 5), bool), 1, constant_values=True))
-        maps[name] = buffer.getvalue()
-    maps["pgm"] = b"P5 5 5 255\n" + bytes([0] * 6 + [255] * 13 + [0] * 6)
+        maps.setdefault(name, []).append(buffer.getvalue())
+    maps["pgm"] = [b"P5 5 5 255\n" + bytes([0] * 6 + [255] * 13 + [0] * 6)]
     found: dict[str, tuple[Sequence[bytes], Target, float]] = {
         "config": (yaml_files, lambda c: checked(lambda: load_config(written("x.yaml", c))), 0.05),
         "override": (
@@ -175,11 +182,15 @@ def targets(folder: Path) -> dict[str, tuple[Sequence[bytes], Target, float]]:
             0.05,
         ),
         "manifest": (manifests, lambda c: checked(lambda: manifest(c)), 0.1),
-        "zip": ([archive.getvalue()], lambda c: checked(lambda: look_at(written("model.zip", c))), 0.1),
+        "zip": (
+            [archive.getvalue() for archive in archives],
+            lambda c: checked(lambda: look_at(written("model.zip", c))),
+            0.1,
+        ),
         "plain": (plain, lambda c: checked(lambda: from_plain(json.loads(c)) if _is_json(c) else None), 0.2),
     }
     for suffix, content in maps.items():
-        found[f"map-{suffix}"] = ([content], grids(suffix), 0.2 / len(maps))
+        found[f"map-{suffix}"] = (content, grids(suffix), 0.2 / len(maps))
     return found
 
 

@@ -55,6 +55,11 @@ class Saving(BaseAlgorithm, metaclass=FARClass):
         except KeyError as error:  # on any ValueError SB3 looks for a reason of its own, which may fail
             if isinstance(error.__context__, ConfigError):
                 raise error.__context__ from None
+            missing = {"observation_space", "action_space"} - {*archive.plain, *archive.pickled}
+            if missing:
+                raise ConfigError(
+                    f"{path}: is no whole model: it holds no {' and no '.join(sorted(missing))}"
+                ) from None
             raise
 
     def save_as_it_is(self, *args: Any, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import struct
 import warnings
 import zipfile
 from collections import deque
@@ -198,3 +199,34 @@ def test_what_is_no_zip_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.zip").write_bytes(content)
     with pytest.raises(ConfigError, match="no model of Stable-Baselines3, or damaged"):
         FAR(PPO).load(tmp_path / "model.zip")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_one_line_however_it_is_compressed(tmp_path: Path, compression: int) -> None:
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("data", json.dumps({"numbers": list(range(200))}))
+    whole = path.read_bytes()
+    content = whole.index(b"data") + 4
+    path.write_bytes(whole[: content + 9] + bytes(20) + whole[content + 29 :])
+    with pytest.raises(ConfigError, match="or damaged") as caught:
+        FAR(PPO).load(path, device="cpu")
+    assert all("\n" not in line and len(line) <= 300 for line in caught.value.problems)
+
+
+def test_a_member_that_is_shorter_than_it_is_said_to_be_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", "{}")
+    whole = path.read_bytes()
+    sizes = whole.index(b"PK\x01\x02") + 20  # in the central directory: compressed, and not
+    path.write_bytes(whole[:sizes] + struct.pack("<II", 1_000, 1_000) + whole[sizes + 8 :])
+    with pytest.raises(ConfigError, match="or damaged"):
+        FAR(PPO).load(path, device="cpu")
+
+
+def test_a_model_without_its_spaces_is_one_line(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        archive.writestr("data", "{}")
+    with pytest.raises(ConfigError, match="it holds no action_space and no observation_space"):
+        FAR(PPO).load(tmp_path / "model.zip", device="cpu")
