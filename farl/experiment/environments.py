@@ -120,7 +120,8 @@ def _steps_a_batch(environment: EnvironmentConfig) -> bool:
 
 
 def _batch(environment: EnvironmentConfig) -> Callable[[int], VecEnv] | None:
-    known_environments()
+    if environment.id not in gym.registry:
+        known_environments()
     own = ":" in environment.id
     found = find_environment(environment.id, environment.folder) if own else environment.id
     kwargs = dict(environment.kwargs)
@@ -140,7 +141,8 @@ def _make_batch(environment: EnvironmentConfig, count: int) -> VecEnv:
 
 
 def _make_ale(environment: EnvironmentConfig, count: int) -> VecEnv:
-    known_environments()
+    if environment.id not in gym.registry:
+        known_environments()
     return AtariVecEnv(environment.id, count, atari_settings(environment))
 
 

@@ -7,8 +7,6 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import sparse
-from scipy.optimize import linear_sum_assignment
 
 from farl.recognition.graph import PlaceGraph
 
@@ -122,7 +120,7 @@ def find_regions(graph: PlaceGraph, n_places: int, resolution: float) -> IntArra
     :param resolution: ways per pair of places above which they belong together
     :return: int64[N], the region of each place, numbered from 0
     """
-    import igraph  # here, for it takes long to import, as scipy.optimize does
+    import igraph  # here, for it takes long to import
 
     successor = graph.successor[:n_places]
     before, action = np.nonzero(successor >= 0)
@@ -148,12 +146,15 @@ def _shared(region: IntArray, former: IntArray) -> tuple[npt.NDArray[np.float64]
     """Return how many places each region shares with each former fragment, float64[R, F], and which these are."""
     named = former >= 0
     names, at = np.unique(former[named], return_inverse=True)
-    shape = (int(region.max()) + 1, len(names))
-    return sparse.coo_array((np.ones(len(at)), (region[named], at)), shape).toarray(), names
+    rows, columns = int(region.max()) + 1, len(names)
+    shared = np.bincount(region[named] * columns + at, minlength=rows * columns)
+    return shared.reshape(rows, columns).astype(np.float64), names
 
 
 def _keep_names(shared: npt.NDArray[np.float64], names: IntArray) -> IntArray:
     """Return the former fragment of each region, int64[R], so that most places stay where they are; -1 for new ones."""
+    from scipy.optimize import linear_sum_assignment  # here, for it takes long to import
+
     kept = np.full(len(shared), NONE)
     region, name = linear_sum_assignment(shared, maximize=True)
     together = shared[region, name] > 0
