@@ -12,7 +12,7 @@ Int32Array = npt.NDArray[np.int32]
 Keys = npt.NDArray[np.float32]
 Similarity = npt.NDArray[np.float32]
 
-_FROM = 8_192  # keys from which on it pays; below, all are compared
+_FROM = 4_096  # keys from which on it pays; below, all are compared
 _PROBES = 16  # groups that are looked into
 _GROUPS = 4  # times the root of the number of keys
 _ROUNDS, _SAMPLE = 2, 64  # of k-means, and keys a group that it looks at
@@ -38,7 +38,7 @@ class PlaceIndex:
 
     Sivic, Zisserman, "Video Google" (ICCV 2003); in the words of Jegou, Douze, Schmid, "Product quantization for
     nearest neighbor search" (IEEE Transactions on Pattern Analysis and Machine Intelligence 33, 2011, section IV), a
-    coarse quantiser of ``4 sqrt(n)`` centroids of which 16 are visited. Up to 8 192 keys all are compared. Nothing is
+    coarse quantiser of ``4 sqrt(n)`` centroids of which 16 are visited. Up to 4 096 keys all are compared. Nothing is
     drawn at random: the same keys in the same order are found in the same way.
     """
 
@@ -54,7 +54,7 @@ class PlaceIndex:
 
     def nearest(self, keys: Keys, stored: Keys) -> Nearest:
         """Return what keys, float32[E, d], resemble most among those stored, float32[n, d], n > 0; exactly, or with
-        more than 8 192 very nearly so."""
+        more than 4 096 very nearly so."""
         if len(stored) < _FROM:
             return _nearest_of_all(keys, stored)
         if len(stored) >= _AGAIN * self._learnt_from:
@@ -116,14 +116,25 @@ class PlaceIndex:
 
 def _nearest_of_all(keys: Keys, stored: Keys) -> Nearest:
     product = torch.from_numpy(keys) @ torch.from_numpy(stored).T
-    best, places = product.max(dim=1)
-    if len(stored) == 1:
-        return Nearest(places.numpy(), best.numpy(), np.full(len(keys), -1.0, np.float32))
-    second = product.scatter_(1, places[:, None], -1.0).amax(dim=1)
-    return Nearest(places.numpy(), best.numpy(), second.numpy())
+    return Nearest(*_best_two(product.numpy()))
 
 
 _compiled = numba.njit(cache=True, fastmath={"reassoc", "contract"})  # sums in any order
+
+
+@_compiled
+def _best_two(likeness: Similarity) -> tuple[IntArray, Similarity, Similarity]:
+    """Return what ``Nearest`` has, of all: float32[E, n]."""
+    places, best = np.zeros(len(likeness), np.int64), likeness[:, 0].copy()
+    second = np.full(len(likeness), np.float32(-1.0))
+    for row in range(len(likeness)):
+        for column in range(1, likeness.shape[1]):
+            value = likeness[row, column]
+            if value > best[row]:
+                places[row], best[row], second[row] = column, value, best[row]
+            elif value > second[row]:
+                second[row] = value
+    return places, best, second
 
 
 @_compiled

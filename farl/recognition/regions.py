@@ -15,6 +15,7 @@ IntArray = npt.NDArray[np.int64]
 NONE = -1
 _SEED = 0  # of the order in which Leiden visits places: the same graph has the same regions in every run
 _GROWTH = 1.05  # a graph that is not this much larger is not divided anew
+_PER_STEP = 4  # places and edges that are divided anew, at most, for each step of an agent since the last time
 
 
 class Division(NamedTuple):
@@ -34,7 +35,8 @@ class Regions:
     """Which fragment each place belongs to.
 
     A new place belongs to the fragment of whoever saw it first. As the graph of the places grows, it is divided anew,
-    and a region that only grew stays the fragment that it was.
+    and a region that only grew stays the fragment that it was. A large graph is divided the more rarely: what it costs
+    is a small part of what the steps cost in which it grew, even where every view is a new place.
 
     :param resolution: ways per pair of places above which two parts of the graph are one region; see ``find_regions``
     """
@@ -43,6 +45,7 @@ class Regions:
         self.resolution = resolution
         self._fragment_of: IntArray = np.empty(0, np.int64)
         self._divided = 0  # size of the graph that was divided last, in places and edges
+        self._steps = 0  # of all agents, since then
 
     def of(self, places: IntArray) -> IntArray:
         """Return the fragment of each place, int64[E] -> int64[E]; -1 where it has none or the place is not known."""
@@ -50,6 +53,7 @@ class Regions:
 
     def claim(self, places: IntArray, fragment_ids: IntArray) -> None:
         """Let places, int64[E], that belong to no fragment belong to those of the agents that are there, int64[E]."""
+        self._steps += len(places)
         free = (places >= 0) & (self.of(places) == NONE)
         if free.any():
             more = int(places.max()) + 1 - len(self._fragment_of)
@@ -58,7 +62,7 @@ class Regions:
             self._fragment_of[places[free][::-1]] = fragment_ids[free][::-1]  # of several agents the first
 
     def divide(self, graph: PlaceGraph, n_places: int, most: int) -> Division | None:
-        """Divide the places anew; None if the graph has hardly grown since the last time.
+        """Divide the places anew; None if the graph has hardly grown since the last time, or few steps were taken.
 
         Nothing changes until ``settle``.
 
@@ -67,9 +71,9 @@ class Regions:
         :param most: regions at most, at least 1; were there more, the smallest ones are one
         """
         size = n_places + int((graph.successor[:n_places] >= 0).sum())
-        if n_places == 0 or size < _GROWTH * self._divided:
+        if n_places == 0 or size < _GROWTH * self._divided or size > _PER_STEP * self._steps:
             return None
-        self._divided = size
+        self._divided, self._steps = size, 0
         region = _at_most(most, find_regions(graph, n_places, self.resolution))
         former = self.of(np.arange(n_places))
         shared, names = _shared(region, former)
@@ -90,11 +94,16 @@ class Regions:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the fragment of each place."""
-        return {"fragment_of": torch.from_numpy(self._fragment_of.copy()), "divided": self._divided}
+        return {
+            "fragment_of": torch.from_numpy(self._fragment_of.copy()),
+            "divided": self._divided,
+            "steps": self._steps,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._fragment_of, self._divided = state["fragment_of"].cpu().numpy().copy(), int(state["divided"])
+        self._steps = int(state.get("steps", 0))  # a file of before has none
 
 
 @numba.njit(cache=True)

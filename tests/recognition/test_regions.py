@@ -32,6 +32,11 @@ def test_rooms_are_regions_however_many_there_are():
             assert len(set(region[room == each])) == 1
 
 
+def walk(regions, steps=10_000):
+    """Let agents take steps that find nothing."""
+    regions.claim(np.full(steps, -1), np.zeros(steps, np.int64))
+
+
 def test_the_same_graph_has_the_same_regions():
     graph, room = rooms(3)
     np.testing.assert_array_equal(find_regions(graph, len(room), 4e-4), find_regions(graph, len(room), 4e-4))
@@ -42,13 +47,28 @@ def test_a_region_that_grew_keeps_its_fragment_and_a_new_one_knows_where_it_came
     regions = Regions(4e-4)
     places = np.arange(len(room))
     regions.claim(places, np.full(len(room), 7))  # all was seen from one fragment
+    walk(regions)
     division = regions.divide(graph, len(room), 99)
     assert sorted(division.fragment_ids.tolist()) == [-1, 7]
     assert division.parents.tolist() == [7, 7]
     regions.settle(division, np.where(division.fragment_ids < 0, 8, division.fragment_ids))
     assert len({*regions.of(places[room == 0]).tolist()}) == 1
     assert {*regions.of(places).tolist()} == {7, 8}
+    walk(regions)
     assert regions.divide(graph, len(room), 99) is None  # it has not grown
+
+
+def test_a_large_graph_is_divided_only_after_many_steps():
+    graph, room = rooms(2)
+    size = len(room) + (graph.successor[: len(room)] >= 0).sum()
+    regions = Regions(4e-4)
+    walk(regions, size // 4 - 1)
+    assert regions.divide(graph, len(room), 99) is None
+    copy = Regions(4e-4)
+    copy.load_state_dict(regions.state_dict())
+    for each in (regions, copy):
+        walk(each, 1)
+        assert each.divide(graph, len(room), 99) is not None
 
 
 def test_a_place_belongs_to_who_saw_it_first():
@@ -74,6 +94,7 @@ def test_there_are_no_more_regions_than_there_is_room_for():
     alone = np.arange(len(room), len(room) + 50)  # nothing is known of the ways to these places
     graph.make_room(alone[-1] + 1)
     regions = Regions(4e-4)
+    walk(regions)
     division = regions.divide(graph, alone[-1] + 1, 4)
     assert len(division.fragment_ids) == 4
     sizes = np.bincount(division.region)
