@@ -14,6 +14,11 @@ EXPECTED: list[tuple[str, tuple[str, ...], str]] = [
         "worker processes cannot import the suite's own modules: the checkout around it is kept off the path",
     ),
     (
+        "test_load_invalid_object",
+        ("off", "on", "shared", "default"),
+        "it counts warnings, and FAR warns of the pickled function that lr_schedule holds as well",
+    ),
+    (
         "test_save_load[",
         ("on", "shared", "default"),
         "it leaves out the last part of the parameters, which is the curiosity's: what is left are those of a plain "
