@@ -24,11 +24,14 @@ def choose(
     patience: IntArray,
     hops: Int32Array,
     exhausted: BoolArray,
+    away: Int32Array,
+    queue: Int32Array,
     gained: npt.NDArray[np.float64],
 ) -> BoolArray:
     """Choose targets for those of E agents that need one, in turn; return whose way has to be found, bool[E].
 
     :param exhausted: bool[n], from where no untried action can be reached; written
+    :param away: int32[n], -1 everywhere; room to search in, as is ``queue``, int32[n]
     :param gained: float64[E], zeros; written
     """
     anew = np.zeros(len(places), np.bool_)
@@ -41,7 +44,9 @@ def choose(
             gained[env] = distance[env] - far
             distance[env] = far
             continue
-        target = -1 if exhausted[place] else pick_target(successor, picked, worth, place, gamma, exhausted)
+        target = -1
+        if not exhausted[place]:
+            target = pick_target(successor, picked, worth, place, gamma, exhausted, away, queue)
         targets[env], distance[env] = target, -1
         if target >= 0:
             picked[target] += 1
@@ -105,6 +110,8 @@ def pick_target(
     start: int,
     gamma: float,
     exhausted: BoolArray,
+    away: Int32Array,
+    queue: Int32Array,
 ) -> int:
     """Return the best place with an untried action that can be reached from ``start``, -1 if there is none.
 
@@ -113,17 +120,17 @@ def pick_target(
 
     :param worth: float64[A], positive and at most 1, of each action; a place is worth its best untried one
     :param exhausted: bool[n], written
+    :param away: int32[n], -1 everywhere, and so again in the end: many places are known, few are looked at
+    :param queue: int32[n], written
     """
-    n_places, n_actions = successor.shape
-    distance = np.full(n_places, -1, np.int32)
-    queue = np.empty(n_places, np.int32)
-    queue[0], distance[start] = start, 0
+    n_actions = successor.shape[1]
+    queue[0], away[start] = start, 0
     head, tail = 0, 1
     best, best_score = -1, 0.0
     while head < tail:
         place = queue[head]
         head += 1
-        promise = gamma ** distance[place]
+        promise = gamma ** away[place]
         if promise <= best_score:
             break  # whatever comes is farther
         best_untried = 0.0
@@ -131,8 +138,8 @@ def pick_target(
             following = successor[place, action]
             if following < 0:
                 best_untried = max(best_untried, worth[action])
-            elif distance[following] < 0:
-                distance[following] = distance[place] + 1
+            elif away[following] < 0:
+                away[following] = away[place] + 1
                 queue[tail] = following
                 tail += 1
         if best_untried > 0.0:
@@ -142,6 +149,8 @@ def pick_target(
     if best < 0 and head == tail:
         for number in range(tail):
             exhausted[queue[number]] = True
+    for number in range(tail):
+        away[queue[number]] = -1
     return best
 
 

@@ -59,6 +59,7 @@ class Guide:
         # Both as of so many changes of the graph: its edges backwards, and places from where nothing can be reached.
         self._reversed: tuple[int, Int32Array, Int32Array] | None = None
         self._exhausted: tuple[int, npt.NDArray[np.bool_]] = (-1, np.zeros(0, np.bool_))
+        self._searched: tuple[Int32Array, Int32Array] = (np.zeros(0, np.int32), np.zeros(0, np.int32))
 
     def advise(self, graph: PlaceGraph, places: IntArray, starts: npt.NDArray[np.bool_]) -> Advice:
         """Return what each agent is to do at its place.
@@ -84,6 +85,7 @@ class Guide:
             *now,
             ways[0],
             self._exhausted[1],
+            *self._searched,
             gained,
         )
         if anew.any():
@@ -123,6 +125,8 @@ class Guide:
         self._reversed, self._exhausted = None, (-1, np.zeros(0, np.bool_))
 
     def _make_room(self, n_places: int) -> None:
+        if n_places > len(self._searched[0]):
+            self._searched = np.full(n_places, -1, np.int32), np.empty(n_places, np.int32)
         more = n_places - self._hops.shape[1]
         if more > 0:
             spare = np.full((len(self.targets), more), -1, np.int32)

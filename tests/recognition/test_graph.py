@@ -1,9 +1,9 @@
 import networkx as nx
 import numpy as np
 
-from farl.recognition import Guide, PlaceGraph, Preference
+from farl.recognition import Guide, PlaceGraph, Preference, guidance
 from farl.recognition.graph import reversed_edges
-from farl.recognition.guidance import pick_target, say, ways_to
+from farl.recognition.guidance import say, ways_to
 
 
 def ring(n: int, known: int) -> PlaceGraph:
@@ -41,15 +41,22 @@ def test_ways_are_the_shortest() -> None:
                 assert hops[successor[place, ways[place]]] == hops[place] - 1
 
 
+def pick_target(graph, worth, start, gamma, exhausted):
+    away, queue = np.full(len(graph.picked), -1, np.int32), np.empty(len(graph.picked), np.int32)
+    found = guidance.pick_target(graph.successor, graph.picked, worth, start, gamma, exhausted, away, queue)
+    assert (away == -1).all(), "the room to search in is as it was"
+    return found
+
+
 def test_the_target_is_near_and_not_tried_in_vain() -> None:
     graph, alike = ring(20, known=10), np.ones(2)  # from place 0, what is known ends 10 steps onwards and 1 back
     exhausted = np.zeros(len(graph.picked), bool)
-    assert pick_target(graph.successor, graph.picked, alike, 3, 0.97, exhausted) == 19
+    assert pick_target(graph, alike, 3, 0.97, exhausted) == 19
     graph.picked[19] = 5
-    assert pick_target(graph.successor, graph.picked, alike, 3, 0.97, exhausted) == 10
+    assert pick_target(graph, alike, 3, 0.97, exhausted) == 10
     assert not exhausted.any()
     closed = ring(20, known=20)
-    assert pick_target(closed.successor, closed.picked, alike, 3, 0.97, exhausted) == -1
+    assert pick_target(closed, alike, 3, 0.97, exhausted) == -1
     assert exhausted[:20].all()
     assert not exhausted[20:].any()
 
@@ -59,14 +66,10 @@ def test_a_place_is_worth_its_best_untried_action() -> None:
     exhausted = np.zeros(len(graph.picked), bool)
     graph.record(np.array([19]), np.array([1]), np.array([18]), 20)  # there, action 0 is left
     graph.record(np.array([18]), np.array([0]), np.array([19]), 20)  # there, action 1 is left
-    assert pick_target(graph.successor, graph.picked, worth, 3, 0.97, exhausted) == 18
-    assert (
-        pick_target(graph.successor, graph.picked, worth, 3, 0.5, exhausted) == 19
-    )  # half as much beside half the distance
+    assert pick_target(graph, worth, 3, 0.97, exhausted) == 18
+    assert pick_target(graph, worth, 3, 0.5, exhausted) == 19  # half as much beside half the distance
     graph.record(np.array([18]), np.array([1]), np.array([17]), 20)
-    assert (
-        pick_target(graph.successor, graph.picked, np.array([1e-6, 1e-6]), 3, 0.97, exhausted) == 19
-    )  # none is worth nothing
+    assert pick_target(graph, np.array([1e-6, 1e-6]), 3, 0.97, exhausted) == 19  # none is worth nothing
 
 
 def test_a_guide_leads_to_the_frontier_and_advises_what_was_not_tried() -> None:
