@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from farl.cli import main
 
@@ -59,6 +60,20 @@ def test_overrides_may_stand_on_both_sides_of_options(folder: Path) -> None:
     text = (folder / "here" / "config.yaml").read_text()
     assert "seed: 1" in text
     assert "name: other" in text
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_a_trained_agent_plays_with_as_many_threads_as_it_was_trained_with(
+    finished: Path, tmp_path: Path, command: str
+) -> None:
+    options = ["--episodes", "1"] if command == "evaluate" else ["--episodes", "1", "--out", str(tmp_path / "agent")]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert main([command, str(finished), *options]) == 0
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_evaluate_resume_and_record_work_on_a_finished_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
 from farl.experiment.environments import make_vec_env
-from farl.experiment.learner import load_learner
+from farl.experiment.learner import limit_threads, load_learner
 from farl.experiment.playing import MAX_STEPS, Observe, play, seen_reward
 from farl.experiment.run_directory import RunDirectory
 from farl.experiment.statistics import Estimate, estimate, interquartile_mean, mean
@@ -54,6 +54,7 @@ def evaluate(
     :raises ConfigError: the run has no checkpoint that can be loaded
     """
     config = run.read_config()
+    limit_threads(config)
     checkpoint = latest_checkpoint(run.checkpoints)
     set_random_seed(seed)
     venv = make_vec_env(config.environment, seed, n_envs=min(config.environment.n_envs, episodes))

@@ -21,7 +21,7 @@ from farl.experiment.config import ExperimentConfig, learner_name
 from farl.experiment.environments import make_vec_env
 from farl.experiment.evaluation import Evaluation, evaluate
 from farl.experiment.files import write_atomically
-from farl.experiment.learner import load_learner
+from farl.experiment.learner import limit_threads, load_learner
 from farl.experiment.model_card import model_card
 from farl.experiment.recording import record
 from farl.experiment.run_directory import RunDirectory
@@ -55,6 +55,7 @@ def export(run: RunDirectory, out: Path, episodes: int, tell: Callable[[str], No
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out}: is not an empty folder; choose another")
     config = run.read_config()
+    limit_threads(config)
     checkpoint = latest_checkpoint(run.checkpoints)
     tell("loading the checkpoint")
     model = load_learner(config, checkpoint, None, run.trusted)

@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -17,6 +18,12 @@ from farl.sb3.archives import look_at, refusal
 from farl.sb3.stepping import Stepwise
 
 _REFUSALS = (ValueError, TypeError, AssertionError, RuntimeError, KeyError, NotImplementedError, MemoryError)
+
+
+def limit_threads(config: ExperimentConfig) -> None:
+    """Let torch use as many threads as the configuration says."""
+    if config.torch_threads is not None:
+        torch.set_num_threads(config.torch_threads)
 
 
 def learner_class(config: ExperimentConfig) -> type[BaseAlgorithm]:

@@ -18,7 +18,7 @@ from farl.errors import ConfigError
 from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
 from farl.experiment.config import EnvironmentConfig
 from farl.experiment.environments import make_probe, make_vec_env
-from farl.experiment.learner import load_learner
+from farl.experiment.learner import limit_threads, load_learner
 from farl.experiment.playing import Played, play, seen_reward
 from farl.experiment.run_directory import RunDirectory
 from farl.sb3.shadow import CuriosityShadow
@@ -55,6 +55,7 @@ def record(run: RunDirectory, out: Path, episodes: int, deterministic: bool | No
     """
     check_output(out)
     config = run.read_config()
+    limit_threads(config)
     rate = frame_rate(config.environment)
     if rate is None:
         raise ConfigError(f"{config.environment.id} cannot be recorded: it has no render mode {RENDER_MODE!r}")

@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -27,7 +26,7 @@ from farl.experiment.environments import make_vec_env
 from farl.experiment.failure import Soundness, TrainingFailed, close_quietly, failed, plain_reason
 from farl.experiment.hyperparameters import LogHyperparameters
 from farl.experiment.interruption import TrainingInterrupted, stop_on_signals
-from farl.experiment.learner import build_learner, load_learner
+from farl.experiment.learner import build_learner, limit_threads, load_learner
 from farl.experiment.lock import hold
 from farl.experiment.logs import cut_events, event_sizes, make_logger
 from farl.experiment.metrics import curiosity_metrics, episode_metrics, library_versions, machine_facts
@@ -128,8 +127,7 @@ class _Training:
 
     def run(self, checkpoint: Checkpoint | None) -> dict[str, Any]:
         config = self.config
-        if config.torch_threads is not None:
-            torch.set_num_threads(config.torch_threads)
+        limit_threads(config)
         if checkpoint is not None:
             self.saved, self.untouched = read_checkpoint(checkpoint), True
             if self.sequence is not None:
