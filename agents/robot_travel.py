@@ -78,7 +78,7 @@ def look_through(robot: RobotMap, fragment: int, taste: Taste) -> None:
     canvas.surround(taste.reach)
     for at in roots:
         canvas.make_room(np.array([*at, 0.0]), 1.0)
-    clear = clearance(canvas)
+    clear = clearance(canvas, taste.radius)
     costs = [ways(canvas, np.array([*at, 0.0]), taste.radius, clear) for at in roots]
     nearest = np.minimum.reduce(costs)
     found = views(canvas, nearest, robot.elsewhere(canvas, fragment), been, taste.reach, taste.least)

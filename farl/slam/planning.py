@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from farl.maps.compiled import compiled
 from farl.slam.occupancy import IS_FREE, IS_OCCUPIED, Canvas
@@ -20,15 +19,16 @@ _RAYS = 48
 _COMFORT = 0.2  # metres beside the robot within which a way costs more
 
 
-def clearance(canvas: Canvas) -> Any:
-    """Metres from every cell to the nearest occupied one, float32[H, W]; 0 outside what is known."""
-    first, last, left, right = canvas.box
-    inner = canvas.cells[first : last + 1, left : right + 1]
-    occupied = np.pad(inner > IS_OCCUPIED, 1)
+def clearance(canvas: Canvas, radius: float) -> Any:
+    """Metres from every cell to the nearest occupied one, float32[H, W]; 0 outside what is known.
+
+    :param radius: metres, of the robot; it has all the room that it wants beyond, where distances are not told apart
+    """
+    first, last, left, right = canvas.box.tolist()
+    furthest = math.ceil((radius + _COMFORT) / canvas.resolution) + 1
     metres = np.zeros(canvas.cells.shape, np.float32)
-    occupied[0, 0] |= not occupied.any()  # the transform wants something to measure to
-    distance = ndimage.distance_transform_edt(~occupied)[1:-1, 1:-1]
-    metres[first : last + 1, left : right + 1] = distance * canvas.resolution
+    metres[first : last + 1, left : right + 1] = furthest * canvas.resolution
+    _keep_clear(canvas.cells, canvas.box, metres, furthest, canvas.resolution)
     return metres
 
 
@@ -40,7 +40,7 @@ def ways(canvas: Canvas, pose: FloatArray, radius: float, clear: Any = None) -> 
     """
     x, y, _ = canvas.rays(pose)
     cost: Any = np.full(canvas.cells.shape, UNREACHED, np.float32)
-    clear = clearance(canvas) if clear is None else clear
+    clear = clearance(canvas, radius) if clear is None else clear
     _spread(canvas.cells, clear, cost, int(y), int(x), radius, canvas.resolution)
     return cost
 
@@ -102,6 +102,20 @@ def project(mask: Any, canvas: Canvas, cells: Any, corner: Any, pose: FloatArray
     """
     shift = np.array([canvas.corner[1], canvas.corner[0]], np.float64)
     _project(mask, cells, float(corner[0]), float(corner[1]), pose, canvas.resolution, shift)
+
+
+@compiled
+def _keep_clear(cells: Any, box: Any, metres: Any, furthest: int, resolution: float) -> None:
+    """Lower the distances around all that is occupied: walls are few cells, and only what is near them matters."""
+    first, last, left, right = box
+    for row in range(first, last + 1):
+        for col in range(left, right + 1):
+            if cells[row, col] <= IS_OCCUPIED:
+                continue
+            for r in range(max(row - furthest, first), min(row + furthest, last) + 1):
+                for c in range(max(col - furthest, left), min(col + furthest, right) + 1):
+                    apart = np.float32(resolution * math.sqrt((r - row) ** 2 + (c - col) ** 2))
+                    metres[r, c] = min(metres[r, c], apart)
 
 
 @compiled

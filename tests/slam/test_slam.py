@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from farl.envs.robot.lidar import cast, leaps
 from farl.envs.robot.worlds import beam_angles
 from farl.slam.matching import match
 from farl.slam.merging import merged
 from farl.slam.occupancy import IS_FREE, IS_OCCUPIED, Canvas
-from farl.slam.planning import UNREACHED, path_to, views, ways
+from farl.slam.planning import UNREACHED, clearance, path_to, views, ways
 from farl.slam.pose_graph import Edge, PoseGraph
 from farl.slam.poses import between, compose, inverse, moved
 
@@ -204,6 +205,17 @@ def test_ways_keep_clear_of_obstacles_and_lead_where_there_is_room():
     assert np.abs(np.diff(way, axis=0)).max() < 0.11
     assert len(path_to(cost, canvas, 9.0, 9.0)) == 0
     assert (cost < UNREACHED).sum() > 200
+
+
+def test_clearance_is_the_distance_to_what_is_occupied_as_far_as_it_matters():
+    canvas = map_of([np.array([3.0, 2.0, 0.0])])
+    known = canvas.cells[canvas.box[0] : canvas.box[1] + 1, canvas.box[2] : canvas.box[3] + 1]
+    true = ndimage.distance_transform_edt(known <= IS_OCCUPIED) * canvas.resolution
+    found = clearance(canvas, 0.23)
+    inside = found[canvas.box[0] : canvas.box[1] + 1, canvas.box[2] : canvas.box[3] + 1]
+    assert inside.max() >= 0.23 + 0.2  # all that makes ways cost more
+    np.testing.assert_allclose(inside, np.minimum(true, inside.max()), atol=1e-6)
+    assert not found[: canvas.box[0]].any()
 
 
 def test_a_view_is_worth_what_it_would_show_and_nothing_where_another_map_knows_it():
