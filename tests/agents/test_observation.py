@@ -149,7 +149,7 @@ def test_an_episode_ends_with_its_own_last_observation_and_the_next_starts_with_
         known = [info["terminal_observation"]["map"][:2].sum() for info in infos]
         raw = observation["map"][:, :2].sum(axis=(1, 2, 3))
         assert np.mean(raw) < np.mean(known)
-        codes, _ = unpack({"view": env.unwrapped._observation()["view"], "odometry": env.unwrapped.worlds.odometry})
+        codes, _ = unpack({"view": env.unwrapped._look(slice(None))["view"], "odometry": env.unwrapped.worlds.odometry})
         np.testing.assert_array_equal(env.explorers.maps.n_free, (codes == FREE).sum(axis=(1, 2)))
         assert len(env.explorers.memory) == len(worlds)
 
