@@ -89,6 +89,11 @@ KINDS: dict[str, dict[str, Any]] = {
         "environment": ROOMS,
         "far": {"module": "recognition", "warmup": 40, "batch_size": 16},
     },
+    "FAR(Fast(PPO)), graph of places": {
+        "algorithm": on_policy("PPO", fast=True),
+        "environment": ROOMS,
+        "far": {"warmup": 40, "batch_size": 16},
+    },
     "FAR(PPO), disk": {
         "algorithm": on_policy("PPO"),
         "environment": {**ROOMS, "normalize_rewards": True},

@@ -32,11 +32,11 @@ class KnownKinds:
         self._drop()
 
     held_bytes = 0
-    """What is kept can be worked out anew, and a resumed run begins without it; it is 16 MiB at most."""
+    """What is kept can be worked out anew, and a resumed run may begin without it; it is 16 MiB at most."""
 
     def _drop(self) -> None:
         self._kinds = Kinds()
-        self._outputs = torch.empty(0)
+        self._outputs, self._computed = torch.empty(0), 0
 
     def __call__(self, observations: Tensor) -> Tensor:
         """Return what the function makes of B observations, float32[B, d]."""
@@ -44,8 +44,8 @@ class KnownKinds:
             return self._function(observations)
         known = len(self._kinds)
         kinds = self._kinds(observations.numpy())
-        if (found := len(self._kinds)) > known:
-            self._keep(known)
+        if (found := len(self._kinds)) > self._computed:
+            self._compute()
         if self._seen < _TRIAL:
             self._seen, self._distinct = self._seen + len(kinds), self._distinct + found - known
         made = self._outputs.index_select(0, torch.from_numpy(kinds))
@@ -59,22 +59,29 @@ class KnownKinds:
         return self._seen < _TRIAL or self._distinct <= _WORTHWHILE * self._seen
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what has been found out about repetition; what is kept can be computed again."""
-        return {"seen": self._seen, "distinct": self._distinct}
+        """Return what has been found out about repetition; what is kept can be computed again.
+
+        Until that is decided the kinds are told, too: one that was seen is not counted again after a resume.
+        """
+        kinds = torch.from_numpy(self._kinds.observations.copy()) if 0 < self._seen < _TRIAL else None
+        return {"seen": self._seen, "distinct": self._distinct, "kinds": kinds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._seen, self._distinct = int(state["seen"]), int(state["distinct"])
         self._drop()
+        if state.get("kinds") is not None and len(state["kinds"]):
+            self._kinds(state["kinds"].numpy())  # computed when they are asked for: the function may be restored later
 
-    def _keep(self, known: int) -> None:
-        """Compute all kinds but those known."""
+    def _compute(self) -> None:
+        """Compute all kinds that have not been."""
+        known, count = self._computed, len(self._kinds)
         new = torch.from_numpy(self._kinds.observations[known:])
         made = torch.cat([self._function(one) for one in torch.split(new, 1)])
-        room = len(self._outputs)
-        if len(self._kinds) > room:
-            grown = made.new_empty((max(256, 2 * len(self._kinds)), *made.shape[1:]))
+        if count > len(self._outputs):
+            grown = made.new_empty((max(256, 2 * count), *made.shape[1:]))
             if known:
                 grown[:known] = self._outputs[:known]
             self._outputs = grown
-        self._outputs[known : len(self._kinds)] = made
+        self._outputs[known:count] = made
+        self._computed = count

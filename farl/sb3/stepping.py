@@ -116,9 +116,8 @@ class _OnPolicy(OpenRollout, OnPolicyAlgorithm):
     def open_state(self) -> dict[str, Any]:
         """Return the rows that are filled."""
         rows, buffer = rollout_rows(self.rollout_buffer), self.rollout_buffer
-        arrays = {
-            name: {key: part[:rows].copy() for key, part in parts.items()} for name, parts in _arrays(buffer).items()
-        }
+        filled = _arrays(buffer) if rows else {}  # after training they have another shape
+        arrays = {name: {key: part[:rows].copy() for key, part in parts.items()} for name, parts in filled.items()}
         return super().open_state() | {"rows": rows, "buffer": arrays}
 
     def reopen(self, state: Mapping[str, Any], anew: bool = False) -> None:

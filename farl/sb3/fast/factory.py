@@ -102,7 +102,8 @@ class _FastAlgorithm(OpenRollout, OnPolicyAlgorithm):
     def open_state(self) -> dict[str, Any]:
         """Return what has been collected, and which observations have been seen."""
         lane = None if self._lane is None else self._lane.state_dict()
-        return super().open_state() | {"collected": collecting.state_of(self), "lane": lane}
+        is_learnt = self.rollout_buffer.full or self.rollout_buffer.generator_ready
+        return super().open_state() | {"collected": collecting.state_of(self), "lane": lane, "is_learnt": is_learnt}
 
     def take_up(self, state: Mapping[str, Any]) -> None:
         """Put it back."""
@@ -110,6 +111,8 @@ class _FastAlgorithm(OpenRollout, OnPolicyAlgorithm):
         collecting.put_back(self, state["collected"])
         if state["lane"] is not None:
             self._the_lane().load_state_dict(state["lane"])
+            if state["is_learnt"]:  # what was seen belongs to the rollout before the one that begins here
+                self._the_lane().look_for_repeats(self.rollout_buffer.buffer_size * self.n_envs)
 
 
 class _FastA2C(_FastAlgorithm):
