@@ -39,7 +39,8 @@ class PlaceIndex:
     Sivic, Zisserman, "Video Google" (ICCV 2003); in the words of Jegou, Douze, Schmid, "Product quantization for
     nearest neighbor search" (IEEE Transactions on Pattern Analysis and Machine Intelligence 33, 2011, section IV), a
     coarse quantiser of ``4 sqrt(n)`` centroids of which 16 are visited. Up to 4 096 keys all are compared. Nothing is
-    drawn at random: the same keys in the same order are found in the same way.
+    drawn at random: the same keys in the same order are found in the same way. Keys that belong to groups are held a
+    second time, group by group: looked up one by one in a large store, most of the time would go into waiting for them.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class PlaceIndex:
         self._centres: Keys = np.empty((0, 0), np.float32)
         self._group_of: Int32Array = np.empty(0, np.int32)
         self._learnt_from = 0  # keys there were when the groups were found
-        self._set_out()
+        self._set_out(self._centres)
 
     def nearest(self, keys: Keys, stored: Keys) -> Nearest:
         """Return what keys, float32[E, d], resemble most among those stored, float32[n, d], n > 0; exactly, or with
@@ -61,10 +62,10 @@ class PlaceIndex:
             self._find_groups(stored)
         elif len(stored) - len(self._group_of) > _WAIT:
             self._group_of = np.append(self._group_of, self._groups(stored[len(self._group_of) :]))
-            self._set_out()
+            self._set_out(stored)
         grouped = len(self._group_of)
         likeness = (torch.from_numpy(keys) @ torch.from_numpy(self._centres).T).numpy()
-        found = Nearest(*_look_into(keys, stored, likeness, self._first, self._members, _PROBES))
+        found = Nearest(*_look_into(keys, self._grouped, likeness, self._first, self._members, _PROBES))
         if grouped == len(stored):
             return found
         rest = _nearest_of_all(keys, stored[grouped:])
@@ -77,6 +78,12 @@ class PlaceIndex:
             ),
         )
 
+    def refresh(self, places: IntArray, stored: Keys) -> None:
+        """Take note of keys that have changed, those of places, int64[n]."""
+        if len(self._slot_of):
+            known = places[places < len(self._slot_of)]
+            self._grouped[self._slot_of[known]] = stored[known]
+
     def state_dict(self) -> dict[str, Any]:
         """Return the groups."""
         parts = {"centres": self._centres, "group_of": self._group_of}
@@ -84,11 +91,11 @@ class PlaceIndex:
             "learnt_from": self._learnt_from
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned."""
+    def load_state_dict(self, state: dict[str, Any], stored: Keys) -> None:
+        """Restore what ``state_dict`` returned, of the same keys, float32[n, d]."""
         self._centres, self._group_of = (state[name].cpu().numpy().copy() for name in ("centres", "group_of"))
         self._learnt_from = int(state["learnt_from"])
-        self._set_out()
+        self._set_out(stored)
 
     def _find_groups(self, stored: Keys) -> None:
         """Find groups of like keys by k-means on the sphere (Dhillon, Modha, Machine Learning 42, 2001)."""
@@ -98,7 +105,7 @@ class PlaceIndex:
         for _ in range(_ROUNDS):
             self._centres = _means(sample, self._groups(sample), self._centres)
         self._group_of, self._learnt_from = self._groups(stored), len(stored)
-        self._set_out()
+        self._set_out(stored)
 
     def _groups(self, keys: Keys) -> Int32Array:
         """Return the group of each of N keys, int32[N]."""
@@ -107,9 +114,11 @@ class PlaceIndex:
         groups: Int32Array = torch.cat(parts).numpy().astype(np.int32)
         return groups
 
-    def _set_out(self) -> None:
+    def _set_out(self, stored: Keys) -> None:
         """Sort keys by their groups: those of group g are ``members[first[g]:first[g + 1]]``."""
         self._members = np.argsort(self._group_of, kind="stable").astype(np.int32)
+        self._slot_of = np.argsort(self._members).astype(np.int32)  # where each key stands among the members
+        self._grouped = stored[self._members]
         sizes = np.bincount(self._group_of, minlength=len(self._centres))
         self._first = np.concatenate([[0], np.cumsum(sizes)])
 
@@ -155,9 +164,12 @@ def _means(keys: Keys, groups: Int32Array, centres: Keys) -> Keys:
 
 @_compiled
 def _look_into(
-    keys: Keys, stored: Keys, likeness: Similarity, first: IntArray, members: Int32Array, probes: int
+    keys: Keys, grouped: Keys, likeness: Similarity, first: IntArray, members: Int32Array, probes: int
 ) -> tuple[IntArray, Similarity, Similarity]:
-    """Return what ``Nearest`` has, of the keys in the groups that each key is most like: float32[E, G]."""
+    """Return what ``Nearest`` has, of the keys in the groups that each key is most like: float32[E, G].
+
+    :param grouped: float32[m, d], the keys of the members, in their order
+    """
     places, best = np.full(len(keys), -1), np.full(len(keys), -1.0, np.float32)
     second = best.copy()
     probes = min(probes, likeness.shape[1])
@@ -176,11 +188,11 @@ def _look_into(
             held = min(held + 1, probes)
         for probed in chosen:
             for member in range(first[probed], first[probed + 1]):
-                place, product = members[member], np.float32(0.0)
+                product = np.float32(0.0)
                 for number in range(keys.shape[1]):
-                    product += keys[row, number] * stored[place, number]
+                    product += keys[row, number] * grouped[member, number]
                 if product > best[row]:
-                    places[row], best[row], second[row] = place, product, best[row]
+                    places[row], best[row], second[row] = members[member], product, best[row]
                 elif product > second[row]:
                     second[row] = product
     return places, best, second

@@ -1,5 +1,6 @@
 """A store of places: one key each, found again by similarity, in bounded memory."""
 
+from bisect import bisect_left
 from typing import Any, NamedTuple
 
 import numba
@@ -17,6 +18,8 @@ Similarity = npt.NDArray[np.float32]
 _FIRST_ROOM = 1024
 _MOST_VIEWS = 64
 """Views from which on the mean key of a place forgets its first ones."""
+_PART = 1024
+_ANY = -1.1  # below all similarities, even those that rounding takes below -1
 _RATIO = 0.56
 """Of squared distances: a key is of the place nearest to it, if the next one is a third farther away."""
 _TINY = float(np.finfo(np.float32).tiny)
@@ -124,6 +127,7 @@ class PlaceStore:
         Of several views of one place the last counts.
         """
         _refine(self._keys, self._views, places, keys)
+        self._index.refresh(places, self._keys)
 
     def merge_if_full(self) -> IntArray | None:
         """Merge places if there are more than the capacity; return what each has become, int64[n], or None."""
@@ -148,7 +152,7 @@ class PlaceStore:
         self._make_room(int(state.get("room", 0)))
         self._index.clear()
         if "index" in state:  # a file of before has none
-            self._index.load_state_dict(state["index"])
+            self._index.load_state_dict(state["index"], self.keys)
 
     def _enough(self, similarity: Similarity, second: Similarity) -> npt.NDArray[np.bool_]:
         stands_out = (1.0 - similarity) <= _RATIO * (1.0 - second)
@@ -161,26 +165,50 @@ class PlaceStore:
             self._keys, self._views = grown, views
 
     def _merge(self) -> IntArray:
-        """Lower the thresholds until at most half the capacity is needed; return what each place has become."""
-        keys = self.keys.copy()
-        while True:
-            self.certain = self.possible = _wider(self.possible)
-            self._count = 0
-            self._index.clear()
-            become = np.array([self._place_of(key) for key in keys])
-            if self._count <= max(1, self.capacity // 2):
-                return become
+        """Lower the thresholds until half the capacity covers all that is known; return what each place has become.
 
-    def _place_of(self, key: Keys) -> int:
-        nearest = self.nearest(key[None])
-        return int(
-            (nearest.places if nearest.similarity[0] >= self.possible else self.add(key[None], nearest.second))[0]
-        )
+        Where so low a threshold needs far fewer places, as of views that are all equally unlike, others stay as well,
+        until there are as many: what can be told apart still is.
+        """
+        keys, most = self.keys.copy(), min(self.capacity, max(2, self.capacity // 2))
+        levels = [self.possible]
+        while levels[-1] > -1.0:
+            levels.append(_wider(levels[-1]))
+        first = bisect_left(levels, True, lo=1, key=lambda level: self._covers(keys, level, most))
+        self._covers(keys, levels[first], most)
+        self._cover(keys, levels[first - 1], most)
+        self._count = min(self._count, most)
+        self.certain = self.possible = levels[first]
+        return np.concatenate([self.nearest(part).places for part in _parts(keys)])
+
+    def _covers(self, keys: Keys, similarity: float, most: int) -> bool:
+        """Begin anew with as many places as it takes for all keys to resemble one by so much; return whether it takes
+        no more than allowed."""
+        self._count = 0
+        self._index.clear()
+        self._cover(keys, similarity, most)
+        return self._count <= most
+
+    def _cover(self, keys: Keys, similarity: float, most: int) -> None:
+        """Let keys be places that resemble none so far by so much, as long as there are no more than allowed."""
+        self.certain = self.possible = similarity
+        for part in _parts(keys):
+            nearest = self.nearest(part)
+            new = nearest.similarity < similarity
+            self.add(part[new], nearest.similarity[new])
+            if self._count > most:
+                break
+
+
+def _parts(keys: Keys) -> list[Keys]:
+    """Cut keys, float32[n, d], into parts of which each is compared with all places at once."""
+    return np.split(keys, range(_PART, len(keys), _PART))
 
 
 def _wider(similarity: float) -> float:
     """Return a lower similarity: an angle wider by a quarter, up to where everything is alike."""
-    return float(np.cos(min(1.25 * np.arccos(min(similarity, 1.0 - 1e-6)) + 1e-3, np.pi)))
+    angle = 1.25 * np.arccos(min(similarity, 1.0 - 1e-6)) + 1e-3
+    return float(np.cos(angle)) if angle < np.pi else _ANY
 
 
 def unit(keys: Keys) -> Keys:

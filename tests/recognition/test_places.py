@@ -49,6 +49,30 @@ def test_a_full_store_merges_and_forgets_nothing() -> None:
     assert min(apart) > 0.9, "a place was merged into one that does not resemble it"
 
 
+@pytest.mark.parametrize("shared", [0.0, 0.9])
+@pytest.mark.parametrize(("capacity", "held"), [(1, 1), (2, 2), (3, 2), (8, 4), (11, 5), (12, 12)])
+def test_a_full_store_of_views_that_are_equally_unlike_still_tells_some_apart(
+    capacity: int, held: int, shared: float
+) -> None:
+    views = np.eye(12, 13, dtype=np.float32) * (1 - shared) ** 0.5
+    views[:, 12] = shared**0.5
+    store = PlaceStore(0.999, capacity=capacity)
+    for view in views:
+        store.recognise(view[None])
+    assert len(store) == held
+    assert store.recognise(views).merged is None
+    assert len(set(store.recognise(views).places.tolist())) == held
+    assert (store.recognise(store.keys.copy()).places == np.arange(held)).all()
+
+
+def test_a_store_of_one_place_holds_even_opposite_views() -> None:
+    store = PlaceStore(0.999, capacity=1)
+    views = unit(np.random.default_rng(7).standard_normal((50, 3)).astype(np.float32))
+    for view in np.concatenate([views, -views]):
+        assert store.recognise(view[None]).places.tolist() == [0]
+    assert len(store) == 1
+
+
 def test_store_goes_on_as_it_was_saved() -> None:
     store = PlaceStore(0.9, capacity=100)
     store.recognise(VIEWS[:20])
