@@ -91,7 +91,7 @@ class EpisodeWay:
         """Return the world of this episode; None where nothing is known of it, or it does not tell its walls.
 
         :param known: the explorer's maps by id
-        :param graph: of all explorers
+        :param graph: graph of all explorers
         """
         known = {key: stored for key, stored in known.items() if (stored["label"] == FREE).any()}
         if self.walls is None or not known:

@@ -41,7 +41,7 @@ class Explorers(ABC):
 
     :param n_envs: number of explorers E
     :param view_size: V, cells a side of their views
-    :param seed: of their random choices
+    :param seed: starts their random choices
     """
 
     fragments = 0
@@ -110,7 +110,7 @@ class MapExplorer(OpenRollout):
 
     :param policy: "MapPolicy"; there is no network
     :param env: the worlds to explore
-    :param seed: of the agent's random choices, and of the worlds
+    :param seed: starts the random choices of the agent and of the worlds
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
@@ -275,7 +275,7 @@ class MapExplorer(OpenRollout):
     def save_map(self, path: str | Path, env: int = 0, resolution: float | None = None) -> Path:
         """Write the map of a world as ROS's map_server reads it: a YAML file and a picture. Return the former's path.
 
-        :param path: of the YAML file or of the picture (.pgm, .png, .bmp)
+        :param path: path of the YAML file or of the picture (.pgm, .png, .bmp)
         :param env: number of the world
         :param resolution: metres a cell; None is that of the world, or `RESOLUTION` where it does not tell
         :raises ConfigError: if nothing was explored, or the files cannot be written

@@ -152,7 +152,7 @@ class FARMap(MapExplorer):
         at ``random``, ``uniform`` (every so many steps), or ``none``: never
     :param rho: threshold of ``zscore`` (sample standard deviations) or ``ratio`` (multiples of the mean)
     :param min_samples: observations since the last fracture before the next can come (``zscore``, ``ratio``)
-    :param probability: of ``random``, per step
+    :param probability: chance of a fracture under ``random``, per step
     :param every: steps between fractures of ``uniform``
     :param gamma: decay of the map's confidence per step
     :param surprisal: taken ``before`` the observation enters the map, as the paper says, or ``after``, as its public

@@ -19,7 +19,7 @@ class Step(NamedTuple):
     """What one observation did.
 
     :ivar surprisal: float64[E]
-    :ivar events: of the router
+    :ivar events: the router's
     """
 
     surprisal: npt.NDArray[np.float64]

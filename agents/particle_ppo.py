@@ -42,7 +42,7 @@ class ParticlePPO(PPO):
     :param beta: what a minibatch counts as evidence; 0 is plain averaging
     :param ess_floor: least effective sample size, as a share of the particles; 0 sets none
     :param forgetting: what remains of old evidence at each minibatch
-    :param backend: of the batched calls, see ``ParticleEnsemble``
+    :param backend: what runs the batched calls, see ``ParticleEnsemble``
     :raises ValueError: for a wrong argument, or more particles than the memory holds
     """
 

@@ -51,8 +51,8 @@ class FARMapRobot(MapExplorer):
     :param matching: match scans with the map; without it, the odometry is believed
     :param closure: look for loops to close
     :param confirm: scans on end that must say the same before a loop is closed
-    :param planning: on the local map and the graph (``fragment``), or on one map of all fragments, laid side by side
-        anew for every choice (``global``), which is what a SLAM system with submaps offers its planner
+    :param planning: ``fragment`` plans on the local map and the graph; ``global`` on one map of all fragments, laid
+        side by side anew for every choice, which is what a SLAM system with submaps offers its planner
     :param goal: ``view``: most square metres to be seen over metres to drive (next best view); ``nearest``: the
         nearest place that shows something new
     :param reluctance: metres added to every way when views are compared

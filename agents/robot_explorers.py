@@ -306,7 +306,7 @@ class Step:
     """What one scan of all robots did.
 
     :ivar surprisal: float64[E]
-    :ivar events: of the router
+    :ivar events: the router's
     """
 
     def __init__(self, surprisal: FloatArray, events: Events) -> None:

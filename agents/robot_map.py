@@ -71,7 +71,7 @@ class RobotMap:
     """The maps of one robot.
 
     :param memory: holds its stored fragments
-    :param lidar: of the robot
+    :param lidar: the robot's
     :param rules: see `Rules`
     """
 

@@ -44,8 +44,8 @@ class Goal(NamedTuple):
     """The best view outside the current fragment.
 
     :ivar fragment: has it; -1 for none
-    :ivar number: of the view, among those that are remembered of the fragment
-    :ivar worth: of it
+    :ivar number: the view's number among those that are remembered of the fragment
+    :ivar worth: its worth
     :ivar hop: the fragment to go to first
     :ivar at: float64[2], where that is entered, in the current fragment; None: where the robot is
     """
@@ -107,7 +107,7 @@ class Travel:
     Its vertices are both sides of every crossing and, at last, the robot. A fragment that knows the place where the
     robot is can be entered there.
 
-    :param cost: of the ways in the current fragment
+    :param cost: cost of the ways in the current fragment
     :param barred: fragments that are not entered from here
     """
 

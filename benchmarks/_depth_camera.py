@@ -235,7 +235,7 @@ class Scene:
     def depth(self, states: Tensor, contrast: float = math.inf) -> Tensor:
         """Return depth pictures, float32[..., P] in metres; differentiable.
 
-        :param contrast: in derivatives, the largest difference in depth across an outline
+        :param contrast: the largest difference in depth across an outline that derivatives count
         """
         view = self.look(states)
         drop = view.picture[view.edge, view.outside] - view.picture[view.edge, view.inside]
@@ -254,9 +254,9 @@ class DepthObservation:
 
     :param scene: what is looked at
     :param picture: float32[P], metres
-    :param deviation: of the readings, metres
+    :param deviation: standard deviation of the readings, metres
     :param outliers: share of readings that say nothing
-    :param power: of the likelihood; below 1 where neighbouring pixels err alike
+    :param power: exponent of the likelihood; below 1 where neighbouring pixels err alike
     """
 
     scene: Scene

@@ -123,7 +123,7 @@ class FaultyBatch(VectorEnv[Any, Any, Any]):
     """Many of them in one batch, of which the second goes wrong in what it shows.
 
     :param num_envs: how many
-    :param fault: of ``BAD_OBSERVATIONS``, or "" for nothing
+    :param fault: one of ``BAD_OBSERVATIONS``, or "" for nothing
     :param at: the step at which it goes wrong; 0 for the reset
     """
 

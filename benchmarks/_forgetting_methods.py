@@ -51,7 +51,7 @@ def make_curiosity(
     """Build the curiosity of a method.
 
     :param n_envs: number of walkers
-    :param n_rooms: of the world, for the oracle
+    :param n_rooms: number of rooms in the world, for the oracle
     :param modules: number of FAR's modules; ``rnd-wide`` and ``ensemble`` get as many weights as they have together
     """
     config = FARConfig.model_validate(SETTINGS[method] | {"learning_rate": learning_rate})

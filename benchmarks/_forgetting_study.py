@@ -19,7 +19,7 @@ class Study:
 
     :param curiosity: not warmed up yet, with as many environments as there are walkers
     :param world: rooms in a row
-    :param seed: of the walk
+    :param seed: starts the walk
     """
 
     def __init__(self, curiosity: FARCuriosity, world: RoomChain, seed: int) -> None:

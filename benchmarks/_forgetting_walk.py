@@ -30,7 +30,7 @@ class Walkers:
 
     :param world: rooms in a row
     :param n: number of walkers W
-    :param seed: of their steps
+    :param seed: starts their steps
     """
 
     def __init__(self, world: RoomChain, n: int, seed: int) -> None:

@@ -35,7 +35,7 @@ class Collector:
     """Plays whole episodes with R learners, all in step.
 
     :param task: one of ``TASKS``
-    :param seeds: of the learners
+    :param seeds: the learners' seeds
     :param episodes: played at once with each
     """
 

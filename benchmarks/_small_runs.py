@@ -114,8 +114,8 @@ KINDS: dict[str, dict[str, Any]] = {
 def small_run(kind: str, folder: Path, **changes: Any) -> ExperimentConfig:
     """Return the configuration of a kind of run.
 
-    :param folder: for what it keeps outside of its run directory
-    :param changes: of sections
+    :param folder: where it keeps what lies outside of its run directory
+    :param changes: changed sections
     """
     text = json.dumps(BASE | KINDS[kind] | changes)
     return parse_config(json.loads(text.replace("DISK", str(folder / "disk"))))

@@ -34,7 +34,7 @@ class StackedSettings:
     :ivar activation: ``"leaky_relu"`` (slope 0.1) or ``"crelu"`` (twice the width into the next layer)
     :ivar layer_norm: normalise the hidden layers before the activation, without parameters
     :ivar n_particles: networks of one learner
-    :ivar init: of the particles: independent, or one plus noise
+    :ivar init: how the particles begin: independent, or one plus noise
     :ivar acting: ``"mixture"`` of action probabilities, ``"thompson"`` (one particle an episode) or ``"map"``
     :ivar evidence: what moves the weights: the whole ``"loss"``, or its ``"policy"`` term
     :ivar beta, ess_floor, forgetting: see :class:`~farl.particles.policies.PolicyWeights`
@@ -132,13 +132,13 @@ class StackedPPO:
     """R PPO learners with N particles each.
 
     :param inputs: numbers in an observation
-    :param n_actions: of the discrete action space
+    :param n_actions: size of the discrete action space
     :param seeds: one for each learner
     :param optimizer: ``optimizer([parameters [N, 2 P]]) -> Optimizer``, called once for each learner; it has to act on
         every element by itself, or to know the axis of particles.
-    :param settings: of all learners
+    :param settings: settings of all learners
     :ivar parameters: [R, N, 2, P]
-    :ivar weights: of the particles, [R, N]
+    :ivar weights: weights of the particles, [R, N]
     """
 
     def __init__(
@@ -332,7 +332,7 @@ def advantages_and_returns(
     :param last_values: [...], of what follows the last step: 0 where the episode terminated
     :param lengths: int64[...]
     :param gamma: discount
-    :param gae_lambda: of the generalised advantage estimation (Schulman et al. 2016)
+    :param gae_lambda: lambda of the generalised advantage estimation (Schulman et al. 2016)
     """
     steps = rewards.shape[-1]
     place = torch.arange(steps)

@@ -81,7 +81,7 @@ Samples = npt.NDArray[np.float64]
 def watch(name: str, share: float, folder: Path, every: float) -> Path:
     """Train, or go on training, and note a sample every so many seconds; return the file of the samples.
 
-    :param share: of the steps
+    :param share: share of the steps
     :raises RuntimeError: the run failed
     """
     folder.mkdir(parents=True, exist_ok=True)

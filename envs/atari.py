@@ -35,7 +35,7 @@ class AtariSettings:
     :ivar reward_clipping: whether the agent gets the sign of the reward; ``info["episode"]`` keeps the raw return
     :ivar full_action_space: all 18 actions instead of those that the game knows
     :ivar max_num_frames_per_episode: emulated frames after which a game is cut off
-    :ivar num_threads: of ale-py; 0 for as many as it finds useful
+    :ivar num_threads: number of ale-py's threads; 0 for as many as it finds useful
     """
 
     repeat_action_probability: float = 0.0
@@ -148,7 +148,7 @@ class AtariVecEnv(BatchedVecEnv):
 
     :param game: a Gymnasium id, such as ``"ALE/Jamesbond-v5"``
     :param num_envs: number of environments E
-    :param settings: of the preprocessing
+    :param settings: the preprocessing's
     :raises ConfigError: if ale-py is missing, or has no such game
     """
 

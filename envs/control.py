@@ -257,10 +257,10 @@ class ControlVecEnv(EpisodicVecEnv):
     :param task: ``"CartPole"``, ``"Acrobot"`` or ``"LunarLander"``
     :param num_envs: number of environments E
     :param level: number of the level, from 0
-    :param sequence_seed: of the offsets; the same for all levels of a sequence
+    :param sequence_seed: decides the offsets; the same for all levels of a sequence
     :param scale: standard deviation of the offsets
     :param max_steps: length at which episodes are cut off
-    :param seed: of the episodes; None draws one
+    :param seed: starts the episodes; None draws one
     :raises ConfigError: for an unknown task, a number out of range, or a package that is missing
     """
 

@@ -26,7 +26,7 @@ class HeteroRooms(PoseWorld):
     :param texture: how rooms differ: ``"none"``, ``"color"`` or ``"texture"``
     :param doorways: where doorways are: in the ``"middle"`` of the walls or at ``"random"`` places
     :param goal: whether there is a goal in the farthest room
-    :param layout_seed: of colours, patterns and doorways
+    :param layout_seed: decides colours, patterns and doorways
     :param view_size: side of the partial view in cells, odd
     :raises ValueError: if a parameter is out of range
     """

@@ -40,7 +40,7 @@ class _Result(NamedTuple):
     """What one step gave, for all environments.
 
     :ivar observations: uint8[E, 3, 64, 64], of the new episode where one ended
-    :ivar terminal: of the episodes that ended, uint8[ended, 3, 64, 64]
+    :ivar terminal: last observations of the episodes that ended, uint8[ended, 3, 64, 64]
     """
 
     observations: Pixels
@@ -144,7 +144,7 @@ class ProcgenVecEnv(BatchedVecEnv):
     :param distribution_mode: ``"easy"``, ``"hard"``; ``"extreme"``, ``"memory"``, ``"exploration"`` for some games
     :param num_levels: number of levels, 0 for no limit
     :param start_level: seed of the first level
-    :param seed: of which level comes when; None draws one
+    :param seed: decides which level comes when; None draws one
     :param num_threads: threads of the library; by default one for each core, up to one for each environment
     :param render_mode: ``"rgb_array"`` draws pictures of 512 x 512 pixels, which costs time
     :raises ConfigError: for an unknown game or mode, levels that do not exist, or a package that is missing

@@ -118,8 +118,8 @@ _MINIGRID_VIEWS: dict[str | None, spaces.Space[Any]] = {
 def known_spaces(env_id: str, kind: str, observation: str | None) -> tuple[spaces.Space[Any], spaces.Space[Any]] | None:
     """Return the spaces of observations and actions of a world of rooms as it is registered, without making one.
 
-    :param env_id: of the environment
-    :param kind: of the environment, as a configuration has it
+    :param env_id: the environment's name
+    :param kind: the environment's kind, as a configuration has it
     :param observation: what is seen, for the kind ``"minigrid"``
     :return: None for all other environments
     """

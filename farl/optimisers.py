@@ -177,7 +177,7 @@ class TracAdam(Trac):
     :param parameters: tensors to optimise
     :param lr: Adam's learning rate
     :param per_particle: see :class:`Trac`
-    :param options: of ``torch.optim.Adam``: ``eps``, ``betas``; no weight decay
+    :param options: more arguments of ``torch.optim.Adam``: ``eps``, ``betas``; no weight decay
     """
 
     def __init__(

@@ -67,9 +67,9 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
     :param maps: a file of maps (a ROS map's YAML, a picture, arrays, text; see ``load_grids``) or arrays to explore
         instead (True is wall), in turn, or the name of a drawn plan (hairpin, compartments), whatever ``size``
     :param map_name: explore only this map of the file
-    :param threshold: of pictures: the brightness in (0, 1) that divides wall from free
-    :param dark: of pictures: what is darker than that, ``"wall"`` or ``"free"``
-    :param resolution: of ROS maps: metres a cell, as in the file by default
+    :param threshold: in pictures, the brightness in (0, 1) that divides wall from free
+    :param dark: what in pictures is darker than that, ``"wall"`` or ``"free"``
+    :param resolution: metres a cell of ROS maps; by default as in the file
     :param scale: the factor by which maps are enlarged; 1 for maps that are drawn at their full size
     :param view_size: V, odd
     :param cone_ratio: share of the view's height at which the cone reaches its full width; 0 sees the whole square

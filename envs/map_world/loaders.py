@@ -61,8 +61,8 @@ def load_grids(
     Where rooms are not connected, the largest part is kept, and the log says so.
 
     :param scale: the factor by which the maps will be enlarged, for the limit on their size
-    :param threshold: of pictures: the brightness in (0, 1) that divides wall from free
-    :param dark: of pictures: what is darker than that
+    :param threshold: in pictures, the brightness in (0, 1) that divides wall from free
+    :param dark: what in pictures is darker than that
     :param resolution: metres a cell of the maps that are returned; as in the file by default
     :raises ConfigError: for every map that is malformed, naming it
     """

@@ -85,7 +85,7 @@ def load_occupancy_map(path: str | Path) -> OccupancyGrid:
 def save_occupancy_map(path: str | Path, grid: OccupancyGrid) -> Path:
     """Write a map that ROS's map_server opens: a YAML file and a picture beside it. Return the YAML file's path.
 
-    :param path: of the YAML file; or of its picture, .pgm (also without a suffix), .png or .bmp
+    :param path: path of the YAML file; or of its picture, .pgm (also without a suffix), .png or .bmp
     :raises ConfigError: if the map has no resolution or is empty, or the files cannot be written
     """
     path = Path(path)

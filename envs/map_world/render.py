@@ -33,7 +33,7 @@ def draw_world(worlds: MapWorlds, env: int) -> ByteArray:
 class Window:
     """A window on the screen that shows one picture after the other.
 
-    :param title: of the window
+    :param title: the window's
     :param fps: pictures per second
     """
 

@@ -165,7 +165,7 @@ def mark(
     :param areas: uint8[h, w]
     :param across: cosine of the beam's angle
     :param along: sine of it
-    :param length: of the beam, in cells
+    :param length: length of the beam, in cells
     """
     across, along = across / per_area, along / per_area
     start_x, start_y = x / per_area, y / per_area

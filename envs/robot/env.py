@@ -61,12 +61,12 @@ class RobotEnv(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
         arrays, instead of `world`; taken in turn
     :param world: what is drawn: `office`, or a size of FARMap's generator (`small`, `medium`, `large`, `huge`)
     :param resolution: metres a cell; as in the file by default, 0.05 for what does not tell
-    :param threshold: of pictures, see `farl.envs.map_world.MapWorldEnv`
-    :param dark: of pictures
+    :param threshold: how pictures are read, see `farl.envs.map_world.MapWorldEnv`
+    :param dark: likewise
     :param start: true x, y and heading of every start; None draws it. A reset's ``options["start"]`` goes before it
     :param until_covered: see above
     :param max_steps: steps of an episode
-    :param settings: of the robot, by name; see `RobotSettings`
+    :param settings: settings of the robot, by name; see `RobotSettings`
     :raises ConfigError: if a plan is malformed or too narrow, or a value is out of range
     """
 

@@ -35,7 +35,7 @@ class Belief(NamedTuple):
 def draw_robot(worlds: RobotWorlds, env: int, belief: Belief | None = None) -> ByteArray:
     """Draw one robot's world, uint8[H, W, 3]: unseen places dim, the scan blue, the true pose red, the believed green.
 
-    :param belief: of its agent; None draws where the odometry has it
+    :param belief: where its agent believes it to be; None draws where the odometry has it
     """
     building = worlds.building(env)
     cells = building.grid.cells[::-1]

@@ -17,7 +17,7 @@ class RobotSettings:
     :ivar rate: steps a second
     :ivar lidar_range: metres; what is farther away gives no echo, and the scan then holds this range
     :ivar lidar_field: degrees, symmetric to the heading; 360 looks all around, 60 is about a depth camera
-    :ivar beams: in one scan
+    :ivar beams: number of beams in one scan
     :ivar range_noise: metres, standard deviation of a reading
     :ivar dropouts: share of the readings that are lost: the scan holds 0
     :ivar drift: error of the odometry: the scale of distances and of turns is off by this share (one standard

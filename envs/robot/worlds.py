@@ -40,7 +40,7 @@ class RobotWorlds:
     anticlockwise.
 
     :param sources: give each world its building at a reset
-    :param settings: of all robots
+    :param settings: settings of all robots
     """
 
     def __init__(self, sources: Sequence[Source], settings: RobotSettings) -> None:

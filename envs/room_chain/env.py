@@ -80,7 +80,7 @@ class RoomChainEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
     :param rows: rows of rooms
     :param cols: columns of rooms
     :param look: alike, color or texture
-    :param layout_seed: of colours and patterns, and of a random plan
+    :param layout_seed: decides colours and patterns, and a random plan
     :param goal: whether there is a goal in the farthest room
     :param start: fixed, random in the first room, or anywhere
     :param max_steps: steps of an episode; None for no end

@@ -52,7 +52,7 @@ class RoomChain(PoseWorld):
     :param rows: rows of rooms
     :param cols: columns of rooms
     :param look: how rooms differ
-    :param layout_seed: of colours and patterns, and of the plan where that is random
+    :param layout_seed: decides colours and patterns, and the plan where that is random
     :param goal: whether there is a goal, in the middle of the room that is the most doorways away from the first
     :param room_size: side of a room in cells, odd, walls not counted
     :param plan: takes the place of rows and columns: ``hub-2-5`` and the like, as ``parse_plan`` reads it

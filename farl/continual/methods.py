@@ -31,7 +31,7 @@ class Setting:
     :ivar replicas: seeds of the networks that learn side by side
     :ivar n_particles: particles (or members of an ensemble) of the methods that have several
     :ivar rate: learning rate (for the last-layer filter, which has none, the variance of the targets' noise)
-    :ivar strength: of the penalty, for the methods that have one; None is the method's own default
+    :ivar strength: strength of the penalty, for the methods that have one; None is the method's own default
     :ivar chunk_size: networks taken in one batched call
     :ivar seed: seed of replay buffers
     """

@@ -16,7 +16,7 @@ class Disagreement(RandomFeatures):
     a fixed random network, which they found to serve as well as learnt ones. The models differ in their first weights
     alone. Surprisal, by which fragments are routed, is the error of their mean. A fragment owns an ensemble.
 
-    :param shape: of one observation; [channels, height, width] for an image
+    :param shape: shape of one observation; [channels, height, width] for an image
     :param actions: the form of one action
     :param models: number of forward models
     :param features: width of the random features

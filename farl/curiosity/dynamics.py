@@ -12,7 +12,7 @@ class InverseDynamics(nn.Module):
     Features that tell the action describe what the agent controls, and ignore the rest (Pathak et al., 2017,
     section 2.2).
 
-    :param shape: of one observation
+    :param shape: shape of one observation
     :param n_actions: width of the encoded action
     :param features: width of the features
     :param hidden: width of the layer between both features and the action, and of the trunk for vectors

@@ -17,7 +17,7 @@ class E3B(InverseEmbedding):
     count to features. The inverse is kept up to date by the Sherman-Morrison formula.
 
     :param ridge: start of the covariance's diagonal; smaller rewards the first observations of an episode more
-    :param arguments: of ``InverseEmbedding``
+    :param arguments: those of ``InverseEmbedding``
     """
 
     def __init__(self, shape: tuple[int, ...], actions: ActionSpec, ridge: float = 0.1, **arguments: Any) -> None:

@@ -11,7 +11,7 @@ from farl.curiosity.module import ActionSpec, Predictor, Prepared, Transitions
 class InverseEmbedding(Whitened):
     """A module that compares embeddings within an episode; its surprisal and loss are those of the inverse dynamics.
 
-    :param shape: of one observation; [channels, height, width] for an image
+    :param shape: shape of one observation; [channels, height, width] for an image
     :param actions: the form of one action
     :param features: width of the embedding
     :param hidden: width of the inverse network, and of the trunk for vectors

@@ -38,7 +38,7 @@ def make_encoder(shape: tuple[int, ...], hidden: int) -> tuple[nn.Sequential, in
     - a ``PackedShape``: each image as above, and all numbers together
     - anything else: flattened, one layer of ``hidden`` units
 
-    :param shape: of one observation; [channels, height, width] for an image, ``PackedShape`` for several at once
+    :param shape: shape of one observation; [channels, height, width] for an image, ``PackedShape`` for several at once
     :param hidden: width of the vector trunk
     :raises ValueError: if an image is too small for any convolution
     """

@@ -26,7 +26,7 @@ class EpisodicKNN(InverseEmbedding):
 
     :param neighbours: k
     :param capacity: embeddings of an episode that are remembered, the latest
-    :param arguments: of ``InverseEmbedding``
+    :param arguments: those of ``InverseEmbedding``
     """
 
     mean_distance: Tensor

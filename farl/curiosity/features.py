@@ -16,7 +16,7 @@ class Whitened(CuriosityModule):
 
     Subclasses build their ``predictor`` and call ``_finish``, both inside ``fixed_seed``.
 
-    :param shape: of one observation; [channels, height, width] for an image
+    :param shape: shape of one observation; [channels, height, width] for an image
     :param frame_stack: number of frames that an observation stacks along its channels; only the newest is used
     :param clip: whitened observations are clipped to +-clip
     :raises ValueError: if the channels cannot be divided into frame_stack frames
@@ -56,7 +56,7 @@ class RandomFeatures(Whitened):
     The network's features of the next observation are the recall keys: what a fragment learns would make its keys
     incomparable with those of others, and would move them while it learns.
 
-    :param shape: of one observation; [channels, height, width] for an image
+    :param shape: shape of one observation; [channels, height, width] for an image
     :param features: width of the random features
     :param hidden: width of the trunk for vectors
     :param frame_stack: number of frames that an observation stacks along its channels; only the newest is used

@@ -18,7 +18,7 @@ class ICM(RandomFeatures):
     Encoder, inverse and forward network are all owned by the fragment. Recall keys come from a fixed random network
     beside them, as features that fragments learn could not be compared.
 
-    :param shape: of one observation; [channels, height, width] for an image
+    :param shape: shape of one observation; [channels, height, width] for an image
     :param actions: the form of one action
     :param features: width of the learnt features, and of the recall keys
     :param hidden: width of the inverse network, of the residual blocks, and of the trunk for vectors

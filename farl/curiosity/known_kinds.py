@@ -19,7 +19,7 @@ class KnownKinds:
     Each new kind is computed alone: its outputs do not depend on the batch in which it came, and are the same again
     after a run was resumed. Whether observations repeat is decided by the first 1 024, once for all.
 
-    :param function: of observations, [B, ...] -> float32[B, d]
+    :param function: turns observations, [B, ...], into float32[B, d]
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:

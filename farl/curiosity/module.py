@@ -30,7 +30,7 @@ class ActionSpec(NamedTuple):
         """Return B actions as networks read them, float32[B, size]: one-hot, or the vectors themselves."""
         if self.discrete:
             return nn.functional.one_hot(actions.long().flatten(), self.size).float()
-        return actions.float().flatten(1)
+        return actions.float().reshape(len(actions), -1)  # a single number counts as a vector of one
 
 
 class Transitions(NamedTuple):

@@ -16,7 +16,7 @@ class ObservationNorm(nn.Module):
     Shared by all fragments, and fixed once warmed up: keys stored under a norm that goes on drifting would no longer
     match.
 
-    :param shape: of one observation
+    :param shape: shape of one observation
     :param clip: largest absolute value after whitening
     :param epsilon: added to the variance; an element that never varied during the warm-up is not blown up by more than
         ``1 / sqrt(epsilon)``

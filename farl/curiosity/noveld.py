@@ -22,7 +22,7 @@ class NovelD(RND):
     :param alpha: how much of the novelty left behind is taken off
     :param bits: first visits are told by so many signs of random projections of the random features, which tolerate
         noise; None tells all observations apart, as published
-    :param arguments: of ``RND``
+    :param arguments: those of ``RND``
     """
 
     def __init__(

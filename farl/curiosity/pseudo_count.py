@@ -22,7 +22,7 @@ class PseudoCount(Whitened):
     worlds with few observations. Episodic counts begin anew with every episode, lifelong ones never, and all
     environments share them.
 
-    :param shape: of one observation; [channels, height, width] for an image
+    :param shape: shape of one observation; [channels, height, width] for an image
     :param scope: ``"episodic"`` or ``"lifelong"``
     :param bits: length of a code; None for exact codes
     :param frame_stack: number of frames that an observation stacks along its channels; only the newest is used

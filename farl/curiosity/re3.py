@@ -15,7 +15,7 @@ class RE3(RandomFeatures):
     Seo, Chen, Shin, Lee, Abbeel, Lee, "State entropy maximization with random encoders for efficient exploration"
     (ICML 2021), equation 4. Neighbours are sought among the latest samples of all environments.
 
-    :param shape: of one observation; [channels, height, width] for an image
+    :param shape: shape of one observation; [channels, height, width] for an image
     :param features: width of the random features
     :param hidden: width of the trunk for vectors
     :param neighbours: k

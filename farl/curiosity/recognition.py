@@ -32,7 +32,7 @@ from farl.recognition.places import unit
 class _Latest:
     """What changes in each step; apart, for a network's attributes take long to be set.
 
-    :ivar advice: to each agent
+    :ivar advice: what each agent is advised
     :ivar found: bool[E], who has just found a new place
     """
 
@@ -63,7 +63,7 @@ class Recognition(RND):
 
     Surprisal, loss and recall keys are RND's: fragments are those of its predictors.
 
-    :param shape: of one observation; [channels, height, width] for an image
+    :param shape: shape of one observation; [channels, height, width] for an image
     :param actions: the form of one action
     :param pays: auto, first, count, rare or error
     :param scope: what counts as a first visit: of an agent in its episode or its life, or of all agents
@@ -71,9 +71,9 @@ class Recognition(RND):
     :param calibration: samples by which it is calibrated; nothing is paid before
     :param capacity: most places; beyond it the likest ones become one
     :param shaping: paid for each hop gained on the way to a target; None leaves the graph out
-    :param gamma: by how much a target loses with every hop
-    :param resolution: of the regions of the graph that are fragments; None has none
-    :param arguments: of ``RND``
+    :param gamma: factor by which a target loses with every hop
+    :param resolution: resolution of the regions of the graph that are fragments; None has none
+    :param arguments: those of ``RND``
     """
 
     one_norm = True
@@ -270,5 +270,5 @@ def direction(actions: ActionSpec, taken: Tensor) -> Tensor:
     way."""
     if actions.discrete:
         return taken.long().flatten()
-    vectors = taken.float().flatten(1)
+    vectors = actions.encode(taken)
     return torch.cat([vectors, -vectors], dim=1).argmax(dim=1)

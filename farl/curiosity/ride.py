@@ -19,7 +19,7 @@ class RIDE(ICM):
     2020), equation 3. The features are learnt by forward and inverse dynamics together, under the fragment that is
     active after the step; surprisal, loss and recall keys are ICM's.
 
-    :param arguments: of ``ICM``
+    :param arguments: those of ``ICM``
     """
 
     encoder_learns_from_forward = True

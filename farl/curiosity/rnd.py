@@ -16,7 +16,7 @@ class RND(RandomFeatures):
     owns its predictor. On 84 x 84 images with 512 features the target has 1.68 and the predictor 2.20 million
     parameters.
 
-    :param shape: of one observation; [channels, height, width] for an image
+    :param shape: shape of one observation; [channels, height, width] for an image
     :param features: width of the predicted features
     :param hidden: width of the predictor's two upper layers, and of the trunk for vectors
     :param frame_stack: number of frames that an observation stacks along its channels; only the newest is used

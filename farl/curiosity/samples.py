@@ -70,7 +70,7 @@ def kinds_of(prepared: Prepared, names: Sequence[str] = ()) -> IntArray:
 
     Each is of its own where they do not lie in host memory.
 
-    :param names: of what has to be equal; none is all
+    :param names: names of what has to be equal; none is all
     """
     parts = [prepared[name] for name in names or prepared]
     if any(part.device.type != "cpu" for part in parts):

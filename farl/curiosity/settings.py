@@ -37,7 +37,7 @@ class ModuleConfig(StrictModel):
     def build(self, shape: tuple[int, ...], actions: "ActionSpec", seed: int) -> "CuriosityModule":
         """Make the module.
 
-        :param shape: of one observation; [channels, height, width] for an image
+        :param shape: shape of one observation; [channels, height, width] for an image
         :param actions: the form of one action
         :param seed: draws all random weights; the global random state is left alone
         """

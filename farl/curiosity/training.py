@@ -63,7 +63,7 @@ class ModuleTrainer:
     def add(self, prepared: Prepared, fragment_ids: IntArray, time: int) -> None:
         """Keep a random ``train_fraction`` of a step's samples.
 
-        :param prepared: of one sample of each of E environments
+        :param prepared: what ``prepare`` returned for one sample of each of E environments
         :param fragment_ids: int64[E], where they belong
         :param time: number of samples seen, these included
         """

@@ -27,8 +27,7 @@ ALGORITHMS = {
 def algorithm_class(name: str) -> "type[BaseAlgorithm]":
     """The class behind a name of ``ALGORITHMS``.
 
-    Raises:
-        ConfigError: the name is unknown, or its package is not installed (the message names the pip command).
+    :raises ConfigError: the name is unknown, or its package is not installed (the message names the pip command).
     """
     if name not in ALGORITHMS:
         raise ConfigError(f"unknown algorithm {name!r}{did_you_mean(name, ALGORITHMS, limit=20)}")

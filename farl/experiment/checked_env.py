@@ -43,7 +43,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     :param make: makes the environment, and another in its place where ``restart`` says so
     :param name: what messages call it
-    :param number: of the environment in its run, from 0
+    :param number: the environment's number in its run, from 0
     :param restart: whether to go on after a fault with a new environment: the episode then ends there, as if cut off
         the next step's ``info["restarts"]`` says how many there were
     :param timeout: seconds that a step or a reset may take, counted in the main thread only; None for no limit

@@ -32,8 +32,7 @@ _WORKER_TIMEOUT = 600.0
 def make_probe(environment: EnvironmentConfig) -> AnyEnv | VecEnv:
     """One copy, to learn its spaces and metadata from.
 
-    Raises:
-        ConfigError: as ``make_one``.
+    :raises ConfigError: as ``make_one``.
     """
     if environment.kind == "atari":
         # Frames are stacked outside of one environment, and the wrappers know how it is drawn.
@@ -55,8 +54,7 @@ def make_vec_env(
 
     :param restart: whether an environment that fails is made anew; else an ``EnvironmentFault`` says what is wrong
 
-    Raises:
-        ConfigError: the environment or a wrapper refuses its arguments, or a package is missing.
+    :raises ConfigError: the environment or a wrapper refuses its arguments, or a package is missing.
     """
     count = environment.n_envs if n_envs is None else n_envs
 
@@ -95,8 +93,7 @@ def make_vec_env(
 def why_no_batch(environment: EnvironmentConfig) -> str | None:
     """Why all copies of an environment cannot be stepped in one call, or None if they can.
 
-    Raises:
-        ConfigError: a module of the user's own cannot be imported.
+    :raises ConfigError: a module of the user's own cannot be imported.
     """
     if environment.wrappers:
         return "wrappers lie around each copy, and here there is only one of all; use dummy or subproc"

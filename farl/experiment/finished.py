@@ -38,7 +38,7 @@ def load_run(path: str | Path, trust: bool = False) -> "Run":
 class Run:
     """What a run directory holds, read when it is asked for.
 
-    :param directory: of the run
+    :param directory: the run directory
     """
 
     def __init__(self, directory: RunDirectory) -> None:

@@ -65,8 +65,7 @@ def id_problem(environment: EnvironmentConfig) -> str | None:
 def find_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> Callable[..., AnyEnv]:
     """The class behind the name of a wrapper around one environment.
 
-    Raises:
-        ConfigError: the name is unknown, or an argument is.
+    :raises ConfigError: the name is unknown, or an argument is.
     """
     return _find(wrapper, _wrappers(), folder, gym.Env)
 
@@ -74,8 +73,7 @@ def find_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> Callable[
 def find_vec_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> "Callable[..., VecEnv]":
     """The class behind the name of a wrapper around all environments at once.
 
-    Raises:
-        ConfigError: the name is unknown, or an argument is.
+    :raises ConfigError: the name is unknown, or an argument is.
     """
     from stable_baselines3.common.vec_env import VecEnv
 
@@ -85,8 +83,7 @@ def find_vec_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> "Call
 def _find(wrapper: WrapperConfig, known: Mapping[str, Any], folder: str | None, kind: type[Any]) -> Callable[..., Any]:
     """The class that is known by a name, or written as package.module:Class; a function may stand for a class.
 
-    Raises:
-        ConfigError: the name is unknown, or an argument is.
+    :raises ConfigError: the name is unknown, or an argument is.
     """
     name = wrapper.name
     if ":" in name:

@@ -51,8 +51,7 @@ def make_one(
     :param passive_checker: whether Gymnasium warns about what the environment returns first
     :param monitored: whether Stable-Baselines3's monitor lies around it, below the wrappers
 
-    Raises:
-        ConfigError: the environment or a wrapper refuses its arguments, or a package is missing.
+    :raises ConfigError: the environment or a wrapper refuses its arguments, or a package is missing.
     """
     if environment.id not in gym.registry:
         known_environments()

@@ -35,7 +35,7 @@ class PeriodicEvaluation(BaseCallback):
     :param table: takes a row for each episode; None keeps none
     :param save_best: called whenever the mean return, or at equal returns the coverage, is the best so far
     :param make_film_env: makes one environment that draws pictures; None makes no films
-    :param seed: of the episodes, with the timesteps
+    :param seed: starts the episodes, together with the timesteps
     """
 
     def __init__(

@@ -55,8 +55,8 @@ def play(
 
     :param observe: called after the reset, with the observation, None, and what follows from it, and after each step
         with the observation, the actions, bool[E] where something ended, and the infos; True ends it all
-    :param max_steps: of an episode. One that has more is cut off, and its environment, which may never end an episode,
-        plays no other
+    :param max_steps: most steps of an episode. One that has more is cut off, and its environment, which may never end
+        an episode, plays no other
     """
     shares = np.array([(episodes + env) // venv.num_envs for env in range(venv.num_envs)])
     observation: Any = venv.reset()

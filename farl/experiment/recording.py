@@ -97,7 +97,7 @@ class Camera:
 
     :param model: plays; where it has curiosity, fragment, surprisal and bonus are written below the picture
     :param append: takes the frames, uint8[H, W, 3]
-    :param limit: of frames; None takes all
+    :param limit: most frames; None takes all
     """
 
     def __init__(

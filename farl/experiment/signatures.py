@@ -61,7 +61,7 @@ _TYPES: dict[str, Any] = {
 class Signature:
     """What a check of a configuration needs to know of an algorithm.
 
-    :ivar name: of its class
+    :ivar name: name of the algorithm's class
     :ivar parameters: its hyperparameters
     :ivar policies: each policy that it has -> the keyword arguments of that policy
     :ivar off_policy: whether it learns from a replay buffer

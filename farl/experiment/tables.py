@@ -22,7 +22,7 @@ class GrowingTable:
 
     What is written is there at once, for those who watch. A new column has the whole file written anew, which is rare.
 
-    :param path: of the file
+    :param path: path of the file
     :param until: keep the rows of an earlier part of the run up to these timesteps; 0 begins anew
     """
 

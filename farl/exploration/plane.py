@@ -50,7 +50,7 @@ class ObservationSample:
         """Return the sample on two axes, as ``farl.figures`` draws it.
 
         :param axes: numbers of an observation; None: its first two principal components
-        :param names: of all numbers
+        :param names: names of all numbers
         """
         seen, fragments = self._observations[: len(self)].astype(np.float64), self._fragments[: len(self)].copy()
         if axes is not None:

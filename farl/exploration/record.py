@@ -61,7 +61,7 @@ class Block:
 
     :param timesteps: int64[T], as SB3 counts them
     :param dones: bool[T, E]
-    :param begun: for each step the episodes that began after it
+    :param begun: the episodes that began after each step
     :param positions: int64[T, E, 2], cells (x, y); None where the environments do not tell
     :param vectors: float[T, E, d], observations; None where they are not sampled
     :param frames: uint8[T, E, H, W] or uint8[T, E, H, W, 3], observations; None where they are no images
@@ -91,17 +91,17 @@ class Block:
 class ExplorationRecord:
     """What has been recorded so far; a part is None where the environment or the agent gives nothing to record.
 
-    :param visits: by fragment and cell, over the whole training
+    :param visits: numbers of visits by fragment and cell, over the whole training
     :param cells: what was measured in each cell
     :param episodes: the present and the last episode of each world
-    :param sample: of observations, for worlds without cells
-    :param use: of each fragment
+    :param sample: some observations, for worlds without cells
+    :param use: how each fragment was used
     :param trace: surprisal of the first environment
     :param particles: their weights
-    :param graph: of the memory
+    :param graph: the memory's
     :param opened: fragments so far
     :param axes: the numbers of an observation to draw; None is principal components
-    :param names: of all numbers of an observation
+    :param names: names of all numbers of an observation
     """
 
     visits: VisitCounts | None = None

@@ -132,7 +132,7 @@ class Plane:
 
     :param places: float[N, 2]
     :param fragments: int[N], active there
-    :param names: of the two axes
+    :param names: names of the two axes
     """
 
     places: FloatArray

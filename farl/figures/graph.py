@@ -71,7 +71,7 @@ def memory_graph(
     """Draw the fragments in memory and the ways between them.
 
     :param graph: nodes are fragment ids; edges with ``kind="recall"`` are dashed, all others are fractures
-    :param colors: of the fragments
+    :param colors: the fragments' colours
     :param sizes: weight of each node, such as its visits; without it all are alike
     :param positions: (x, y) of each node in cells; nodes without one are left out. None lays the graph out by its edges
     :param reachable: bool[H, W], drawn faintly behind the nodes if there are positions
@@ -129,7 +129,7 @@ def placed(
 ) -> dict[int, FloatArray]:
     """Return where each fragment lies, (x, y), float64[2].
 
-    :param positions: of the fragments; None places them by their links
+    :param positions: where the fragments are drawn; None places them by their links
     :param ground_shape: H and W, that they must not leave
     """
     if positions is None:

@@ -31,7 +31,7 @@ class _CriterionConfig(StrictModel):
     def build(self, seed: int) -> Criterion:
         """Make the criterion.
 
-        :param seed: of those that draw
+        :param seed: starts those that draw
         """
         arguments: dict[str, Any] = {name: value for name, value in self if name != "name"}
         if isinstance(calibrated := arguments.get("threshold"), QuantileConfig):

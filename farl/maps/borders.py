@@ -21,8 +21,8 @@ class Border(NamedTuple):
     """One border of a fragment, as seen from its inside; rows and columns are those of the odometry.
 
     :ivar target: the fragment on the other side
-    :ivar row: of the fracture point
-    :ivar col: of the fracture point
+    :ivar row: the fracture point's row
+    :ivar col: the fracture point's column
     :ivar heading: that crosses to the other side
     :ivar left: border cells to the left of that heading
     :ivar right: border cells to the right of it

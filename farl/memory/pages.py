@@ -18,7 +18,7 @@ class OwnPages:
     modules do, a process holds far more than it uses. Pages that were never written, or are given back, take no memory.
     Small tensors, and systems without private mappings, make do with the allocator.
 
-    :param shape: of the tensor
+    :param shape: shape of the tensor
     """
 
     def __init__(self, shape: Sequence[int]) -> None:

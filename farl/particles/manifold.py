@@ -23,7 +23,7 @@ class Manifold(ABC):
     """A space of states.
 
     :ivar size: how many numbers hold a state
-    :ivar dimension: of the tangent space
+    :ivar dimension: dimension of the tangent space
     """
 
     size: int

@@ -31,13 +31,13 @@ def ppo_loss(
     broadcasts to that. It is no negative log-likelihood: as evidence for weights it says which particle would have
     made more of the advantages, not which explains them better.
 
-    :param log_prob: of the actions, under the particle
-    :param old_log_prob: of the actions, under the policy that acted: the mixture
-    :param entropy: of the particle's action distributions
+    :param log_prob: log-probabilities of the actions, under the particle
+    :param old_log_prob: log-probabilities of the actions, under the policy that acted: the mixture
+    :param entropy: entropies of the particle's action distributions
     :param values: the particle's
     :param advantages: normalised, if they are to be
     :param returns: targets of the values
-    :param clip_range: of the ratio
+    :param clip_range: how far the ratio may be from 1
     :param ent_coef: factor of the entropy term
     :param vf_coef: factor of the value term
     :param share: what each sample counts, summing to one, for batches that are padded; None is an even share

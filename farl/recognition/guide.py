@@ -38,7 +38,7 @@ class Guide:
 
     :param n_envs: number of agents E
     :param n_actions: number of actions
-    :param gamma: by how much a target loses with every hop
+    :param gamma: factor by which a target loses with every hop
     """
 
     def __init__(self, n_envs: int, n_actions: int, gamma: float = 0.97) -> None:
@@ -64,7 +64,7 @@ class Guide:
     def advise(self, graph: PlaceGraph, places: IntArray, starts: npt.NDArray[np.bool_]) -> Advice:
         """Return what each agent is to do at its place.
 
-        :param graph: of the places; which targets were picked is noted in it
+        :param graph: graph of the places; which targets were picked is noted in it
         :param places: int64[E], -1 of agents that are not asked for: their targets stay as they are
         :param starts: bool[E], where an agent has just been set to another place
         """

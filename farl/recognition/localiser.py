@@ -51,7 +51,7 @@ class Localiser:
     Who was taken to be somewhere by rule 3 tells nothing of ways until it is seen again.
 
     :param places: what can be recognised
-    :param graph: of the same places
+    :param graph: graph of the same places
     """
 
     def __init__(self, places: PlaceStore, graph: PlaceGraph) -> None:

@@ -20,7 +20,7 @@ class RegionRecall(Recall):
     regions of the graph that has been walked by then: one that turned out to be several rooms is divided, several that
     turned out to be one room are joined. No criterion has to notice a border in the moment it is passed.
 
-    :param memory: of the fragments
+    :param memory: what holds the fragments
     :param places: what can be recognised
     :param graph: which place each action leads to
     :param regions: the fragment of each place

@@ -66,7 +66,7 @@ class Regions:
 
         Nothing changes until ``settle``.
 
-        :param graph: of the places
+        :param graph: graph of the places
         :param n_places: number of places there are
         :param most: regions at most, at least 1; were there more, the smallest ones are one
         """

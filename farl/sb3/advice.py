@@ -27,7 +27,7 @@ _REST = "observation"
 class AdvisedSpace(spaces.Dict):
     """Observations that come with an advice.
 
-    :param rest: of the observations without it
+    :param rest: space of the observations without it
     :param width: numbers of the advice
     :raises ConfigError: if they have a part of that name already
     """
@@ -68,8 +68,8 @@ def without_advice(observation: Any, rest: spaces.Space[Any]) -> Any:
 class AdvisedFeatures(BaseFeaturesExtractor):
     """The features of the observation without its advice, and the advice behind them.
 
-    :param observation_space: of both
-    :param extractor: of the observation without its advice
+    :param observation_space: space of both
+    :param extractor: what reads the observation without its advice
     """
 
     def __init__(self, observation_space: AdvisedSpace, extractor: BaseFeaturesExtractor) -> None:
@@ -176,7 +176,7 @@ register_for_pickle(_AdvisedClass, _reduce_class)
 def unadvised_parameters(plain: BasePolicy, advised: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the parameters with which a plain policy does what the advised one does where nothing is advised.
 
-    :param plain: for the names and shapes of its parameters
+    :param plain: a policy that gives the names and shapes of its parameters
     :param advised: parameters of the advised policy
     """
     features = next(part.features_dim for part in plain.modules() if isinstance(part, BaseFeaturesExtractor))
@@ -196,7 +196,7 @@ def no_advice(observation: Observation, space: spaces.Space[Any], width: int) ->
     """Return observations with an advice of zeros, which is none.
 
     :param observation: one, or a batch of them
-    :param space: of the observation without advice
+    :param space: space of the observation without advice
     """
     part, its_space = observation, space
     if isinstance(observation, dict):
@@ -209,8 +209,8 @@ def no_advice(observation: Observation, space: spaces.Space[Any], width: int) ->
 def advised_last(info: dict[str, Any], space: spaces.Space[Any], width: int) -> dict[str, Any]:
     """Give an episode's last observation an advice of zeros, so that it is like all others.
 
-    :param info: of a step, whether an episode ended in it or not
-    :param space: of observations without advice
+    :param info: one step's, whether an episode ended in it or not
+    :param space: space of observations without advice
     """
     if "terminal_observation" not in info:
         return info
@@ -221,7 +221,7 @@ class AdvisedVecEnv(VecEnvWrapper):
     """Gives every observation its advice.
 
     :param venv: what is wrapped
-    :param width: of the advice
+    :param width: length of the advice
     :param advise: called after each step with what it returned, and the actions in front; returns the advice for the
         next one, float32[E, width]
     """

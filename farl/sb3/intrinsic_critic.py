@@ -38,11 +38,11 @@ class IntrinsicCritic:
 
     :param policy: whose observation space and kind of features extractor the critic takes over
     :param hidden: widths of the hidden layers behind the features extractor
-    :param learning_rate: of Adam
+    :param learning_rate: Adam's
     :param gamma: discount of the intrinsic return
-    :param gae_lambda: of generalised advantage estimation (Schulman et al., 2016)
+    :param gae_lambda: lambda of generalised advantage estimation (Schulman et al., 2016)
     :param episodic: whether the intrinsic return ends with an episode
-    :param seed: of the weights and of the order of minibatches; the global random state is left alone
+    :param seed: starts the weights and the order of minibatches; the global random state is left alone
     """
 
     def __init__(

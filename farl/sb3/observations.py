@@ -32,7 +32,7 @@ class ObservationAdapter:
     among other things, all are joined too, images scaled to [0, 1], and ``shape`` is a ``PackedShape`` that says where
     they are. Images below 7 pixels count as numbers.
 
-    :param space: of the observations; images may have their channels first or last
+    :param space: space of the observations; images may have their channels first or last
     :raises ConfigError: if the space is of a kind that SB3 does not take
     """
 
@@ -60,7 +60,7 @@ class _Part(NamedTuple):
 
     :ivar path: the keys that lead to it
     :ivar shape: as encoders see it: [channels, height, width], or [d]
-    :ivar channels_last: of an image; None for numbers
+    :ivar channels_last: whether an image's channels come last; None for numbers
     """
 
     path: tuple[str, ...]

@@ -105,7 +105,8 @@ class BonusReplay(ReplayBuffer):
     def bonus(self, steps: Array, envs: Array) -> Array:
         """Return the intrinsic rewards of B stored transitions, float32[B].
 
-        With ``refresh`` by the modules as they are now, except where the fragment has been evicted since.
+        With ``refresh`` by the modules as they are now, except where the fragment has been evicted since, and where
+        ``optimize_memory_usage`` has put the next episode's first observation in the place of an episode's last.
 
         :param steps: int64[B], rows of the buffer
         :param envs: int64[B]
@@ -115,7 +116,8 @@ class BonusReplay(ReplayBuffer):
         if not rollout.config.refresh:
             return stored
         fragments = self.fragments[steps, envs]
-        held = np.flatnonzero(np.isin(fragments, rollout.curiosity.memory.ids))
+        overwritten = self.optimize_memory_usage & (self.dones[steps, envs] > 0)
+        held = np.flatnonzero(np.isin(fragments, rollout.curiosity.memory.ids) & ~overwritten)
         if len(held):
             transitions = self._transitions(steps[held], envs[held])
             stored[held] = rollout.curiosity.reward_again(transitions, fragments[held])

@@ -241,6 +241,6 @@ def _numbers(value: Any) -> Array | None:
     """Return finite numbers as an array, and None for anything else: text, enums, dicts, ragged lists, NaN."""
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor with gradients
         return None
     return array if array.dtype.kind in "iuf" and array.size and np.isfinite(array).all() else None

@@ -84,7 +84,7 @@ def resolve_axes(axes: Sequence[str | int] | None, names: Sequence[str]) -> tupl
     """Return the numbers of the two axes that the user named; None stays None.
 
     :param axes: two names or numbers
-    :param names: of all numbers of an observation
+    :param names: names of all numbers of an observation
     :raises ConfigError: if there are not two, or one is unknown
     """
     if axes is None:

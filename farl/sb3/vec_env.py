@@ -38,7 +38,7 @@ class FARVecEnv(VecEnvWrapper):
     :param far: as in ``FAR(Algorithm)(..., far=...)``; None passes everything through. What concerns the intrinsic
         critic does not apply; modules learn whenever ``batch_size`` samples have come together
     :param device: where the curiosity modules lie
-    :param seed: of the curiosity; None is a random one
+    :param seed: the curiosity's; None is a random one
     :raises ValueError: if there is a ``VecNormalize`` in ``venv``, or a setting is wrong
 
     >>> from stable_baselines3 import PPO

@@ -25,7 +25,7 @@ IS_FREE, IS_OCCUPIED = -300, 400
 class Fit(NamedTuple):
     """How a scan fits a map.
 
-    :ivar surprisal: in [0, 1], 1 - mean confidence of the map in what is seen, over all cells that the scan shows; an
+    :ivar surprisal: 1 - mean confidence of the map in what is seen, over all cells that the scan shows, in [0, 1]; an
         unknown cell counts as one of which the map was sure that it is otherwise (FARMap, section 3.1, with colours
         replaced by free and occupied)
     :ivar new: share of the cells that the scan shows and the map does not know

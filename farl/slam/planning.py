@@ -97,7 +97,7 @@ def project(mask: Any, canvas: Canvas, cells: Any, corner: Any, pose: FloatArray
     """Note in ``mask``, uint8[H, W] of a canvas, what another map knows.
 
     :param cells: int16[h, w], log odds of that map
-    :param corner: of it
+    :param corner: its first corner
     :param pose: float64[3], of its frame in the canvas's
     """
     shift = np.array([canvas.corner[1], canvas.corner[0]], np.float64)

@@ -115,6 +115,7 @@ def test_a_full_store_goes_on_with_fewer_places() -> None:
 
 
 def test_continuous_actions_have_directions() -> None:
+    assert direction(ActionSpec(1, discrete=False), torch.tensor([0.5, -0.5])).tolist() == [0, 1]  # of shape ()
     found = direction(ActionSpec(2, discrete=False), torch.tensor([[0.1, 0.9], [-0.8, 0.2], [0.3, -0.4], [0.5, 0.1]]))
     assert found.tolist() == [1, 2, 3, 0]
 

@@ -190,7 +190,11 @@ def test_every_space_that_is_no_image_is_seen_as_a_vector(space):
     assert model.curiosity.samples_seen == 128
 
 
-@pytest.mark.parametrize("position", ["here", None, float("nan"), {"x": 1}, [[1, 2], [3]], object(), (), True])
+@pytest.mark.parametrize(
+    "position",
+    ["here", None, float("nan"), {"x": 1}, [[1, 2], [3]], object(), (), True, torch.ones(2, requires_grad=True)],
+    ids=lambda position: type(position).__name__,
+)
 def test_a_position_that_is_no_number_is_ignored(position):
     class Placed(Rooms):
         def step(self, action):

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import (
 
 from farl.curiosity import Transitions
 from tests.sb3.conveyor import Conveyor, Noise, Shift, WithAction, clock_of, reward_of, see
-from tests.sb3.situations import COEFFICIENTS, GAMMA, HINDSIGHT, LAMBDA, STACKS, Situation, make, run
+from tests.sb3.situations import COEFFICIENTS, COMPACT, GAMMA, HINDSIGHT, LAMBDA, STACKS, Situation, make, run
 
 # On-policy -----------------------------------------------------------------------------------------------------------
 
@@ -152,9 +152,14 @@ OFF_POLICY = [
     Situation("DQN", kind="image"),
     Situation("DQN", kind="mixed"),
     Situation("DQN", kind="dict", stack="places", history="loaded"),
-    Situation(
-        "DQN", settings={"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}}
-    ),
+    Situation("DQN", settings=COMPACT),
+    Situation("DQN", settings=COMPACT, stack="rewards"),
+    Situation("DQN", settings=COMPACT, far={"refresh": True}),
+    Situation("DQN", settings=COMPACT, far={"refresh": True}, history="again"),
+    Situation("DQN", settings={"buffer_size": 40, "n_steps": 3}, stack="both"),
+    Situation("DQN", settings={"buffer_size": 40}, far={"refresh": True}),
+    Situation("SAC", settings={"use_sde": True, "use_sde_at_warmup": True}, stack="both"),
+    Situation("TD3", settings={"learning_starts": 0, "gradient_steps": -1}, stack="both"),
     Situation("DQN", stack="shift outside"),
     Situation("DQN", stack="noise outside", rewards="none"),
     Situation("DQN", stack="monitor outside", history="evaluated"),
@@ -219,11 +224,11 @@ class OffPolicyWatch(BaseCallback):
         return True
 
     def _bonus(self, clock):
-        paid, fragment, goes_on, _ = self.paid[clock]
-        clipped = (
-            not goes_on and self.case.stack == "both"
-        )  # the large number at an end: what SB3 stores is not what was
-        if not self.model.far["refresh"] or clipped:
+        paid, fragment, goes_on, following = self.paid[clock]
+        lost = not goes_on and self.case.stack == "both"  # the large number at an end is stored clipped
+        if self.model.replay_buffer.optimize_memory_usage:  # the next episode's first observation lies there instead
+            lost = not goes_on or following not in (None, clock + 1)
+        if not self.model.far["refresh"] or lost:
             return paid
         adapter, curiosity = self.model._rollout.adapter, self.model.curiosity
         before, after = (_batch(see(self.case.kind, *seen)) for seen in ((clock - 1, False), (clock, not goes_on)))

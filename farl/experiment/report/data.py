@@ -27,7 +27,7 @@ _FRAGMENTS = 64
 def curves(runs: Mapping[str, RunDirectory]) -> list[dict[str, Any]]:
     """Return the charts of the runs' ``progress.csv``: title and series, each with name, x and y.
 
-    :param runs: by the name that they have in the legend
+    :param runs: their data, by the name that they have in the legend
     """
     tables = {name: read_table(run.progress_file) for name, run in runs.items()}
     charts = []

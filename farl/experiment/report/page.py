@@ -57,7 +57,7 @@ def write_report(run: RunDirectory, metrics: dict[str, Any]) -> None:
 def write_comparison(runs: Mapping[str, RunDirectory], out: Path) -> None:
     """Write a page with the curves and the metrics of several runs beside each other.
 
-    :param runs: by the name that they have on the page
+    :param runs: their data, by the name that they have on the page
     :param out: the page
     """
     rows = {}

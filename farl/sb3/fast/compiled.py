@@ -288,8 +288,8 @@ def losses(
     """PPO's losses of B samples, float32[B] all; what they are to be told by is at the end.
 
     :param clip_range_vf: infinite for none
-    :param log_ratio: of new probability to old
-    :param error: of the values, as far as they may change
+    :param log_ratio: logarithm of new probability over old
+    :param error: errors of the values, as far as they may change
     :param by_log_prob: gradient of the mean surrogate loss
     :param by_values: gradient of the mean squared error, times ``vf_coef``
     """

@@ -146,7 +146,7 @@ class FlatAdam:
 class ClippedSteps:
     """Gradient steps with clipping: in one vector where an optimiser is plain Adam, its own way otherwise.
 
-    :param optimizer: of a module's parameters
+    :param optimizer: optimiser of a module's parameters
     :param module: whose gradient's norm is clipped
     :param order: its parameters in the order in which they are to lie in memory
     """

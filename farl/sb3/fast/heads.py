@@ -62,7 +62,7 @@ class Rows:
         """Return the gradient by the outputs, float32[rows, P]; that by the head's own parameters is accumulated.
 
         :param log_prob_gradient: float32[B]
-        :param entropy_gradient: of each sample's entropy
+        :param entropy_gradient: gradient of each sample's entropy
         """
         entropy_gradients = torch.full_like(self.entropy, entropy_gradient)
         torch.autograd.backward(self._said, [log_prob_gradient, entropy_gradients])

@@ -58,7 +58,7 @@ class ComposedPolicy:
     def act(self, observations: Any, repeats: Repeats | None = None) -> Acted:
         """Act at B observations.
 
-        :param repeats: of this rollout, if observations may repeat
+        :param repeats: the repeats in this rollout, if observations may repeat
         """
         if self._on_cpu:
             prepared, values = self.look(observations) if repeats is None else repeats(observations)
@@ -85,7 +85,7 @@ class ComposedPolicy:
     def backward(self, log_prob: Tensor, values: Tensor, entropy: float) -> None:
         """Add the gradient of the parameters, given those of what ``evaluate`` returned.
 
-        :param entropy: of each sample's entropy
+        :param entropy: gradient of each sample's entropy
         """
         if self._where is not None:
             values = torch.zeros_like(self._values).index_add_(0, self._where, values)

@@ -132,8 +132,8 @@ def _losses(
 class Terms(NamedTuple):
     """What PPO's loss of B samples is made of, float32[B] each.
 
-    :ivar log_ratio: of new probability to old
-    :ivar error: of the values, as far as they may change
+    :ivar log_ratio: logarithm of new probability over old
+    :ivar error: errors of the values, as far as they may change
     :ivar by_log_prob: gradient of the loss, the entropy's part left out
     :ivar by_values: gradient of the loss
     """

@@ -25,8 +25,8 @@ class Vectors:
     def of(cls, space: spaces.Space[Any], extractor: nn.Module, normalize_images: bool) -> "Vectors | None":
         """Return what makes the vectors; None where a features extractor does more than to lay out numbers.
 
-        :param space: of the observations, with their advice if there is any
-        :param extractor: of the features
+        :param space: space of the observations, with their advice if there is any
+        :param extractor: what makes the features
         :param normalize_images: whether images are divided by 255
         """
         n_advised = 0
