@@ -17,6 +17,7 @@ from farl.agents.robot_map import Lidar, RobotMap, Rules
 from farl.agents.robot_pictures import belief_of, robot_map_figure
 from farl.agents.robot_travel import Taste
 from farl.envs.map_world.occupancy import OPEN, UNMAPPED, WALL, OccupancyGrid
+from farl.envs.robot.settings import Range, RobotSettings, check_ranges
 from farl.envs.robot.worlds import beam_angles
 from farl.errors import ConfigError, did_you_mean
 from farl.fragmentation import Criterion, ZScore
@@ -27,6 +28,27 @@ from farl.slam.occupancy import IS_FREE, IS_OCCUPIED
 __all__ = ["FARMapRobot"]
 
 RobotCriterion = Literal["size", "zscore", "none"]
+
+_RANGES: dict[str, Range] = {
+    "rho": (0.0, 1_000.0, False),
+    "largest": (0.0, 1e9, True),
+    "smallest": (0.0, 1e9, True),
+    "min_samples": (0, 1e9, False),
+    "resolution": (0.0, 10.0, True),
+    "confirm": (1, 1_000, False),
+    "reluctance": (0.0, 1_000.0, True),
+    "least_gain": (0.0, 1e6, True),
+    "scan_every": (1, 10_000, False),
+    "radius": (0.0, 5.0, True),
+    "lidar_range": (0.0, 200.0, True),
+    "lidar_field": (0.0, 360.0, True),
+    "max_turn": (0.0, 20.0, True),
+    "capacity": (2, 1e9, False),
+}
+_WHOLE = ("min_samples", "confirm", "scan_every", "capacity")
+_USUAL = {"radius": 0.18, "lidar_field": 360.0, "max_turn": 1.5}
+"""What a robot has where its environment does not tell."""
+_MOST_CELLS = 3_000  # that a lidar sees far: maps beyond do not fit into memory
 
 
 class FARMapRobot(MapExplorer):
@@ -58,10 +80,10 @@ class FARMapRobot(MapExplorer):
     :param reluctance: metres added to every way when views are compared
     :param least_gain: square metres below which nothing is worth going to
     :param scan_every: steps from one scan that is taken in to the next
-    :param radius: metres; the robot's, of which it keeps clear of obstacles
+    :param radius: metres; the robot's, of which it keeps clear of obstacles; None: as the environment tells, or 0.18
     :param lidar_range: metres; None takes the bound of the observation space
-    :param lidar_field: degrees of the lidar
-    :param max_turn: radians a second of the drive
+    :param lidar_field: degrees of the lidar; None: as the environment tells, or 360
+    :param max_turn: radians a second of the drive; None: as the environment tells, or 1.5
     :param capacity: most fragments held for each robot, None for no limit
     :raises ConfigError: if a parameter is out of range, or the environment is no robot
     """
@@ -87,10 +109,10 @@ class FARMapRobot(MapExplorer):
         reluctance: float = 3.0,
         least_gain: float = 0.4,
         scan_every: int = 4,
-        radius: float = 0.18,
+        radius: float | None = None,
         lidar_range: float | None = None,
-        lidar_field: float = 360.0,
-        max_turn: float = 1.5,
+        lidar_field: float | None = None,
+        max_turn: float | None = None,
         capacity: int | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -109,15 +131,18 @@ class FARMapRobot(MapExplorer):
                 raise ConfigError(
                     f"{name} must be one of {', '.join(known)}; got {value!r}{did_you_mean(value, known)}"
                 )
-        if not 0.0 < smallest <= largest:
-            raise ConfigError(f"fragments' sizes must be 0 < smallest <= largest; got {smallest} and {largest}")
-        if min(resolution, reluctance, least_gain, radius, max_turn, lidar_field) <= 0 or min(scan_every, confirm) < 1:
-            raise ConfigError(
-                "resolution, reluctance, least_gain, radius, max_turn and lidar_field must be above 0, scan_every and "
-                "confirm at least 1"
-            )
-        if capacity is not None and capacity < 2:
-            raise ConfigError(f"capacity must be at least 2, the current fragment and another; got {capacity}")
+        given = {
+            "rho": rho, "largest": largest, "smallest": smallest, "min_samples": min_samples, "resolution": resolution,
+            "confirm": confirm, "reluctance": reluctance, "least_gain": least_gain, "scan_every": scan_every,
+            "radius": radius, "lidar_range": lidar_range, "lidar_field": lidar_field, "max_turn": max_turn,
+            "capacity": capacity,
+        }  # fmt: skip
+        check_ranges({name: value for name, value in given.items() if value is not None}, _RANGES, _WHOLE)
+        if smallest > largest:
+            raise ConfigError(f"fragments' sizes must be smallest <= largest; got {smallest} and {largest}")
+        for name, flag in (("matching", matching), ("closure", closure)):
+            if not isinstance(flag, bool | np.bool_):
+                raise ConfigError(f"{name} must be true or false; got {flag!r}")
         self.criterion, self.surprisal, self.rho = criterion, surprisal, rho
         self.largest, self.smallest, self.min_samples = largest, smallest, min_samples
         self.cell, self.matching, self.closure, self.confirm = resolution, matching, closure, confirm
@@ -194,6 +219,38 @@ class FARMapRobot(MapExplorer):
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_shown_in"]
 
+    def _setup_model(self) -> None:
+        told = self._told_settings()
+        for name, usual in _USUAL.items():
+            if getattr(self, name) is None:
+                setattr(self, name, usual if told is None else getattr(told, name))
+        super()._setup_model()
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """Go on in another environment.
+
+        :raises ConfigError: if the lidar of its robot has another field of view
+        """
+        super().set_env(env, force_reset)
+        self._told_settings()
+
+    def _told_settings(self) -> RobotSettings | None:
+        """The robot's settings where the environment tells them.
+
+        :raises ConfigError: if its lidar looks otherwise than the agent takes it to: all maps would be wrong
+        """
+        if self.env is None or not self.env.has_attr("settings"):
+            return None
+        told = self.env.get_attr("settings", 0)[0]
+        if not isinstance(told, RobotSettings):
+            return None
+        if self.lidar_field is not None and told.lidar_field != self.lidar_field:
+            raise ConfigError(
+                f"lidar_field is {self.lidar_field:g} degrees, but the environment's lidar has {told.lidar_field:g}: "
+                "leave it out, and it is the environment's"
+            )
+        return told
+
     def _read(self, observation: Any) -> tuple[Any, Any]:
         return np.asarray(observation["scan"], np.float32), np.asarray(observation["odometry"], np.float64)
 
@@ -206,7 +263,16 @@ class FARMapRobot(MapExplorer):
             )
         scan = space["scan"]
         assert isinstance(scan, spaces.Box)
-        reach = float(scan.high.max()) if self.lidar_range is None else self.lidar_range
+        # As scans have it: a range that is rounded down is no echo either.
+        reach = float(np.float32(scan.high.max() if self.lidar_range is None else self.lidar_range))
+        if not 1.0 <= reach / self.cell <= _MOST_CELLS:
+            raise ConfigError(
+                f"the lidar sees {reach:g} m far, {reach / self.cell:g} cells of the maps: resolution must make that "
+                f"at least 1 and at most {_MOST_CELLS:,}; got {self.cell:g} m a cell"
+            )
+        assert self.lidar_field is not None
+        assert self.radius is not None
+        assert self.max_turn is not None
         fragments = self.criterion != "none"
         return RobotExplorers(
             n_envs,

@@ -130,7 +130,8 @@ class RobotExplorers(Explorers):
         :raises ValueError: if the odometry is not finite
         """
         self._check(odometry)
-        scan = np.where(np.isfinite(scan), scan, 0.0).astype(np.float32)  # as readings that were lost
+        # What is no number was lost, as is what is too near; what is farther than it should see is no echo.
+        scan = np.nan_to_num(scan, nan=0.0, posinf=np.inf, neginf=0.0).clip(0.0, self.lidar.reach).astype(np.float32)
         for begun in np.flatnonzero(starts).tolist():
             self._begin(begun, odometry[begun])
         moved = [robot.move(np.asarray(told, np.float64)) for robot, told in zip(self.robots, odometry, strict=True)]

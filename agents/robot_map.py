@@ -337,6 +337,9 @@ class RobotMap:
         before = len(self.graph.edges) + 1
         kept = self.graph.close(Edge(self.fragment, found.fragment, relative, spread, True))
         self.undone += before - len(self.graph.edges)
+        # No way leads over a closure that was undone.
+        joined = {pair for edge in self.graph.edges for pair in ((edge.a, edge.b), (edge.b, edge.a))}
+        self.crossings = {pair: at for pair, at in self.crossings.items() if pair in joined}
         if kept:
             self.closures += 1
             self.crossings[self.fragment, found.fragment] = self.pose[:2].copy()

@@ -29,6 +29,7 @@ from farl.experiment.files import write_atomically
 from farl.experiment.yaml_source import read_yaml, write_yaml
 from farl.validation import validation_problems
 
+_COARSEST = 1_000.0  # metres a pixel
 _WRITTEN = {".pgm": "PPM", ".png": "PNG", ".bmp": "BMP"}
 
 
@@ -39,7 +40,7 @@ class MapFile(BaseModel):
 
     image: Annotated[str, Field(min_length=1)]
     """The picture, by its path from the YAML file."""
-    resolution: Annotated[float, Field(gt=0.0, le=1_000.0)]
+    resolution: Annotated[float, Field(gt=0.0, le=_COARSEST)]
     """Metres a pixel."""
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """x, y (metres) and yaw (radians) of the lower left pixel's corner."""
@@ -94,8 +95,13 @@ def save_occupancy_map(path: str | Path, grid: OccupancyGrid) -> Path:
         raise ConfigError(f"{path}: maps are saved as .yaml with a picture: .pgm, .png or .bmp; this is {suffix}")
     described = path if suffix in (".yaml", ".yml") else path.with_suffix(".yaml")
     drawn = path if suffix in _WRITTEN else described.with_suffix(".pgm")
-    if grid.resolution is None or not (math.isfinite(grid.resolution) and grid.resolution > 0):
-        raise ConfigError(f"{path}: a saved map needs its resolution in metres a cell, above 0; got {grid.resolution}")
+    if grid.resolution is None or not 0.0 < grid.resolution <= _COARSEST:
+        raise ConfigError(
+            f"{path}: a saved map needs its resolution in metres a cell, above 0 and at most {_COARSEST:g}; "
+            f"got {grid.resolution}"
+        )
+    if len(grid.origin) != 3 or not all(math.isfinite(part) for part in grid.origin):
+        raise ConfigError(f"{path}: a map's origin is x, y (metres) and yaw (radians), finite; got {grid.origin}")
     if grid.cells.size == 0:
         raise ConfigError(f"{path}: the map is empty: explore first")
     levels = np.full(grid.cells.shape, UNKNOWN_GREY, np.uint8)

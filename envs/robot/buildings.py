@@ -12,7 +12,7 @@ from farl.envs.map_world.generator import SIZES, generate_world
 from farl.envs.map_world.occupancy import OPEN, OccupancyGrid, bordered
 from farl.envs.robot.lidar import cast, leaps
 from farl.envs.robot.offices import generate_office
-from farl.envs.robot.settings import RobotSettings
+from farl.envs.robot.settings import RobotSettings, check_ranges
 from farl.errors import ConfigError, did_you_mean
 from farl.maps.compiled import compiled
 from farl.maps.geometry import BoolArray, ByteArray, Int32Array
@@ -87,8 +87,8 @@ def sources(
     :param reading: how files are read, see ``farl.envs.map_world.load_grids``
     :raises ConfigError: if a plan is malformed or too narrow, or there is no such world
     """
-    if resolution is not None and not 0.0 < resolution < np.inf:
-        raise ConfigError(f"resolution is in metres a cell, above 0; got {resolution}")
+    if resolution is not None:
+        check_ranges({"resolution": resolution}, {"resolution": (0.0, 10.0, True)})
     if maps is None:
         if world not in WORLDS:
             raise ConfigError(f"no world {world!r}{did_you_mean(world, WORLDS)}; known are {', '.join(WORLDS)}")

@@ -14,7 +14,7 @@ from farl.envs.map_world.occupancy import Dark, OccupancyGrid
 from farl.envs.map_world.render import Window
 from farl.envs.robot.buildings import Building, sources
 from farl.envs.robot.render import Belief, draw_robot
-from farl.envs.robot.settings import RobotSettings, make_settings
+from farl.envs.robot.settings import RobotSettings, check_ranges, make_settings
 from farl.envs.robot.worlds import RobotWorlds
 from farl.errors import ConfigError
 from farl.maps.geometry import BoolArray, ByteArray
@@ -183,8 +183,7 @@ def check_episode(until_covered: float | None, max_steps: int) -> None:
 
     :raises ConfigError: if a value is out of range
     """
-    if max_steps < 1:
-        raise ConfigError(f"max_steps must be at least 1; got {max_steps}")
+    check_ranges({"max_steps": max_steps}, {"max_steps": (1, 2**62, False)}, ("max_steps",))
     if until_covered is not None and not 0.0 < until_covered <= 1.0:
         raise ConfigError(f"until_covered is a share above 0 and at most 1, or None; got {until_covered}")
 

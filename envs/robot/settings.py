@@ -1,6 +1,8 @@
 """What a robot can do and see, with the checks of it."""
 
 import math
+import numbers
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -44,21 +46,33 @@ class RobotSettings:
 
         :raises ConfigError: naming each value that is out of range
         """
-        problems = []
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            low, high, above = _RANGES[entry.name]
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or value > high or value < low or (above and value == low):
-                bounds = f"{'above' if above else 'at least'} {low:g} and at most {high:g}"
-                problems.append(f"{entry.name} must be {bounds}; got {value!r}")
-        if not problems and self.beams != int(self.beams):
-            problems.append(f"beams must be a whole number; got {self.beams!r}")
-        if problems:
-            raise ConfigError(*problems)
+        check_ranges({entry.name: getattr(self, entry.name) for entry in fields(self)}, _RANGES, ("beams",))
 
 
-_RANGES: dict[str, tuple[float, float, bool]] = {
+Range = tuple[float, float, bool]
+"""Smallest and largest value, and whether it must be above the smallest."""
+
+
+def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Range], whole: Collection[str] = ()) -> None:
+    """Check that values are finite numbers in their ranges.
+
+    :param whole: names of those that must be whole numbers
+    :raises ConfigError: naming each that is not
+    """
+    problems = []
+    for name, value in values.items():
+        low, high, above = ranges[name]
+        number = not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
+        if not number or value > high or value < low or (above and value == low):
+            bounds = f"{'above' if above else 'at least'} {low:g} and at most {high:g}"
+            problems.append(f"{name} must be {bounds}; got {value!r}")
+        elif name in whole and value != int(value):
+            problems.append(f"{name} must be a whole number; got {value!r}")
+    if problems:
+        raise ConfigError(*problems)
+
+
+_RANGES: dict[str, Range] = {
     "radius": (0.0, 5.0, True),
     "max_speed": (0.0, 10.0, True),
     "max_turn": (0.0, 20.0, True),
@@ -71,7 +85,6 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "drift": (0.0, 1.0, False),
     "block": (0.0, 10.0, True),
 }
-"""Smallest and largest value, and whether it must be above the smallest."""
 
 
 def make_settings(given: dict[str, Any]) -> RobotSettings:

@@ -189,7 +189,10 @@ def beam_angles(field: float, beams: int) -> FloatArray:
 
 
 def _checked_start(start: Sequence[float], building: Building) -> tuple[float, float, float]:
-    values = np.asarray(start, np.float64)
+    try:
+        values = np.asarray(start, np.float64)
+    except (TypeError, ValueError):
+        values = np.zeros(0)
     if values.shape != (3,) or not np.isfinite(values).all():
         raise ConfigError(f"start is x, y (metres) and heading (radians), three finite numbers; got {start!r}")
     x, y, heading = (float(value) for value in values)

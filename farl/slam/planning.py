@@ -163,7 +163,11 @@ def _descend(cost: Any, row: int, col: int) -> Any:
     height, width = cost.shape
     cells = np.empty((height + width, 2), np.int64)
     n = 0
-    while n < len(cells):
+    while True:
+        if n == len(cells):  # a way that winds
+            longer = np.empty((2 * n, 2), np.int64)
+            longer[:n] = cells
+            cells = longer
         cells[n, 0], cells[n, 1] = row, col
         n += 1
         best, to_row, to_col = cost[row, col], row, col

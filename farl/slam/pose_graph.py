@@ -57,12 +57,22 @@ class PoseGraph:
         self._covariance = None
 
     def remove(self, frame: int) -> None:
-        """Take a frame out, with its edges; its neighbours are joined by what it told of them."""
-        beside = [_seen_from(edge, frame) for edge in self.edges if frame in (edge.a, edge.b)]
+        """Take a frame out, with its edges; its neighbours are joined by what it told of them.
+
+        What rests on a closure may be wrong, and stays a closure.
+        """
+        beside: list[Edge] = []
+        # What was driven comes first: it holds the graph together when closures are undone.
+        for edge in sorted((edge for edge in self.edges if frame in (edge.a, edge.b)), key=lambda edge: edge.closure):
+            seen = _seen_from(edge, frame)
+            if all(seen.b != other.b for other in beside):
+                beside.append(seen)
         self.edges = [edge for edge in self.edges if frame not in (edge.a, edge.b)]
         for one, other in itertools.pairwise(beside):
             relative = between(one.relative, other.relative)
-            self.edges.append(Edge(one.b, other.b, relative, one.covariance + other.covariance, False))
+            by_one, by_other = (each[0] for each in _derivatives(one.relative[None], other.relative[None]))
+            spread = by_one @ one.covariance @ by_one.T + by_other @ other.covariance @ by_other.T
+            self.edges.append(Edge(one.b, other.b, relative, spread, one.closure or other.closure))
         del self.poses[frame]
         self._covariance = None
 
@@ -77,12 +87,19 @@ class PoseGraph:
             chi = self.contradictions()
             if not len(chi) or chi.max() <= CONTRADICTION:
                 return any(one is edge for one in self.edges)
-            # Whatever edge shows it: a closure is to blame, the one that fits worst.
+            # Whatever edge shows it: a closure is to blame, the one without which all else agrees best.
             suspects = [i for i, one in enumerate(self.edges) if one.closure]
             if not suspects:
                 return False
-            worst = max(suspects, key=lambda i: chi[i] + (1e-9 * i))
-            del self.edges[worst]
+            del self.edges[min(reversed(suspects), key=self._cost_without)]
+
+    def _cost_without(self, left_out: int) -> float:
+        """By how much all edges but one contradict each other."""
+        rest = PoseGraph()
+        rest.poses = dict(self.poses)
+        rest.edges = [edge for i, edge in enumerate(self.edges) if i != left_out]
+        rest.optimise()
+        return float(rest.contradictions().sum())
 
     def contradictions(self) -> FloatArray:
         """float64[n], of each edge its squared Mahalanobis distance from the poses as they are."""
@@ -143,7 +160,9 @@ def _seen_from(edge: Edge, frame: int) -> Edge:
     """The same edge, from one of its ends."""
     if edge.a == frame:
         return edge
-    return Edge(frame, edge.a, between(edge.relative, np.zeros(3)), edge.covariance, edge.closure)
+    turned = _derivatives(edge.relative[None], np.zeros((1, 3)))[0][0]
+    relative = between(edge.relative, np.zeros(3))
+    return Edge(frame, edge.a, relative, turned @ edge.covariance @ turned.T, edge.closure)
 
 
 class _Arrays:

@@ -1,5 +1,7 @@
 """FARMapRobot explores, comes back to what it knows, and goes on where it was saved."""
 
+import math
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,14 +9,18 @@ from PIL import Image
 from farl.agents.robot import FARMapRobot
 from farl.agents.robot_driving import Body, Course
 from farl.agents.robot_film import LONGEST, Film
-from farl.agents.robot_map import canvas_of
+from farl.agents.robot_map import Found, Lidar, RobotMap, Rules, canvas_of
 from farl.agents.robot_travel import look_through
 from farl.cli import main
 from farl.envs.map_world import MapWorldVecEnv, load_occupancy_map
 from farl.envs.map_world.occupancy import UNMAPPED
 from farl.envs.robot.offices import generate_office
 from farl.envs.robot.vec_env import RobotVecEnv
+from farl.envs.robot.worlds import beam_angles
 from farl.errors import ConfigError
+from farl.memory import LongTermMemory
+from farl.slam.matching import Match
+from farl.slam.occupancy import Fit
 from farl.slam.poses import between
 
 
@@ -233,6 +239,16 @@ def test_odometry_that_is_none_and_scans_that_are_none():
         ({"surprisal": "before"}, "new-cells"),
         ({"goal": "far"}, "nearest"),
         ({"largest": 10.0, "smallest": 20.0}, "smallest <= largest"),
+        *(({name: math.nan}, f"{name} must be") for name in ("rho", "largest", "resolution", "reluctance", "radius")),
+        *(({name: "x"}, f"{name} must be") for name in ("rho", "capacity", "max_turn")),
+        *(({name: 2.5}, "whole number") for name in ("scan_every", "confirm", "min_samples", "capacity")),
+        ({"largest": math.inf}, "largest must be"),
+        ({"lidar_range": -1.0}, "lidar_range must be above 0"),
+        ({"lidar_range": 0.05}, "at least 1"),
+        ({"resolution": 0.001}, "at most 3,000"),
+        ({"lidar_field": 720.0}, "at most 360"),
+        ({"lidar_field": 90.0}, "the environment's lidar has 360"),
+        ({"matching": "no"}, "true or false"),
         ({"resolution": 0.0}, "above 0"),
         ({"scan_every": 0}, "at least 1"),
         ({"capacity": 1}, "at least 2"),
@@ -243,6 +259,58 @@ def test_bad_settings_get_one_line(options, words):
         FARMapRobot(env=RobotVecEnv(1, maps=np.zeros((60, 60), np.int8)), **options)
     assert len(caught.value.problems) == 1
     assert words in caught.value.problems[0]
+
+
+def test_it_takes_its_body_and_lidar_from_the_environment(tmp_path):
+    env = make_env(np.zeros((60, 60), np.int8), lidar_field=90.0, radius=0.3, max_turn=0.7)
+    agent = FARMapRobot(env=env, seed=0)
+    assert (agent.lidar_field, agent.radius, agent.max_turn) == (90.0, 0.3, 0.7)
+    assert np.ptp(agent.explorers.lidar.angles) == pytest.approx(np.pi / 2)
+    agent.save(tmp_path / "robot")
+    loaded = FARMapRobot.load(tmp_path / "robot")
+    assert np.array_equal(loaded.explorers.lidar.angles, agent.explorers.lidar.angles)
+    assert loaded.explorers.body == agent.explorers.body
+    other = make_env(np.zeros((60, 60), np.int8))
+    for refused in (lambda: FARMapRobot.load(tmp_path / "robot", env=other), lambda: agent.set_env(other)):
+        with pytest.raises(ConfigError, match="lidar_field is 90 degrees"):
+            refused()
+
+
+def test_what_is_beyond_a_shorter_range_is_no_echo():
+    """Also one that single precision rounds down, and infinity, which ROS's drivers give where there is no echo."""
+    maps = np.zeros((240, 240), np.int8)
+    env = make_env(maps, dropouts=0.0, range_noise=0.0, drift=0.0, start=(6.0, 6.0, 0.0))
+    agent, seen = FARMapRobot(env=env, seed=0, lidar_range=2.3), env.reset()
+    agent.predict(seen)
+    grid = agent._predicting.robots[0].canvas
+    assert not (grid.cells > 0).any()
+    assert grid.area == pytest.approx(46**2, rel=0.05)
+    endless = FARMapRobot(env=env, seed=0, lidar_range=2.3)
+    endless.predict({"scan": np.full_like(seen["scan"], np.inf), "odometry": seen["odometry"]})
+    assert np.array_equal(endless._predicting.robots[0].canvas.cells, grid.cells)
+
+
+def test_a_closure_that_is_undone_takes_its_crossing_with_it():
+    """Two rooms that look alike: what joined the wrong one goes when a sure closure contradicts it."""
+    robot = RobotMap(LongTermMemory(), Lidar(beam_angles(360.0, 180), 8.0), Rules(0.1, True, True, 3))
+    robot.begin(0)
+    sure = np.diag([0.02, 0.02, 0.01]) ** 2
+    for frame in (1, 2):  # down a corridor, 10 m a fragment, give or take one
+        robot.pose, robot.covariance = np.array([10.0, 0.0, 0.0]), np.diag([1.0, 1.0, 0.01])
+        robot.divide(frame)
+
+    def closed(fragment, at):
+        """Whether being ``at`` in a fragment closes a loop, by what a scan there says."""
+        found = Found(fragment, Match(np.array(at), sure, 0.9, 0.0), Fit(0.1, 0.0, 0.0))
+        return robot._close(found, *robot._seen_from(fragment))
+
+    robot.pose, robot.covariance = np.array([1.0, 0.0, 0.0]), sure
+    assert closed(0, [16.0, 0.0, 0.0])  # the other room, 5 m from the right one: after so long a way it might be
+    assert {(2, 0), (0, 2)} <= set(robot.crossings)
+    assert closed(1, [11.0, 0.0, 0.0])  # what the odometry said of the way between the last two
+    assert robot.undone == 1
+    assert {frozenset(pair) for pair in robot.crossings} == {frozenset((0, 1)), frozenset((1, 2))}
+    np.testing.assert_allclose(robot.graph.poses[2], [20.0, 0.0, 0.0], atol=0.01)
 
 
 def test_it_refuses_worlds_without_a_robot():

@@ -176,6 +176,41 @@ def test_a_frame_that_is_taken_out_leaves_its_neighbours_joined():
     np.testing.assert_allclose(graph.relative(1, 3)[0], expected, atol=1e-6)
 
 
+def test_a_frame_that_is_taken_out_leaves_closures_that_can_be_undone():
+    """What rested on a closure stays one, and several edges to one neighbour make no edge from it to itself."""
+    graph, true, covariance = ring(8)
+    graph.join(Edge(4, 1, np.array([0.1, 0.2, 0.0]), covariance, True))  # wrong
+    graph.join(Edge(3, 4, between(true[3], true[4]), covariance, True))
+    graph.remove(4)
+    assert all(edge.a != edge.b for edge in graph.edges)
+    assert [1 in (edge.a, edge.b) for edge in graph.edges if edge.closure] == [True]
+    assert graph.close(Edge(7, 0, between(true[7], true[0]), covariance, True))
+    assert sum(edge.closure for edge in graph.edges) == 1
+    graph.poses[4] = true[4]
+    assert error(graph, true) < 0.5
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_a_frame_told_of_its_neighbours_is_as_sure_as_both_ways_together(turned):
+    """Also where an edge was noted from its other end, whose error of heading is one of place seen from here."""
+    covariance = np.diag([0.1, 0.1, 0.05]) ** 2
+    edges = [
+        Edge(0, 1, np.array([4.0, 1.0, 0.5]), covariance, False),
+        Edge(1, 2, np.array([3.0, -1.0, 0.2]), covariance, False),
+    ]
+    if turned:
+        edges[1] = Edge(2, 1, inverse(edges[1].relative), covariance, False)
+    graph = PoseGraph()
+    for frame, pose in enumerate((np.zeros(3), edges[0].relative, compose(edges[0].relative, [3.0, -1.0, 0.2]))):
+        graph.add(frame, pose)
+    for edge in edges:
+        graph.join(edge)
+    pose, spread = graph.relative(0, 2)
+    graph.remove(1)
+    np.testing.assert_allclose(graph.relative(0, 2)[0], pose, atol=1e-9)
+    np.testing.assert_allclose(graph.relative(0, 2)[1], spread, rtol=1e-3, atol=1e-5)
+
+
 def test_a_graph_continues_as_it_was_saved():
     graph, _, _ = ring()
     again = PoseGraph()
@@ -192,6 +227,21 @@ def test_single_poses_are_composed_as_many_are():
         one_by_one = np.array([function(x, y) for x, y in zip(a, b, strict=True)])
         np.testing.assert_allclose(one_by_one, function(a, b), atol=1e-12)
     np.testing.assert_allclose(between(a, compose(a, b))[:, :2], b[:, :2], atol=1e-9)
+
+
+def test_a_way_that_winds_leads_all_the_way():
+    """Between walls that force it to and fro it is longer than the map is wide and high together."""
+    cells = np.full((60, 62), -1_000, np.int16)
+    for wall, row in enumerate(range(5, 58, 5)):
+        cells[row, : 55 if wall % 2 else 62] = 1_000
+        cells[row, : 7 if wall % 2 == 0 else 0] = -1_000
+    cells[[0, -1]] = cells[:, [0, -1]] = 1_000
+    canvas = Canvas.of(cells, [0, 0], 0.1)
+    cost = ways(canvas, np.array([0.35, 0.35, 0.0]), 0.1)
+    way = path_to(cost, canvas, 3.0, 5.8)
+    assert len(way) > 60 + 62
+    np.testing.assert_allclose(way[0], [0.35, 0.35])
+    assert np.abs(np.diff(way, axis=0)).max() < 0.11
 
 
 def test_ways_keep_clear_of_obstacles_and_lead_where_there_is_room():

@@ -143,3 +143,16 @@ def test_a_map_that_cannot_be_saved_is_refused_before_anything_is_written(tmp_pa
     with pytest.raises(ConfigError, match=says):
         save_occupancy_map(tmp_path / name, grid)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("grid", "says"),
+    [
+        (OccupancyGrid(np.zeros((2, 3), np.int8), 0.1, (float("nan"), 0.0, 0.0)), "origin"),
+        (OccupancyGrid(np.zeros((2, 3), np.int8), 5_000.0), "at most 1000"),
+    ],
+)
+def test_a_map_that_no_one_could_open_is_not_saved(grid, says, tmp_path):
+    with pytest.raises(ConfigError, match=says):
+        save_occupancy_map(tmp_path / "map.yaml", grid)
+    assert not list(tmp_path.iterdir())
