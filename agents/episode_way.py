@@ -20,7 +20,7 @@ class ExploredWorld(NamedTuple):
     :ivar walls: bool[H, W]
     :ivar start: row and column in it where the odometry is 0
     :ivar way: int64[T, 2], rows and columns of the last steps
-    :ivar fragments: the maps by id (`LocalMap`), those with free cells alone
+    :ivar fragments: the maps by id (``LocalMap``), those with free cells alone
     :ivar graph: joins fragments by edges with the ``position`` of the fracture points, by the odometry
     :ivar complete: whether the episode had ended
     """

@@ -100,13 +100,14 @@ class Explorers(ABC):
 
 
 class MapExplorer(OpenRollout):
-    """Base of the map-building agents: `learn` explores, `predict` chooses a step, `save` and `load` are exact.
+    """Base of the map-building agents: ``learn`` explores, ``predict`` chooses a step, ``save`` and ``load`` are exact.
 
-    A subclass says in `_make_explorers` how its explorers are made. The environment is one or many map worlds
-    (`farl.envs.map_world`): its observations are dictionaries with `view` and `odometry`.
+    A subclass says in ``_make_explorers`` how its explorers are made. The environment is one or many map worlds
+    (``farl.envs.map_world``): its observations are dictionaries with ``view`` and ``odometry``.
 
-    What is logged at the end of rollouts: `exploration/coverage` (in the present episodes) and `far/active_memory`
-    (cells), means over worlds, `far/fragments` (in memory), `far/recalls`, and the usual `rollout/` and `time/`.
+    What is logged at the end of rollouts: ``exploration/coverage`` (in the present episodes) and ``far/active_memory``
+    (cells), means over worlds, ``far/fragments`` (in memory), ``far/recalls``, and the usual ``rollout/`` and
+    ``time/``.
 
     :param policy: "MapPolicy"; there is no network
     :param env: the worlds to explore
@@ -159,7 +160,7 @@ class MapExplorer(OpenRollout):
 
     @property
     def curiosity(self) -> Any:
-        """What `farl.sb3.exploration` draws: surprisal, events and the memory's graph. None without fragments."""
+        """What ``farl.sb3.exploration`` draws: surprisal, events and the memory's graph. None without fragments."""
         return self.explorers if hasattr(self.explorers, "router") else None
 
     @property
@@ -185,7 +186,7 @@ class MapExplorer(OpenRollout):
     ) -> Self:
         """Explore for ``total_timesteps`` steps, all environments together.
 
-        :param log_interval: rollouts, of `ROLLOUT` steps of all environments each, between two log entries
+        :param log_interval: rollouts, of ``ROLLOUT`` steps of all environments each, between two log entries
         """
         if reset_num_timesteps or self._last_obs is None:
             self._last_episode_starts = None
@@ -232,7 +233,7 @@ class MapExplorer(OpenRollout):
         episode_start: npt.NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[npt.NDArray[Any], tuple[Any, ...] | None]:
-        """Choose the next step of agents with a memory of their own, apart from that of `learn`.
+        """Choose the next step of agents with a memory of their own, apart from that of ``learn``.
 
         The memory is the returned state: pass it back as ``state``, as with any recurrent policy. Without a state the
         agent goes on with the memory of the last call, if that was for as many environments; episode_start clears it.
@@ -257,7 +258,7 @@ class MapExplorer(OpenRollout):
         """Lay all that is remembered of a world side by side.
 
         :param env: number of the world
-        :param resolution: metres a cell; None is that of the world, or `RESOLUTION` where it does not tell
+        :param resolution: metres a cell; None is that of the world, or ``RESOLUTION`` where it does not tell
         :return: the map, with the odometry's zero as the origin of its coordinates
         :raises ConfigError: if there is no such world, or nothing was explored in it
         """
@@ -277,7 +278,7 @@ class MapExplorer(OpenRollout):
 
         :param path: path of the YAML file or of the picture (.pgm, .png, .bmp)
         :param env: number of the world
-        :param resolution: metres a cell; None is that of the world, or `RESOLUTION` where it does not tell
+        :param resolution: metres a cell; None is that of the world, or ``RESOLUTION`` where it does not tell
         :raises ConfigError: if nothing was explored, or the files cannot be written
         """
         return save_occupancy_map(path, self.whole_map(env, resolution))
@@ -304,7 +305,7 @@ class MapExplorer(OpenRollout):
         self._episode.load_state_dict(state["way"])
 
     def show_in(self, env: VecEnv) -> None:
-        """Show what is believed in the pictures of an environment, where it can draw that; for `predict`."""
+        """Show what is believed in the pictures of an environment, where it can draw that; for ``predict``."""
 
     def _read(self, observation: Observation) -> tuple[Any, Any]:
         """What the explorers take in of a batch of observations: what is seen, and the odometry."""

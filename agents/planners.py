@@ -150,7 +150,7 @@ class Planners(Explorers):
         return int(unknown)
 
     def _all_known(self, env: int) -> tuple[Int32Array, IntArray]:
-        """All maps of an explorer in one; see `joined`."""
+        """All maps of an explorer in one; see ``joined``."""
         return joined(self.known_maps(env).values())
 
 

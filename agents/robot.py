@@ -59,7 +59,7 @@ class FARMapRobot(MapExplorer):
     fragment is taken up again where a scan fits it. Where that joins fragments that were not joined, a loop is closed:
     least squares put the relative poses right, and closures that contradict them are undone.
 
-    The environment is `farl/Robot-v0` or another with its observations, `scan` and `odometry`, and actions.
+    The environment is ``farl/Robot-v0`` or another with its observations, ``scan`` and ``odometry``, and actions.
 
     :param criterion: ends a fragment: ``size`` where it surprises once it is large, and at once when it is too large;
         ``zscore`` of the surprisal alone (the paper); ``none``: one map of everything
@@ -185,7 +185,7 @@ class FARMapRobot(MapExplorer):
         episode_start: npt.NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[npt.NDArray[Any], tuple[Any, ...] | None]:
-        """Choose the next velocities; see `MapExplorer.predict`."""
+        """Choose the next velocities; see ``MapExplorer.predict``."""
         chosen, memory = super().predict(observation, state, episode_start, deterministic)
         if self._shown_in is not None and memory is not None:
             start = self._shown_in.get_attr("true_start", 0)[0]
@@ -204,7 +204,7 @@ class FARMapRobot(MapExplorer):
         return robot_map_figure(robot, self.cell)
 
     def begin_film(self) -> None:
-        """Film the first robot's map from now on, unless it is filmed already; `write_film` writes it."""
+        """Film the first robot's map from now on, unless it is filmed already; ``write_film`` writes it."""
         assert isinstance(self.explorers, RobotExplorers)
         self.explorers.film = self.explorers.film or Film()
 

@@ -43,7 +43,7 @@ class ScanRecall(Recall):
 
 
 class RobotExplorers(Explorers):
-    """The explorers of `farl.agents.robot.FARMapRobot`; see there for what the parameters stand for.
+    """The explorers of ``farl.agents.robot.FARMapRobot``; see there for what the parameters stand for.
 
     :param n_envs: number of robots E
     :param scan_every: steps from one scan that is taken in to the next

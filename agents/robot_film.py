@@ -28,7 +28,7 @@ _UNKNOWN, _WALL, _ROBOT = (237, 235, 230), (58, 62, 70), (209, 73, 27)
 class Frame(NamedTuple):
     """A map at one step.
 
-    :ivar cells: int16[H, W] as compressed bytes: the fragment that knows each free cell, -1 for none, `WALL`
+    :ivar cells: int16[H, W] as compressed bytes: the fragment that knows each free cell, -1 for none, ``WALL``
     :ivar shape: H and W
     :ivar corner: row and column of the first cell, from the zero of the first fragment
     :ivar pose: x and y in cells from there, and the heading

@@ -17,7 +17,7 @@ from farl.slam.poses import between, compose, inverse, moved
 
 FloatArray = npt.NDArray[np.float64]
 Fragment = dict[str, Any]
-"""A stored fragment: `cells` int16[h, w] (log odds), `corner`, `been` float64[n, 2], `env`; goals are added to it."""
+"""A stored fragment: ``cells`` int16[h, w] (log odds), ``corner``, ``been`` float64[n, 2], ``env``; goals are added."""
 
 
 class Lidar(NamedTuple):
@@ -32,7 +32,7 @@ class Lidar(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """How scans are matched and fragments recognised; see `farl.agents.robot.FARMapRobot`."""
+    """How scans are matched and fragments recognised; see ``farl.agents.robot.FARMapRobot``."""
 
     resolution: float
     matching: bool
@@ -72,7 +72,7 @@ class RobotMap:
 
     :param memory: holds its stored fragments
     :param lidar: the robot's
-    :param rules: see `Rules`
+    :param rules: see ``Rules``
     """
 
     def __init__(self, memory: LongTermMemory[Fragment], lidar: Lidar, rules: Rules) -> None:
@@ -238,7 +238,7 @@ class RobotMap:
         self.crossings = {pair: at for pair, at in self.crossings.items() if fragment not in pair}
 
     def elsewhere(self, canvas: Canvas, fragment: int) -> ByteArray:
-        """What other fragments know of the cells of one, uint8[H, W]; see `farl.slam.planning`."""
+        """What other fragments know of the cells of one, uint8[H, W]; see ``farl.slam.planning``."""
         mask: ByteArray = np.zeros(canvas.cells.shape, np.uint8)
         for other in self.graph.poses:
             if other == fragment:

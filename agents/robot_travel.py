@@ -20,7 +20,7 @@ _TOLL = 0.2  # metres that every change of fragment costs
 
 
 class Taste(NamedTuple):
-    """What makes a view worth it; see `farl.agents.robot.FARMapRobot`.
+    """What makes a view worth it; see ``farl.agents.robot.FARMapRobot``.
 
     :ivar reluctance: metres added to every way
     :ivar least: square metres below which nothing is worth it
@@ -63,8 +63,8 @@ NOWHERE = Goal(-1, -1, 0.0, -1, None)
 def look_through(robot: RobotMap, fragment: int, taste: Taste) -> None:
     """Note in a stored fragment its best views, and the ways in it.
 
-    `goals` are x, y and square metres of the views, `sides` the fragments to which it has crossings, and `metres` the
-    ways from each crossing to all crossings and then to all goals.
+    ``goals`` are x, y and square metres of the views, ``sides`` the fragments to which it has crossings, and ``metres``
+    the ways from each crossing to all crossings and then to all goals.
     """
     stored = robot.memory[fragment]
     been = stored["been"].numpy()

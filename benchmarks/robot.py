@@ -1,6 +1,6 @@
 """A robot that drifts in buildings: how much is covered, how good the map is, and how much of it is in active memory.
 
-The buildings are those of ``--maps FOLDER`` (ROS maps, pictures: whatever `farl.envs.map_world.load_grids` reads);
+The buildings are those of ``--maps FOLDER`` (ROS maps, pictures: whatever ``farl.envs.map_world.load_grids`` reads);
 without a folder, offices are drawn. Conditions are errors of the odometry in percent (``--drift 0,1,2,5``; see
 ``RobotSettings.drift``), each the mean over buildings; rows with a building's name are that building alone.
 

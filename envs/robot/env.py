@@ -31,42 +31,44 @@ class RobotEnv(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
     is.
 
     ## Action Space
-    `Box(-1, 1, (2,), float32)`: forward and turning velocity (anticlockwise), as shares of `max_speed` and `max_turn`.
-    Where the robot bumps into something it stops, and can still turn.
+    ``Box(-1, 1, (2,), float32)``: forward and turning velocity (anticlockwise), as shares of ``max_speed`` and
+    ``max_turn``. Where the robot bumps into something it stops, and can still turn.
 
     ## Observation Space
-    `Dict` of
-    - `scan`: float32[beams], metres, anticlockwise and symmetric to the heading; `lidar_range` where there is no echo,
-      0 where the reading was lost.
-    - `odometry`: float32[3], pose since the episode's start by the wheels: x, y (metres) and heading (radians) in the
+    ``Dict`` of
+    - ``scan``: float32[beams], metres, anticlockwise and symmetric to the heading; ``lidar_range`` where there is no
+      echo, 0 where the reading was lost.
+    - ``odometry``: float32[3], pose since the episode's start by the wheels: x, y (metres) and heading (radians) in the
       frame of the start.
 
     ## Rewards
     The share of the building that is seen for the first time: an episode's return is its coverage, less the first scan.
-    What counts are squares of `block` metres that can be seen from where the robot can be.
+    What counts are squares of ``block`` metres that can be seen from where the robot can be.
 
     ## Termination
-    The episode terminates when the share `until_covered` is seen (None never does) and is truncated after `max_steps`
-    steps.
+    The episode terminates when the share ``until_covered`` is seen (None never does) and is truncated after
+    ``max_steps`` steps.
 
     ## Info
-    `pose`, the true x, y and heading in metres from the plan's lower left corner; `position` (column, row) of its
-    square, counted from the top left; `coverage` in [0, 1], `driven` in metres, `bumped`.
-    `env.unwrapped.reachable` is bool[h, w], the squares where it can be; `env.unwrapped.plan` is the `OccupancyGrid`.
+    ``pose``, the true x, y and heading in metres from the plan's lower left corner; ``position`` (column, row) of its
+    square, counted from the top left; ``coverage`` in [0, 1], ``driven`` in metres, ``bumped``.
+    ``env.unwrapped.reachable`` is bool[h, w], the squares where it can be; ``env.unwrapped.plan`` is the
+    ``OccupancyGrid``.
 
     ## Registered Configurations
-    - `farl/Robot-v0`: a drawn office, a new one in every episode
+    - ``farl/Robot-v0``: a drawn office, a new one in every episode
 
-    :param maps: a file of floor plans (a ROS map's YAML, a picture, ...; see `farl.envs.map_world.load_grids`) or
-        arrays, instead of `world`; taken in turn
-    :param world: what is drawn: `office`, or a size of FARMap's generator (`small`, `medium`, `large`, `huge`)
+    :param maps: a file of floor plans (a ROS map's YAML, a picture, ...; see ``farl.envs.map_world.load_grids``) or
+        arrays, instead of ``world``; taken in turn
+    :param world: what is drawn: ``office``, or a size of FARMap's generator (``small``, ``medium``, ``large``,
+        ``huge``)
     :param resolution: metres a cell; as in the file by default, 0.05 for what does not tell
-    :param threshold: how pictures are read, see `farl.envs.map_world.MapWorldEnv`
+    :param threshold: how pictures are read, see ``farl.envs.map_world.MapWorldEnv``
     :param dark: likewise
     :param start: true x, y and heading of every start; None draws it. A reset's ``options["start"]`` goes before it
     :param until_covered: see above
     :param max_steps: steps of an episode
-    :param settings: settings of the robot, by name; see `RobotSettings`
+    :param settings: settings of the robot, by name; see ``RobotSettings``
     :raises ConfigError: if a plan is malformed or too narrow, or a value is out of range
     """
 
@@ -151,7 +153,7 @@ class RobotEnv(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
         )
 
     def render(self) -> ByteArray | None:
-        """Return a picture, uint8[H, W, 3]; see `draw_robot`."""
+        """Return a picture, uint8[H, W, 3]; see ``draw_robot``."""
         return draw_robot(self.worlds, 0, self.belief) if self.render_mode == "rgb_array" else None
 
     def get_state(self) -> dict[str, Any]:
@@ -159,7 +161,7 @@ class RobotEnv(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
         return {"worlds": self.worlds.get_state(), "elapsed": self._elapsed, "rng": copy.deepcopy(self.np_random)}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Go on from what ``get_state`` returned."""
         self.worlds.set_state(state["worlds"])
         self._elapsed, self.np_random = state["elapsed"], copy.deepcopy(state["rng"])
 

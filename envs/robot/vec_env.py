@@ -20,7 +20,7 @@ from farl.envs.vector import BatchedVectorEnv
 
 
 class RobotVecEnv(EpisodicVecEnv):
-    """E robots in one compiled step; spaces, rewards and infos as in `RobotEnv`, whose parameters it takes.
+    """E robots in one compiled step; spaces, rewards and infos as in ``RobotEnv``, whose parameters it takes.
 
     :param n_envs: number of robots E
     :raises ConfigError: if a plan is malformed or too narrow, or a value is out of range
@@ -85,7 +85,7 @@ class RobotVecEnv(EpisodicVecEnv):
         return super().get_state() | {"worlds": self.worlds.get_state()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
+        """Go on from what ``get_state`` returned."""
         super().set_state(state)
         self.worlds.set_state(state["worlds"])
 
@@ -94,7 +94,7 @@ class RobotVecEnv(EpisodicVecEnv):
         return [draw_robot(self.worlds, env, self.belief if env == 0 else None) for env in range(self.num_envs)]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute once per robot; `reachable` and `plan` are its building's own."""
+        """Return an attribute once per robot; ``reachable`` and ``plan`` are its building's own."""
         if attr_name in ("reachable", "plan"):
             buildings = [self.worlds.building(env) for env in self._get_indices(indices)]
             return [reachable(one) if attr_name == "reachable" else one.grid for one in buildings]
@@ -102,6 +102,6 @@ class RobotVecEnv(EpisodicVecEnv):
 
 
 class RobotVectorEnv(BatchedVectorEnv):
-    """`RobotVecEnv` as `gymnasium.make_vec` makes it."""
+    """``RobotVecEnv`` as ``gymnasium.make_vec`` makes it."""
 
     batched = RobotVecEnv

@@ -50,7 +50,7 @@ def evaluate(
     :param deterministic: whether to take the most likely actions; None: only where training brought reward. What is
         most likely for a policy that only curiosity moves is often to stand still
     :param max_steps: most steps of an episode; one that has more is cut off
-    :param observe: as in `play`
+    :param observe: as in ``play``
     :raises ConfigError: the run has no checkpoint that can be loaded
     """
     config = run.read_config()

@@ -94,7 +94,7 @@ class Run:
 
     @cached_property
     def model(self) -> BaseAlgorithm:
-        """The model of the latest checkpoint, with `env`.
+        """The model of the latest checkpoint, with ``env``.
 
         :raises ConfigError: there is no checkpoint that can be loaded
         """

@@ -43,7 +43,7 @@ class NewEpisode:
 
 
 class WaitingStep(NamedTuple):
-    """One step of all environments that has not been recorded yet: a row of a `Block`."""
+    """One step of all environments that has not been recorded yet: a row of a ``Block``."""
 
     timesteps: int
     dones: BoolArray

@@ -1,6 +1,6 @@
 """Pictures of an exploration: where the agent went, what surprised it, what it remembers.
 
-Everything is drawn on `matplotlib.figure.Figure` objects, without pyplot and its global state, so it works without a
+Everything is drawn on ``matplotlib.figure.Figure`` objects, without pyplot and its global state, so it works without a
 display and in many processes. Within one set of pictures a fragment has one colour, and each picture is a handful of
 artists however large the map is. ``records`` says what they are drawn from.
 """

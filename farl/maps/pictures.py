@@ -44,7 +44,7 @@ def draw_explored(
     :param walls: bool[H, W], the world
     :param start: row and column in it where the odometry is 0
     :param way: int64[T, 2], rows and columns in the world
-    :param fragments: the maps by id (`LocalMap`); cells that several know have the colour of the latest
+    :param fragments: the maps by id (``LocalMap``); cells that several know have the colour of the latest
     :param graph: joins fragments by edges with the ``position`` of the fracture points, by the odometry
     :param complete: whether this is how an episode ended
     """

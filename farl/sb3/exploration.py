@@ -54,7 +54,7 @@ class ExplorationCallback(BaseCallback):
     Every part is recorded if it is there:
 
     - visits, coverage and what is measured in each cell, where the environment gives ``info["position"]``, (x, y), and
-      ``reachable``, bool[H, W] (`farl.envs.minigrid.PositionInfo` adds both to MiniGrid);
+      ``reachable``, bool[H, W] (``farl.envs.minigrid.PositionInfo`` adds both to MiniGrid);
     - elsewhere the observations: vectors on two axes, images as a gallery of what was seen where a fragment began;
     - surprisal, fractures and recalls where the model or an environment around it has ``curiosity``, as
       ``FAR(Algorithm)`` and ``FARVecEnv`` do. A plain algorithm's visits all count for fragment 0;
@@ -122,11 +122,11 @@ class ExplorationCallback(BaseCallback):
 
     @property
     def procedural(self) -> bool:
-        """Whether worlds have differed between environments or episodes: then `coverage` is that of all together."""
+        """Whether worlds have differed between environments or episodes: then ``coverage`` is that of all together."""
         return self._record.episodes is not None and self._record.episodes.procedural
 
     def draw(self) -> "dict[str, Figure]":
-        """Draw all there is to draw, by the name of the picture; `map` is the map explorers' own."""
+        """Draw all there is to draw, by the name of the picture; ``map`` is the map explorers' own."""
         drawn = self.record.draw()
         if hasattr(self.model, "draw_map") and (world := self.model.draw_map()) is not None:
             drawn["map"] = world
@@ -308,7 +308,7 @@ class ExplorationCallback(BaseCallback):
             self._agreement.add(columns["positions"], events["active"])
 
     def _events(self, steps: Sequence[Any]) -> dict[str, Any]:
-        """What the curiosity made of T steps, as `Block` takes it."""
+        """What the curiosity made of T steps, as ``Block`` takes it."""
         found = {name: np.array([getattr(step.events, name) for step in steps]) for name in _EVENTS}
         found["surprisal"] = np.array([step.surprisal for step in steps], np.float64)
         if hasattr(steps[0], "intrinsic_reward"):

@@ -12,7 +12,7 @@ from farl.slam.occupancy import IS_FREE, IS_OCCUPIED, MOST
 from farl.slam.pose_graph import PoseGraph
 
 WALL = -2
-"""What `owners` has for occupied cells."""
+"""What ``owners`` has for occupied cells."""
 
 
 def merged(
@@ -20,7 +20,7 @@ def merged(
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
     """Add up the log odds of fragments where the graph has them.
 
-    :param fragments: `cells` int16[h, w] and `corner` of each, by their frames
+    :param fragments: ``cells`` int16[h, w] and ``corner`` of each, by their frames
     :param graph: has the poses of the frames
     :param resolution: metres a cell
     :return: int16[H, W], and row and column of the first cell, counted from the zero of the graph's first frame
@@ -51,9 +51,9 @@ def owners(
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
     """Lay fragments where the graph has them, and say which one knows each free cell.
 
-    :param fragments: as `merged` takes them
+    :param fragments: as ``merged`` takes them
     :param foremost: the one that counts where it and others know a cell
-    :return: int16[H, W], -1 where nothing is known, `WALL` where something stands; row and column of the first cell
+    :return: int16[H, W], -1 where nothing is known, ``WALL`` where something stands; row and column of the first cell
     """
     odds, first = merged(fragments.items(), graph, resolution)
     found = np.full(odds.shape, -1, np.int16)

@@ -66,7 +66,7 @@ def views(
 ) -> FloatArray:  # fmt: skip
     """Places from which something unknown could be seen, float64[N, 4]: x, y, square metres, metres to drive.
 
-    What lies beyond the canvas does not count: `Canvas.surround` makes room for it.
+    What lies beyond the canvas does not count: ``Canvas.surround`` makes room for it.
 
     :param cost: as ``ways`` returned it
     :param elsewhere: uint8[H, W], what other maps know

@@ -79,7 +79,7 @@ def test_rewards_are_clipped_to_their_sign_but_the_return_is_raw(backend):
 
 
 def test_after_a_lost_life_the_last_observation_is_that_of_the_game_that_goes_on():
-    """ale-py leaves `final_obs` unset there: it must not be shown."""
+    """ale-py leaves ``final_obs`` unset there: it must not be shown."""
     venv = make("ale")
     lives = 0
     for observations, _, dones, infos in play(venv, 300):

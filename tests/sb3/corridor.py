@@ -41,7 +41,7 @@ class Corridor(gym.Env[Any, Any]):
 
 
 class FakeCuriosity(BaseCallback):
-    """Stands in for `model.curiosity`: fragment 0 in the first three cells, a new one at first sight of the fourth."""
+    """Stands in for ``model.curiosity``: fragment 0 in the first three cells, then a new one."""
 
     def _on_training_start(self) -> None:
         graph = nx.MultiGraph([(0, 1, {"kind": "fracture"})])
