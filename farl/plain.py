@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Known", "NotPlainError", "from_plain", "put_into", "to_plain"]
+__all__ = ["Known", "NotPlainError", "from_plain", "generator_of", "put_into", "to_plain"]
 
 Known = Mapping[str, type[Any]]
 """Classes, by name, whose objects may be part of a value: named tuples, and objects that are all in their ``vars``."""
@@ -169,6 +169,14 @@ def _generator(kind: str, tree: Any) -> Any:
         legacy = np.random.RandomState()
         legacy.set_state(state)
         return legacy
+    return generator_of(state)
+
+
+def generator_of(state: Any) -> np.random.Generator:
+    """Return a generator whose ``bit_generator.state`` is the one given.
+
+    :raises ValueError: if its kind is none of numpy's
+    """
     name = state["bit_generator"]
     if name not in _BIT_GENERATORS:
         raise ValueError(f"damaged state: no bit generator {name!r}")

@@ -37,7 +37,11 @@ def test_the_files_it_names_are_there(path):
     assert (ROOT / path).is_file()
 
 
-@pytest.mark.parametrize(("path", "name"), re.findall(r"`((?:farl|agents)/[\w/]+\.py)`, `([\w.]+)`", BOTH))
+NAMED = re.findall(r"`((?:farl|agents)/[\w/]+\.py)`, `([\w.]+)`", BOTH)
+NAMED += [(path, name) for name, path in re.findall(r"`([\w.]+)` in `((?:farl|agents)/[\w/]+\.py)`", BOTH)]
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED)
 def test_the_functions_it_names_are_in_the_files_it_names(path, name):
     module = path.removesuffix(".py").replace("/", ".")
     found = importlib.import_module(module if module.startswith("farl.") else f"farl.{module}")

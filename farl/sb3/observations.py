@@ -39,6 +39,8 @@ class ObservationAdapter:
     def __init__(self, space: spaces.Space[Any]) -> None:
         self.space = space
         self._parts = [_Part.of(path, part) for path, part in _leaves(space)]
+        if not self._parts:
+            raise ConfigError("observation space: the Dict is empty, so that there is nothing to be curious about")
         shapes = [part.shape for part in self._parts]
         self.is_image = self._parts[0].path == () and self._parts[0].is_image
         self.shape: tuple[int, ...] = (sum(math.prod(shape) for shape in shapes),)

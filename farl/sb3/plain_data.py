@@ -1,6 +1,8 @@
 """What Stable-Baselines3 pickles into a model's zip, as plain data: spaces, schedules, classes by name, arrays.
 
 Reading plain data builds only what is listed here. Nothing else is imported, and no code of the file's own runs.
+
+It is JSON, for so is the zip's own list of attributes. ``farl.plain`` is for states: trees of tensors and arrays.
 """
 
 import base64
@@ -17,6 +19,7 @@ from stable_baselines3.common.buffers import BaseBuffer
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from farl.errors import ConfigError
+from farl.plain import generator_of
 
 __all__ = ["NotPlain", "from_plain", "to_plain"]
 
@@ -148,15 +151,6 @@ def _generator(value: Any) -> Any:
     return [type(value.bit_generator).__name__, to_plain(value.bit_generator.state)]
 
 
-def _make_generator(told: Any) -> Any:
-    name, state = told
-    if name not in ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"):
-        raise ValueError("unknown generator")
-    generator = np.random.Generator(getattr(np.random, name)())
-    generator.bit_generator.state = state
-    return generator
-
-
 def _space(value: spaces.Space[Any]) -> Any:
     """The arguments of a space, and the state of its random numbers."""
     arguments: list[Any]
@@ -227,7 +221,7 @@ _KINDS: dict[str, _Kind] = {
     ":dtype:": (lambda value: isinstance(value, np.dtype), lambda value: value.str, np.dtype),
     ":device:": (_exactly(torch.device), str, lambda told: torch.device(str(told))),
     ":space:": (_exactly(*_SPACES), _space, _make_space),
-    ":random:": (_exactly(np.random.Generator), _generator, _make_generator),
+    ":random:": (_exactly(np.random.Generator), _generator, lambda told: generator_of(told[1])),
     ":train_freq:": (
         _exactly(TrainFreq),
         lambda value: [value.frequency, value.unit.value],

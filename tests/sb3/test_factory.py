@@ -13,6 +13,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from farl import FAR, FARConfig
 from farl.curiosity.encoders import make_encoder
 from farl.curiosity.registry import MODULES
+from farl.errors import ConfigError
 from farl.sb3.observations import ObservationAdapter
 from tests.sb3.rooms import ALGORITHMS, FAR_SMALL, SMALL, Picture, Record, Rooms, make, make_env, parameters_of
 
@@ -160,6 +161,12 @@ def test_checkpoints_progress_bar_lists_and_functions_as_callbacks_work(algorith
     assert FAR(algorithm).load(checkpoint, device="cpu").curiosity.samples_seen == 200
     mean, _ = evaluate_policy(model, make_env(1), n_eval_episodes=2)
     assert mean >= 0
+
+
+def test_spaces_that_nothing_can_be_learnt_of_are_refused():
+    for space in (spaces.Dict(), spaces.Tuple([spaces.Discrete(2)]), spaces.Dict(a=spaces.Text(3))):
+        with pytest.raises(ConfigError, match="observation space"):
+            ObservationAdapter(space)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ ACTIONS = {
     "multi-discrete": spaces.MultiDiscrete([2, 3]),
     "multi-binary": spaces.MultiBinary(2),
     "continuous": spaces.Box(-0.5, 0.5, (2,), np.float32),
+    "float64": spaces.Box(-0.5, 0.5, (2,), np.float64),
+    "number": spaces.Box(-0.5, 0.5, (), np.float32),
 }
 OBSERVATIONS = {
     "vector": VECTOR,
@@ -108,6 +110,8 @@ CASES = {
     "multi-discrete": {"action": "multi-discrete"},
     "multi-binary": {"action": "multi-binary"},
     "continuous": {"action": "continuous"},
+    "float64": {"action": "float64", "ent_coef": 0.01},
+    "one number": {"action": "number"},
     "gSDE": {"action": "continuous", "use_sde": True, "sde_sample_freq": 4},
     "squashed gSDE": {
         "action": "continuous",

@@ -225,11 +225,11 @@ class Gaussian(Head):
     def evaluate(self, outputs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate actions, [B, A]."""
         entropy = (self.log_std + (0.5 + _HALF_LOG_TWO_PI)).sum()
-        return self._log_prob(outputs, actions), entropy.expand(len(outputs))
+        return self._log_prob(outputs, actions.to(outputs.dtype)), entropy.expand(len(outputs))
 
     def rows(self, outputs: Tensor, where: Tensor | None, actions: Tensor) -> Rows:
         """Evaluate without autograd."""
-        return _GaussianRows(self.log_std, outputs, where, actions)
+        return _GaussianRows(self.log_std, outputs, where, actions.to(outputs.dtype))
 
     def _log_prob(self, outputs: Tensor, actions: Tensor) -> Tensor:
         scaled = (actions - outputs) * (-self.log_std).exp()
