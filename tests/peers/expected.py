@@ -14,6 +14,11 @@ EXPECTED: list[tuple[str, tuple[str, ...], str]] = [
         "worker processes cannot import the suite's own modules: the checkout around it is kept off the path",
     ),
     (
+        "test_supports_multi_envs[SubprocVecEnv]",
+        ("off", "on", "shared", "default"),
+        "the same: of sb3-contrib's masked algorithm",
+    ),
+    (
         "test_load_invalid_object",
         ("off", "on", "shared", "default"),
         "it counts warnings, and FAR warns of the pickled function that lr_schedule holds as well",
