@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from farl.maps.geometry import BoolArray
 
@@ -129,6 +128,8 @@ def _boundary(walls: BoolArray) -> BoolArray:
 
 def _parts(walls: BoolArray, more_than: float) -> list[BoolArray]:
     """The connected parts of the free space with more than so many cells, cropped, each within walls."""
+    from scipy import ndimage  # here, for it takes long to import
+
     labels, n_parts = ndimage.label(~walls)
     sizes = np.bincount(labels.ravel(), minlength=n_parts + 1)
     return [

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 from PIL import Image
-from scipy import ndimage
 
 from farl.envs.map_world.map_server import load_occupancy_map
 from farl.envs.map_world.occupancy import (
@@ -170,6 +169,8 @@ def check_map(array: npt.ArrayLike, name: str = "map", scale: int = 1) -> BoolAr
 
 def check_cells(array: npt.ArrayLike, name: str = "map", scale: int = 1) -> Cells:
     """Return a map as int8[H, W], 0 free, 1 wall, -1 unknown; as ``check_map`` otherwise."""
+    from scipy import ndimage  # here, for it takes long to import
+
     cells = as_cells(array, name, scale)
     labels, n_parts = ndimage.label(cells == OPEN)
     if n_parts > 1:
@@ -216,6 +217,8 @@ def as_cells(array: npt.ArrayLike, name: str, scale: int) -> Cells:
 
 def largest_part(walls: npt.ArrayLike) -> BoolArray:
     """Return a map, bool[H, W], with only the largest connected part of its free space."""
+    from scipy import ndimage  # here, for it takes long to import
+
     walls = np.asarray(walls, bool)
     labels, n_parts = ndimage.label(~walls)
     if n_parts == 0:

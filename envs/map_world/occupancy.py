@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
-from scipy import ndimage
 
 from farl.errors import ConfigError
 
@@ -145,6 +144,8 @@ def largest_room(cells: Cells, name: str) -> Cells:
     :param cells: int8[H, W]
     :param name: what the log calls it
     """
+    from scipy import ndimage  # here, for it takes long to import
+
     labels, n_parts = ndimage.label(cells == OPEN)
     if n_parts <= 1:
         return cells

@@ -68,6 +68,11 @@ def test_an_environment_is_made_to_learn_its_spaces_without_torch(command: list[
     assert not imported(command) & HEAVY
 
 
+def test_files_of_maps_are_checked_without_what_draws_and_measures_maps() -> None:
+    found = imported(["validate", "farmap"], ["validate", "farmap_plus"], ["validate", "hairpin"])
+    assert not found & {"scipy.ndimage", "scipy.sparse", "minigrid"}
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_the_table_of_signatures_is_what_the_algorithms_take(name: str) -> None:
     known, real = signatures._from_table(name), signatures.read_signature(algorithm_class(name))
