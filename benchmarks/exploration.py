@@ -16,12 +16,13 @@ Methods, all with the same policy, PPO settings and number of environment steps:
   graph's advice is followed nine times of ten, without a policy, else a random action
 
 Conditions are textured rooms without any reward, by their plan: ``chain-N``, ``hub-HUBS-LENGTH``, ``tree-ROWS-COLS``,
-``ring-ROWS-COLS``. Suffixes: ``-noise.05`` (each cell's colour redrawn with that probability), ``-pixel.1``,
-``-distractor3``, ``-light.5`` (other noise), ``-goal`` (a goal in the farthest room, intrinsic and extrinsic reward
-mixed), ``-life`` (no resets). And MiniGrid, whose layouts are drawn anew in every episode (``multiroom-n6``,
-``keycorridor-s3r3``, ``obstructedmaze-1dlh``), with twice the steps. Coverage over training is counted in the rooms
-alone: elsewhere there is no one map, and the share of a layout that an episode visits takes its place. Each seed has a
-layout of its own, ``--layout-seed`` plus the seed, none of which was used to choose settings (those were 0 to 1 999).
+``ring-ROWS-COLS``. Suffixes, in this order: ``-noise.05`` (each cell's colour redrawn with that probability) or
+``-pixel.1``, ``-distractor3``, ``-light.5`` (other noise), ``-goal`` (a goal in the farthest room, intrinsic and
+extrinsic reward mixed), ``-life`` (no resets). Other numbers than those that ``--help`` lists are read, too.
+And MiniGrid, whose layouts are drawn anew in every episode (``multiroom-n6``, ``keycorridor-s3r3``,
+``obstructedmaze-1dlh``), with twice the steps. Coverage over training is counted in the rooms alone: elsewhere there is
+no one map, and the share of a layout that an episode visits takes its place. Each seed has a layout of its own,
+``--layout-seed`` plus the seed, none of which was used to choose settings (those were 0 to 1 999).
 
 On MiniGrid the weight of the intrinsic reward is, where it was searched for (``CHOSEN``), a method's best of three on
 another world, ``multiroom-n4``, by success: ``--conditions multiroom-n4 --methods rnd:0.5,rnd:0.05,rnd:0.005,...
@@ -29,6 +30,7 @@ another world, ``multiroom-n4``, by success: ``--conditions multiroom-n4 --metho
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -84,16 +86,11 @@ MINIGRID = {
 }
 STUDIED = tuple(MINIGRID)[1:]
 PLANS = ("hub-2-5", "chain-12", "hub-3-8", "tree-5-5", "ring-5-5", "chain-6", "chain-32")
-SPOILT = {
-    "": None,
-    "-noise.01": "color-.01",
-    "-noise.02": "color-.02",
-    "-noise.05": "color-.05",
-    "-noise.1": "color-.1",
-    "-pixel.1": "pixel-.1",
-    "-distractor3": "distractor-3",
-    "-light.5": "light-.5",
-}
+SPOILT = ("", "-noise.01", "-noise.02", "-noise.05", "-noise.1", "-pixel.1", "-distractor3", "-light.5")
+_ROOMS = re.compile(
+    r"(?P<plan>[a-z]+(-\d+)+)"
+    r"(-(?P<kind>noise|pixel|distractor|light)(?P<strength>[\d.]+))?(?P<goal>-goal)?(?P<life>-life)?"
+)
 ROOMS = tuple(
     f"{plan}{noise}{goal}{life}"
     for plan in PLANS
@@ -117,7 +114,7 @@ def run(job: Job) -> dict[str, Any]:
 
     venv = _make_env(job)
     with_goal = job.condition in MINIGRID or "-goal" in job.condition
-    progress = _progress(venv, one_map=job.condition in ROOMS, with_goal=with_goal)
+    progress = _progress(venv, one_map=job.condition not in MINIGRID, with_goal=with_goal)
     if job.method in SCRIPTS:
         return follow_script(venv, job, progress)
     steps = job.parameters["steps"] * (MINIGRID_TIMES if job.condition in MINIGRID else 1)
@@ -164,13 +161,38 @@ def _make_env(job: Job) -> Any:
     if job.condition in MINIGRID:
         environment = EnvironmentConfig(id=MINIGRID[job.condition], kind="minigrid", n_envs=N_ENVS)
         return make_vec_env(environment, job.seed)
-    plan = next(plan for plan in PLANS if job.condition.startswith(plan))
-    rest = job.condition.removeprefix(plan)
-    life, goal = rest.endswith("-life"), "-goal" in rest
-    noise = SPOILT[rest.removesuffix("-life").removesuffix("-goal")]
     layout = job.parameters["layout_seed"] + job.seed
-    limit = None if life else 500
-    return RoomChainVecEnv(N_ENVS, plan=plan, layout_seed=layout, goal=goal, max_steps=limit, noise=noise)
+    return RoomChainVecEnv(N_ENVS, layout_seed=layout, **rooms(job.condition))
+
+
+def rooms(condition: str) -> dict[str, Any]:
+    """Return the arguments of ``RoomChainVecEnv`` for a condition, such as ``hub-2-5-noise.05-life``.
+
+    :raises ValueError: if there are no such rooms
+    """
+    from farl.envs.room_chain.noise import ViewNoise
+    from farl.envs.room_chain.plans import parse_plan
+
+    said = _ROOMS.fullmatch(condition)
+    if said is None:
+        raise ValueError(f"{condition}: not a plan with suffixes")
+    noise = None if said["kind"] is None else f"{said['kind'].replace('noise', 'color')}-{said['strength']}"
+    parse_plan(said["plan"], np.random.default_rng(0))
+    ViewNoise(noise)
+    return {
+        "plan": said["plan"],
+        "noise": noise,
+        "goal": said["goal"] is not None,
+        "max_steps": None if said["life"] else 500,
+    }
+
+
+def are_rooms(condition: str) -> bool:
+    """Whether a condition that is not listed can be made all the same."""
+    try:
+        return bool(rooms(condition))
+    except ValueError:
+        return False
 
 
 def _progress(venv: Any, one_map: bool, with_goal: bool) -> Any:
@@ -331,6 +353,7 @@ BENCHMARK = Benchmark(
     name="exploration",
     methods=(*SETTINGS, *SCRIPTS, *OPTIONS),
     conditions=(*ROOMS, *MINIGRID),
+    further=are_rooms,
     metrics={
         "coverage": "share of the reachable cells visited so far, mean over training",
         "coverage_end": "share of the reachable cells visited by the end",

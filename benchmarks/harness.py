@@ -105,6 +105,7 @@ class Benchmark:
     - ``metrics``: name -> what it is, with its unit; those that ``run`` returns under these names are summarised
     - ``run``: a module-level function, called in a process of its own with one torch thread; returns the metrics, and
       if it likes ``"curves": {name: {"x": [...], "y": [...]}}``, and anything else that belongs in ``results.json``
+    - ``further``: whether a condition can be run though it is not listed, for there are more than can be
     - ``alone``: nothing else runs beside these jobs, which run in order: for timing
     - ``statistic``: that summarises the runs
     - ``plot``: makes ``{file name: figure}`` from the document that goes into ``results.json``
@@ -118,6 +119,7 @@ class Benchmark:
     metrics: Mapping[str, str]
     run: Callable[[Job], dict[str, Any]]
     sizes: Mapping[SizeName, Size]
+    further: Callable[[str], bool] | None = None
     alone: bool = False
     statistic: Statistic = "mean"
     plot: Callable[[Mapping[str, Any]], Mapping[str, Figure]] = default_plots
@@ -150,7 +152,7 @@ def make_jobs(benchmark: Benchmark, options: argparse.Namespace) -> list[Job]:
     extra = benchmark.parameters(options) if benchmark.parameters is not None else {}
     parameters = {**size.parameters, **extra}
     methods = _chosen("method", options.methods, benchmark.methods, size.methods)
-    conditions = _chosen("condition", options.conditions, benchmark.conditions, size.conditions)
+    conditions = _chosen("condition", options.conditions, benchmark.conditions, size.conditions, benchmark.further)
     seeds = parse_seeds(options.seeds) if options.seeds is not None else range(size.seeds)
     return [
         Job(benchmark.name, method, condition, seed, parameters)
@@ -186,11 +188,21 @@ def _parse(benchmark: Benchmark, arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _chosen(kind: str, text: str | None, known: Sequence[str], default: Sequence[str] | None) -> Sequence[str]:
+def _chosen(
+    kind: str,
+    text: str | None,
+    known: Sequence[str],
+    default: Sequence[str] | None,
+    further: Callable[[str], bool] | None = None,
+) -> Sequence[str]:
     if text is None:
         return known if default is None else default
     names = [name.strip() for name in text.split(",") if name.strip()]
-    problems = [f"unknown {kind} {name!r}{did_you_mean(name, known, limit=20)}" for name in names if name not in known]
+    problems = [
+        f"unknown {kind} {name!r}{did_you_mean(name, known, limit=20)}"
+        for name in names
+        if name not in known and not (further is not None and further(name))
+    ]
     if not names:
         problems = [f"no {kind} given; known: {', '.join(known)}"]
     if problems:
