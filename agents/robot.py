@@ -44,8 +44,9 @@ _RANGES: dict[str, Range] = {
     "lidar_field": (0.0, 360.0, True),
     "max_turn": (0.0, 20.0, True),
     "capacity": (2, 1e9, False),
+    "particles": (2, 100_000, False),
 }
-_WHOLE = ("min_samples", "confirm", "scan_every", "capacity")
+_WHOLE = ("min_samples", "confirm", "scan_every", "capacity", "particles")
 _USUAL = {"radius": 0.18, "lidar_field": 360.0, "max_turn": 1.5}
 """What a robot has where its environment does not tell."""
 _MOST_CELLS = 3_000  # that a lidar sees far: maps beyond do not fit into memory
@@ -71,6 +72,8 @@ class FARMapRobot(MapExplorer):
     :param min_samples: scans before the first judgement
     :param resolution: metres a cell of the maps
     :param matching: match scans with the map; without it, the odometry is believed
+    :param particles: that localise it in its fragment, by a Monte Carlo localisation instead of by scan matching, which
+        then only recognises other fragments; None: none
     :param closure: look for loops to close
     :param confirm: scans on end that must say the same before a loop is closed
     :param planning: ``fragment`` plans on the local map and the graph; ``global`` on one map of all fragments, laid
@@ -102,6 +105,7 @@ class FARMapRobot(MapExplorer):
         min_samples: int = 10,
         resolution: float = 0.1,
         matching: bool = True,
+        particles: int | None = None,
         closure: bool = True,
         confirm: int = 3,
         planning: Literal["fragment", "global"] = "fragment",
@@ -135,11 +139,13 @@ class FARMapRobot(MapExplorer):
             "rho": rho, "largest": largest, "smallest": smallest, "min_samples": min_samples, "resolution": resolution,
             "confirm": confirm, "reluctance": reluctance, "least_gain": least_gain, "scan_every": scan_every,
             "radius": radius, "lidar_range": lidar_range, "lidar_field": lidar_field, "max_turn": max_turn,
-            "capacity": capacity,
+            "capacity": capacity, "particles": particles,
         }  # fmt: skip
         check_ranges({name: value for name, value in given.items() if value is not None}, _RANGES, _WHOLE)
         if smallest > largest:
             raise ConfigError(f"fragments' sizes must be smallest <= largest; got {smallest} and {largest}")
+        if particles is not None and not matching:
+            raise ConfigError("particles need matching, by which other fragments are recognised: leave out matching")
         for name, flag in (("matching", matching), ("closure", closure)):
             if not isinstance(flag, bool | np.bool_):
                 raise ConfigError(f"{name} must be true or false; got {flag!r}")
@@ -148,7 +154,7 @@ class FARMapRobot(MapExplorer):
         self.cell, self.matching, self.closure, self.confirm = resolution, matching, closure, confirm
         self.goal, self.reluctance, self.least_gain, self.scan_every = goal, reluctance, least_gain, scan_every
         self.radius, self.lidar_range, self.lidar_field, self.max_turn = radius, lidar_range, lidar_field, max_turn
-        self.capacity, self.planning = capacity, planning
+        self.capacity, self.planning, self.particles = capacity, planning, particles
         self._shown_in: VecEnv | None = None
         super().__init__(policy, env, stats_window_size, tensorboard_log, verbose, seed, device, _init_setup_model)
         self.resolution = resolution
@@ -280,7 +286,7 @@ class FARMapRobot(MapExplorer):
             self._make_criterion(),
             Lidar(beam_angles(self.lidar_field, scan.shape[0]), reach),
             Body(self.radius, self.max_turn),
-            Rules(self.cell, self.matching, self.closure and fragments, self.confirm),
+            Rules(self.cell, self.matching, self.closure and fragments, self.confirm, self.particles),
             Taste(self.reluctance, self.least_gain, min(reach, 5.0), self.radius + 0.05, self.goal == "nearest"),
             self.surprisal == "new-cells",
             self.scan_every,

@@ -77,7 +77,7 @@ class RobotExplorers(Explorers):
         self.router: FragmentationAndRecall[Fragment] = FragmentationAndRecall(
             criterion, self.memory, self.recall, n_envs, share=False
         )
-        self.robots = [RobotMap(self.memory, lidar, rules) for _ in range(n_envs)]
+        self.robots = [RobotMap(self.memory, lidar, rules, int(own >> np.uint64(1))) for own in self.random]
         self.courses = [Course() for _ in range(n_envs)]
         self.done: npt.NDArray[np.bool_] = np.zeros(n_envs, bool)
         """bool[E], nothing is left to see."""
@@ -131,7 +131,7 @@ class RobotExplorers(Explorers):
         """
         self._check(odometry)
         # What is no number was lost, as is what is too near; what is farther than it should see is no echo.
-        scan = np.nan_to_num(scan, nan=0.0, posinf=np.inf, neginf=0.0).clip(0.0, self.lidar.reach).astype(np.float32)
+        scan = np.where(np.isnan(scan), 0.0, scan).clip(0.0, self.lidar.reach).astype(np.float32)
         for begun in np.flatnonzero(starts).tolist():
             self._begin(begun, odometry[begun])
         moved = [robot.move(np.asarray(told, np.float64)) for robot, told in zip(self.robots, odometry, strict=True)]

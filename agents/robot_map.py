@@ -9,6 +9,7 @@ import torch
 
 from farl.maps.geometry import ByteArray
 from farl.memory import LongTermMemory
+from farl.slam.localising import Cloud
 from farl.slam.matching import Match, match
 from farl.slam.occupancy import IS_FREE, Canvas, Fit
 from farl.slam.planning import project
@@ -38,6 +39,7 @@ class Rules(NamedTuple):
     matching: bool
     closure: bool
     confirm: int
+    particles: int | None = None
 
 
 class Found(NamedTuple):
@@ -55,9 +57,8 @@ class Found(NamedTuple):
 
 TRUSTED = 0.7
 """Metres, standard deviation of their relative pose, up to which one fragment vouches for places of another."""
-_STILL = (
-    np.diag([0.02, 0.02, 0.01]) ** 2
-)  # of a step, from scan to scan: what the odometry may be off by is no noise that averages out
+# Of a step, from scan to scan: what the odometry may be off by is no noise that averages out.
+_STILL = np.diag([0.02, 0.02, 0.01]) ** 2
 _FLOOR = np.diag([0.03, 0.03, 0.01]) ** 2  # of any edge: maps have cells
 _GOOD, _RIVAL, _WRONG, _KNOWN = 0.55, 0.9, 0.12, 0.5
 _STRANGE = 0.15  # share of a scan that a map does not know, above which another may know better
@@ -73,16 +74,19 @@ class RobotMap:
     :param memory: holds its stored fragments
     :param lidar: the robot's
     :param rules: see ``Rules``
+    :param seed: seed of its particles
     """
 
-    def __init__(self, memory: LongTermMemory[Fragment], lidar: Lidar, rules: Rules) -> None:
+    def __init__(self, memory: LongTermMemory[Fragment], lidar: Lidar, rules: Rules, seed: int = 0) -> None:
         self.memory, self.lidar, self.rules = memory, lidar, rules
+        self._generator = torch.Generator().manual_seed(seed)
         self.begin(-1)
 
     def begin(self, fragment: int) -> None:
         """Start anew in a fragment, with its frame where the robot is."""
         self.fragment = fragment
         self.canvas = Canvas(self.rules.resolution)
+        self._cloud: Cloud | None = None  # of this fragment; drawn at the first scan in it that needs it
         self.pose, self.covariance = np.zeros(3), np.zeros((3, 3))
         self.odometry = np.zeros(3)
         self.graph = PoseGraph()
@@ -130,7 +134,11 @@ class RobotMap:
 
     def locate(self, scan: Any) -> Fit:
         """Find out where in its fragment the robot is, and return how the map fits what it sees."""
-        if self.rules.matching and self.been:
+        if self.rules.particles is not None and self.been:
+            if self._cloud is None:
+                self._cloud = Cloud(self.pose, self.covariance + _STILL, self.rules.particles, self._generator)
+            self.pose, self.covariance = self._cloud.follow(self.pose, self.canvas, scan, *self.lidar)
+        elif self.rules.matching and self.been:
             found = self._match(self.canvas, self.pose, self.covariance + _STILL, scan, (0.0, 0.0))
             if found is not None and found.score < 0.5:
                 wider = self._match(self.canvas, self.pose, self.covariance + _STILL, scan, (0.3, 0.12))
@@ -186,7 +194,7 @@ class RobotMap:
         self.crossings[old, fragment], self.crossings[fragment, old] = at[:2], np.zeros(2)
         self.fragment, self.canvas = fragment, Canvas(self.rules.resolution)
         self.pose, self.covariance, self.been = np.zeros(3), np.zeros((3, 3)), []
-        self._candidate, self.scans, self._left = None, 0, -1
+        self._candidate, self.scans, self._left, self._cloud = None, 0, -1, None
         self._refused.clear()
 
     def go_to(self, found: Found, wanted: bool) -> None:
@@ -201,7 +209,7 @@ class RobotMap:
         self.canvas = canvas_of(stored, self.rules.resolution)
         self.pose, self.covariance = found.match.pose, found.match.covariance
         self.been = stored["been"].tolist()
-        self._candidate, self.scans = None, 0
+        self._candidate, self.scans, self._cloud = None, 0, None
 
     def stored(self, env: int) -> Fragment:
         """The current fragment, to be kept."""
@@ -297,9 +305,7 @@ class RobotMap:
         if found is None or found.score < _GOOD or found.rival > _RIVAL:
             return None
         fit = canvas.fit(found.pose, scan, *self.lidar)
-        if fit.contradicted > _WRONG or 1.0 - fit.new < _KNOWN:
-            return None
-        return Found(fragment, found, fit)
+        return None if fit.contradicted > _WRONG or 1.0 - fit.new < _KNOWN else Found(fragment, found, fit)
 
     def _arrive(self, scan: Any, target: int) -> Found | None:
         """At the crossing to a fragment, find out where in it the robot is."""
@@ -360,6 +366,8 @@ class RobotMap:
             "been": [list(at) for at in self.been],
             "counts": [self.undone, self.closures, self._turn, self.scans, self._left, int(self.grew)],
             "refused": [[fragment, at.tolist()] for fragment, at in self._refused.items()],
+            "cloud": None if self._cloud is None else self._cloud.state_dict(),
+            "generator": self._generator.get_state(),
             "candidate": None if candidate is None else [candidate[0], candidate[1].tolist(), candidate[2]],
         }
 
@@ -375,6 +383,8 @@ class RobotMap:
         self.undone, self.closures, self._turn, self.scans, self._left, grew = state["counts"]
         self.grew = bool(grew)
         self._refused = {int(fragment): np.array(at) for fragment, at in state["refused"]}
+        self._generator.set_state(state["generator"].cpu())
+        self._cloud = state["cloud"] and Cloud.from_state_dict(state["cloud"], self._generator)
         kept = state["candidate"]
         self._candidate = None if kept is None else (int(kept[0]), np.array(kept[1]), int(kept[2]))
 

@@ -9,6 +9,7 @@ no error, and ``nearest``, which goes to the nearest place that shows something 
 
 - ``farmap-robot``: fragments, scan matching, loop closure
 - ``farmap-robot-new-cells``: the same, with the share of new cells as the surprisal
+- ``farmap-robot-particles``: the same, localised in its fragment by 100 particles instead of by scan matching
 - ``farmap``: the same, with fragments that end as published, where the surprisal's z-score says so
 - ``global``: one map by the odometry alone
 - ``global-slam``: one map of everything to plan on, from the same fragments, scan matching and closures: what memory
@@ -40,6 +41,7 @@ from farl.slam.poses import between, compose
 METHODS: dict[str, dict[str, Any]] = {
     "farmap-robot": {},
     "farmap-robot-new-cells": {"surprisal": "new-cells", "rho": 3.0},
+    "farmap-robot-particles": {"particles": 100},
     "farmap": {"criterion": "zscore"},
     "global": {"criterion": "none", "matching": False},
     "global-match": {"criterion": "none"},

@@ -7,6 +7,7 @@ from farl.particles.manifold import Euclidean, Manifold, Product
 from farl.particles.mixture_transform import MixtureTransformFilter
 from farl.particles.resampling import Resampling
 from farl.particles.resampling_free import ResamplingFreeFilter
+from farl.particles.se2 import SE2
 from farl.particles.se3 import SE3
 from farl.particles.state_space import (
     BootstrapFilter,
@@ -20,6 +21,7 @@ from farl.particles.weighted_states import WeightedStateFilter
 from farl.particles.weights import DatasetTempering, EssFloorTempering, FixedTempering
 
 __all__ = [
+    "SE2",
     "SE3",
     "WPF",
     "BootstrapFilter",

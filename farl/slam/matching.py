@@ -68,7 +68,7 @@ def match(
     :param field: the map's ``nearness``, computed if not given
     """
     echo = (scan > 0.0) & (scan < furthest)
-    if echo.sum() < _LEAST_ECHOES:
+    if echo.sum() < LEAST_ECHOES:
         return None
     reach = furthest + window[0]
     canvas.make_room(guess, reach)
@@ -91,7 +91,8 @@ def match(
     return Match(metres, found, float(score), float(rival))
 
 
-_LEAST_ECHOES = 12
+LEAST_ECHOES = 12
+"""Echoes below which a scan says nothing of where it was taken."""
 _WIDE = 0.6  # metres; a larger window is searched in steps of two cells
 
 

@@ -201,6 +201,7 @@ def test_a_loaded_robot_goes_on_as_the_saved_one(explored, tmp_path):
         {"planning": "global", "largest": 60.0, "smallest": 20.0},
         {"criterion": "zscore", "surprisal": "new-cells", "rho": 3.0, "largest": 60.0, "smallest": 20.0},
         {"capacity": 2, "largest": 40.0, "smallest": 10.0},
+        {"particles": 80, "largest": 60.0, "smallest": 20.0},
     ],
     ids=str,
 )
@@ -249,6 +250,8 @@ def test_odometry_that_is_none_and_scans_that_are_none():
         ({"lidar_field": 720.0}, "at most 360"),
         ({"lidar_field": 90.0}, "the environment's lidar has 360"),
         ({"matching": "no"}, "true or false"),
+        ({"particles": 1}, "particles must be at least 2"),
+        ({"particles": 50, "matching": False}, "particles need matching"),
         ({"resolution": 0.0}, "above 0"),
         ({"scan_every": 0}, "at least 1"),
         ({"capacity": 1}, "at least 2"),
@@ -274,6 +277,18 @@ def test_it_takes_its_body_and_lidar_from_the_environment(tmp_path):
     for refused in (lambda: FARMapRobot.load(tmp_path / "robot", env=other), lambda: agent.set_env(other)):
         with pytest.raises(ConfigError, match="lidar_field is 90 degrees"):
             refused()
+
+
+def test_a_robot_that_is_localised_by_particles_goes_on_as_it_was_saved(office, tmp_path):
+    env = make_env(office)
+    agent = FARMapRobot(env=env, seed=0, particles=20)
+    agent.learn(120, log_interval=0)
+    agent.save(tmp_path / "agent.zip")
+    again = FARMapRobot.load(tmp_path / "agent.zip")
+    for step in range(12):
+        seen = env.worlds.scan.copy(), env.worlds.odometry + 0.01 * step, np.zeros(1, bool)
+        np.testing.assert_array_equal(agent.explorers.act(*seen), again.explorers.act(*seen))
+    np.testing.assert_array_equal(agent.robots[0].pose, again.robots[0].pose)
 
 
 def test_what_is_beyond_a_shorter_range_is_no_echo():

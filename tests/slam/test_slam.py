@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from farl.envs.robot.lidar import cast, leaps
 from farl.envs.robot.worlds import beam_angles
+from farl.slam.localising import Cloud
 from farl.slam.matching import match
 from farl.slam.merging import merged
 from farl.slam.occupancy import IS_FREE, IS_OCCUPIED, Canvas
@@ -98,6 +100,38 @@ def test_a_corridor_fixes_a_robot_across_it_and_not_along_it():
     )
     assert abs(found.pose[1] - 1.0) < 0.03
     assert found.covariance[0, 0] > 5 * found.covariance[1, 1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_particles_find_the_robot_and_follow_it(seed):
+    canvas, rng = map_of(POSES * 2), np.random.default_rng(seed)
+    true = np.array([1.0, 0.9, 0.1])
+    spread = np.diag([0.15, 0.15, 0.1])
+    pose = true + spread @ rng.normal(size=3)
+    cloud = Cloud(pose, spread**2, 150, torch.Generator().manual_seed(seed))
+    for k in range(12):
+        if k:
+            true = compose(true, [0.06, 0.0, 0.05])
+            pose = compose(pose, [0.063, 0.0, 0.053])
+        pose, covariance = cloud.follow(pose, canvas, scan_at(true, noise=0.01, seed=k), ANGLES, REACH)
+    assert np.hypot(*(pose - true)[:2]) < 0.05
+    assert abs(pose[2] - true[2]) < 0.03
+    assert np.sqrt(covariance[[0, 1], [0, 1]]).max() < 0.06
+
+
+def test_particles_do_not_know_where_along_a_corridor_they_are_or_without_an_echo():
+    walls = np.zeros((40, 400), bool)
+    walls[[0, -1]] = True
+    canvas = map_of([(x, 1.0, 1.5) for x in (9.0, 9.5, 10.0, 10.5)], walls)
+    pose, wide = np.array([10.0, 1.0, 1.5]), np.diag([0.2, 0.2, 0.05]) ** 2
+    cloud = Cloud(pose, wide, 400, torch.Generator().manual_seed(0))
+    nothing = np.zeros(180, np.float32)
+    _, unseen = cloud.follow(pose, canvas, nothing, ANGLES, REACH)
+    np.testing.assert_allclose(np.sqrt(np.diag(unseen)), [0.2, 0.2, 0.05], rtol=0.2)
+    for _ in range(3):
+        pose, covariance = cloud.follow(pose, canvas, scan_at((10.0, 1.0, 1.5), walls), ANGLES, REACH)
+    assert abs(pose[1] - 1.0) < 0.05
+    assert covariance[0, 0] > 5 * covariance[1, 1]
 
 
 def test_rooms_that_look_alike_are_each_others_rivals():
