@@ -14,7 +14,7 @@ from farl.envs.map_world.occupancy import Dark
 from farl.envs.robot.buildings import sources
 from farl.envs.robot.env import check_episode, checked, infos, observation_space, observations, reachable
 from farl.envs.robot.render import Belief, draw_robot
-from farl.envs.robot.settings import make_settings
+from farl.envs.robot.settings import check_ranges, make_settings
 from farl.envs.robot.worlds import RobotWorlds
 from farl.envs.vector import BatchedVectorEnv
 
@@ -41,6 +41,7 @@ class RobotVecEnv(EpisodicVecEnv):
         **settings: Any,
     ) -> None:
         self.settings = make_settings(settings)
+        check_ranges({"n_envs": n_envs}, {"n_envs": (1, 100_000, False)}, ("n_envs",))
         check_episode(until_covered, max_steps)
         given = sources(maps, world, resolution, self.settings, n_envs, threshold=threshold, dark=dark)
         self.worlds = RobotWorlds(given, self.settings)

@@ -231,6 +231,12 @@ def test_bad_input_gets_one_line(options, words, many):
     assert words in caught.value.problems[0]
 
 
+@pytest.mark.parametrize("n_envs", [0, -1, 2.5, "two"])
+def test_a_number_of_robots_that_is_none_is_refused(n_envs):
+    with pytest.raises(ConfigError, match="n_envs must be"):
+        RobotVecEnv(n_envs, maps=room())
+
+
 def test_a_reset_into_a_wall_is_refused_and_nothing_is_lost():
     env = make_env(start=(1.0, 1.0, 0.0))
     env.reset(seed=0)
