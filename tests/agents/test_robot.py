@@ -328,6 +328,32 @@ def test_a_closure_that_is_undone_takes_its_crossing_with_it():
     np.testing.assert_allclose(robot.graph.poses[2], [20.0, 0.0, 0.0], atol=0.01)
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_rooms_that_look_alike_are_told_apart(seed):
+    """Two rooms of one shape and size, 7 m apart, in fragments of their own: neither is taken for the other."""
+    plan = np.ones((120, 260), np.int8)
+    plan[70:110, 4:256] = 0
+    for left in (30, 170):
+        plan[4:66, left : left + 60] = 0
+        plan[4:20, left : left + 14] = 1
+        plan[66:70, left + 24 : left + 40] = 0
+    env = RobotVecEnv(1, maps=plan, drift=0.05, lidar_range=4.0, until_covered=None, max_steps=10**6)
+    env.seed(seed)
+    agent = FARMapRobot(env=env, seed=seed, largest=20.0, smallest=8.0)
+    agent.learn(1_500, log_interval=0)
+    assert env.worlds.coverage[0] > 0.9
+    assert len(agent.robots[0].graph.poses) >= 3
+    assert errors(agent, env)[0] < 1.0
+
+
+def test_what_shows_too_little_is_not_worth_a_trip():
+    env = make_env(np.zeros((60, 60), np.int8))
+    for least, done in ((0.4, False), (1_000.0, True)):
+        agent = FARMapRobot(env=env, seed=0, lidar_range=1.0, least_gain=least)
+        agent.learn(8, log_interval=0)
+        assert agent.explorers.done[0] == done
+
+
 def test_it_refuses_worlds_without_a_robot():
     with pytest.raises((ConfigError, AssertionError)):
         FARMapRobot(env=MapWorldVecEnv(1))
