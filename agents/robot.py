@@ -72,8 +72,8 @@ class FARMapRobot(MapExplorer):
     :param min_samples: scans before the first judgement
     :param resolution: metres a cell of the maps
     :param matching: match scans with the map; without it, the odometry is believed
-    :param particles: that localise it in its fragment, by a Monte Carlo localisation instead of by scan matching, which
-        then only recognises other fragments; None: none
+    :param particles: number of particles that localise it in its fragment (Monte Carlo localisation) instead of scan
+        matching, which then only recognises other fragments; None: none
     :param closure: look for loops to close
     :param confirm: scans on end that must say the same before a loop is closed
     :param planning: ``fragment`` plans on the local map and the graph; ``global`` on one map of all fragments, laid
