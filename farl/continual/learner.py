@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -138,7 +138,6 @@ def run_sequence(
     batch_size: int = 8,
     epochs: int = 1,
     seeds: Sequence[int] | None = None,
-    after_task: Callable[[int], None] | None = None,
 ) -> Run:
     """Lead every replica of a learner through the tasks in an order of its own.
 
@@ -151,7 +150,6 @@ def run_sequence(
     :param batch_size: samples of a batch
     :param epochs: passes over each task
     :param seeds: seed of each replica's batches; its number by default
-    :param after_task: called with the number of tasks learnt, after each
     :raises ConfigError: if the orders are not permutations or do not fit the replicas, or a batch is larger than a task
     """
     count = len(sequence)
@@ -180,8 +178,6 @@ def run_sequence(
         predictions = learner.predict(inputs).cpu()
         accuracy[:, place + 1] = _by_task(predictions, labels, cuts, orders)
         sizes[:, place] = learner.effective_sample_size().cpu().numpy()
-        if after_task is not None:
-            after_task(place + 1)
     seconds = time.perf_counter() - start
     held, truth, edges = _joined([task.validation for task in sequence.tasks])
     validated = _by_task(learner.predict(held).cpu(), truth, edges, orders).mean(1)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from farl.errors import ConfigError
 from farl.exploration import (
     Block,
     CellStatistics,
@@ -76,7 +77,7 @@ class ExplorationCallback(BaseCallback):
     :param image_freq: timesteps between two sets of pictures in TensorBoard, with one more at the end; 0 logs none
     :param axes: names or numbers of the two axes that vectors are drawn over; None takes their first two principal
         components
-    :raises ValueError: if ``image_freq`` is negative
+    :raises ConfigError: if ``image_freq`` is negative
     :raises ConfigError: when training starts, if the observations have no such axes
     """
 
@@ -88,7 +89,7 @@ class ExplorationCallback(BaseCallback):
     ) -> None:
         super().__init__()
         if image_freq < 0:
-            raise ValueError(f"image_freq must be 0 (no pictures in TensorBoard) or more, got {image_freq}")
+            raise ConfigError(f"image_freq must be 0 (no pictures in TensorBoard) or more, got {image_freq}")
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.image_freq = image_freq
         self.axes = axes
@@ -213,7 +214,7 @@ class ExplorationCallback(BaseCallback):
         if record.visits is None:
             record.visits, record.cells = VisitCounts(reachable), CellStatistics(reachable)
         elif record.visits.reachable.shape != reachable.shape:
-            raise ValueError(
+            raise ConfigError(
                 f"the recorded exploration is of a world of {record.visits.reachable.shape} cells, this environment "
                 f"has {reachable.shape}: resume with the environment it was recorded in"
             )

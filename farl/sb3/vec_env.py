@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor, 
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from farl.curiosity import FARCuriosity
+from farl.errors import ConfigError
 from farl.memory import load_state, save_state
 from farl.sb3.advice import AdvisedSpace, advised_last, with_advice
 from farl.sb3.config import FARConfig
@@ -39,7 +40,7 @@ class FARVecEnv(VecEnvWrapper):
         critic does not apply; modules learn whenever ``batch_size`` samples have come together
     :param device: where the curiosity modules lie
     :param seed: the curiosity's; None is a random one
-    :raises ValueError: if there is a ``VecNormalize`` in ``venv``, or a setting is wrong
+    :raises ConfigError: if there is a ``VecNormalize`` in ``venv``, or a setting is wrong
 
     >>> from stable_baselines3 import PPO
     >>> from stable_baselines3.common.env_util import make_vec_env
@@ -57,7 +58,7 @@ class FARVecEnv(VecEnvWrapper):
         seed: int | None = None,
     ) -> None:
         if unwrap_vec_wrapper(venv, VecNormalize) is not None:
-            raise ValueError(
+            raise ConfigError(
                 "FARVecEnv around VecNormalize: off-policy algorithms would lose the intrinsic reward. "
                 "Write VecNormalize(FARVecEnv(venv, ...))"
             )
@@ -138,10 +139,10 @@ class FARVecEnv(VecEnvWrapper):
     def save(self, path: str | PathLike[str]) -> None:
         """Write settings and curiosity to one file (safetensors), whole or not at all.
 
-        :raises ValueError: without ``far`` there is nothing to save
+        :raises ConfigError: without ``far`` there is nothing to save
         """
         if self._rollout is None:
-            raise ValueError("this FARVecEnv has no far: there is nothing to save")
+            raise ConfigError("this FARVecEnv has no far: there is nothing to save")
         settings = self._rollout.config.model_dump(mode="json")
         save_state({"far": settings, "curiosity": self._rollout.curiosity.state_dict()}, path)
 
@@ -152,7 +153,7 @@ class FARVecEnv(VecEnvWrapper):
         """Wrap an environment and go on with what ``save`` wrote.
 
         :raises FileNotFoundError: if there is no such file
-        :raises ValueError: if the file is damaged, not one of ours, or of other observations than those of ``venv``
+        :raises ConfigError: if the file is damaged, not one of ours, or of other observations than those of ``venv``
         """
         state = load_state(path)
         wrapped = cls(venv, state["far"], device, seed)
@@ -160,5 +161,5 @@ class FARVecEnv(VecEnvWrapper):
         try:
             wrapped.curiosity.load_state_dict(state["curiosity"])
         except RuntimeError as error:  # torch's, when shapes differ
-            raise ValueError(f"{path} was saved with other observations than those of this environment") from error
+            raise ConfigError(f"{path} was saved with other observations than those of this environment") from error
         return wrapped
