@@ -195,9 +195,12 @@ def test_a_sweep_writes_over_no_other_run(folder: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.usefixtures("here")
 def test_dry_run_lists_the_runs_and_the_time_and_trains_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("farl.experiment.callbacks.SECONDS_BETWEEN_REPORTS", -1.0)
+    monkeypatch.setattr("farl.commands.sweep._PROBE_SECONDS", 0.01)  # stopped long before its end
     assert main(["sweep", "small.yaml", "--seeds", "0-2", "--dry-run"]) == 0
+    assert not caplog.messages  # nobody has asked for a stop
     told = capsys.readouterr().out
     assert "3 runs" in told
     assert "runs/small/seed=2" in told

@@ -1,8 +1,9 @@
 """Measures how fast a run goes, without finishing it."""
 
-import signal
 import time
 from typing import TYPE_CHECKING
+
+from farl.experiment.interruption import TrainingInterrupted
 
 if TYPE_CHECKING:
     from farl.experiment.callbacks import Status
@@ -19,18 +20,19 @@ class SpeedProbe:
         """Steps a second, over the whole time."""
         self._seconds = seconds
         self._began: float | None = None
-        self._stopped = False
 
     def started(self, timesteps: int, total_timesteps: int) -> None:
         """Training begins."""
         self._began = time.monotonic()
 
     def progressed(self, status: "Status") -> None:
-        """Stop once enough was seen."""
+        """Stop once enough was seen.
+
+        :raises TrainingInterrupted: it was
+        """
         self.rate = status.steps_per_second
-        if not self._stopped and self._began is not None and time.monotonic() - self._began > self._seconds:
-            self._stopped = True
-            signal.raise_signal(signal.SIGTERM)
+        if self._began is not None and time.monotonic() - self._began > self._seconds:
+            raise TrainingInterrupted(status.timesteps, None, None)
 
     def finished(self) -> None:
         """Training is over."""
