@@ -119,7 +119,8 @@ class FARCuriosity:
         self.modules.open(sorted(set(self.router.active.tolist())), [None])
         self.trainer = ModuleTrainer(self.modules, train_fraction, epochs, batch_size, replay, seed)
         self.reward_norm = RewardNorm(n_envs, gamma)
-        self._learns = self.modules.bank.learns or type(module).learn_shared is not CuriosityModule.learn_shared
+        self.learns = self.modules.bank.learns or type(module).learn_shared is not CuriosityModule.learn_shared
+        """Whether modules are trained on what is seen; recognition compares only."""
         self.forgetting = ForgettingMeter(seed=seed)
         """What is forgotten, as far as the module has features."""
         self.confirm_recall = confirm_recall
@@ -286,7 +287,7 @@ class FARCuriosity:
         reward = self.reward_norm(self._bonus(outputs, prepared, seen.starts), self._norms(events.active))
         if sight.keys is not None:
             self.forgetting.observe(sight.keys, surprisal, reward)
-        if self._learns:
+        if self.learns:
             self.trainer.add(prepared, events.active, self.samples_seen)
         return CuriosityStep(surprisal, reward, events, sight)
 

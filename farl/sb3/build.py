@@ -1,5 +1,7 @@
 """From settings to the live curiosity."""
 
+import logging
+
 import torch
 
 from farl.curiosity import ActionSpec, FARCuriosity
@@ -9,6 +11,9 @@ from farl.fragmentation import KeyRecall, NoRecall, PlaceRecall, Recall
 from farl.fragmentation.config import QuantileConfig
 from farl.memory import LongTermMemory, Tiers
 from farl.sb3.config import FARConfig
+
+_LOG = logging.getLogger(__name__)
+_OF_TRAINING = ("new_module", "learning_rate", "train_fraction", "epochs", "replay")
 
 
 def build_curiosity(
@@ -43,7 +48,7 @@ def build_curiosity(
     if config.criterion is None and config.module.has_regions:
         confirm = False  # a place is in one region, whatever modules predict
         recall = module.recall(memory)
-    return FARCuriosity(
+    curiosity = FARCuriosity(
         module,
         memory,
         None if config.criterion is None else config.criterion.build(seed),
@@ -62,3 +67,7 @@ def build_curiosity(
         replay=None if config.replay is None else Reservoir(config.replay, seed),
         seed=seed,
     )
+    changed = [name for name in _OF_TRAINING if getattr(config, name) != FARConfig.model_fields[name].default]
+    if changed and not curiosity.learns:
+        _LOG.warning("far: %s: of no effect, for module %s is not trained", ", ".join(changed), config.module.name)
+    return curiosity

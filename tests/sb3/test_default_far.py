@@ -10,7 +10,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from farl import FAR, FARVecEnv
+from farl.curiosity import ActionSpec
 from farl.curiosity.recognition_settings import RecognitionConfig
+from farl.sb3.build import build_curiosity
 from farl.sb3.config import FARConfig
 
 SMALL: dict[str, Any] = {"seed": 0, "device": "cpu"}
@@ -71,3 +73,20 @@ def test_it_trains_beside_normalised_replay_and_from_outside() -> None:
     PPO("MlpPolicy", outside, n_steps=8, batch_size=16, **SMALL).learn(32)
     assert outside.curiosity is not None
     assert outside.curiosity.samples_seen == 32
+
+
+@pytest.mark.parametrize(
+    ("far", "told"),
+    [
+        ({"module": "recognition", "learning_rate": 1e-2, "epochs": 3}, "far: learning_rate, epochs: of no effect"),
+        ({"module": {"name": "recognition", "pays": "error"}, "learning_rate": 1e-2}, ""),
+        ({"module": "rnd", "learning_rate": 1e-2}, ""),
+        ({"module": "recognition"}, ""),
+    ],
+)
+def test_settings_of_training_are_said_to_have_no_effect_where_nothing_is_trained(
+    far: dict[str, Any], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    build_curiosity(parsed(far), (3,), ActionSpec(2, discrete=True), 2, "cpu", 0)
+    assert caplog.text.count("of no effect") == bool(told)
+    assert told in caplog.text
