@@ -1,7 +1,9 @@
 """Builds the vectorised environment that a configuration describes."""
 
 import inspect
+import os
 import pkgutil
+import tempfile
 from collections.abc import Callable
 from functools import partial
 
@@ -57,6 +59,8 @@ def make_vec_env(
     :raises ConfigError: the environment or a wrapper refuses its arguments, or a package is missing.
     """
     count = environment.n_envs if n_envs is None else n_envs
+    if render_mode is not None:
+        _quiet_libraries()
 
     def make_numbered(number: int) -> AnyEnv:
         # What Gymnasium's own checker only warns of, and only at the first step, is an error here, at all steps.
@@ -141,6 +145,13 @@ def _make_ale(environment: EnvironmentConfig, count: int) -> VecEnv:
     if environment.id not in gym.registry:
         known_environments()
     return AtariVecEnv(environment.id, count, atari_settings(environment))
+
+
+def _quiet_libraries() -> None:
+    """Keep SDL from looking for a screen, a loudspeaker and a session, and from saying that it found none."""
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 
 
 def _make_batched(environment: EnvironmentConfig, count: int, render_mode: str | None) -> VecEnv:

@@ -60,7 +60,6 @@ def record(run: RunDirectory, out: Path, episodes: int, deterministic: bool | No
     if rate is None:
         raise ConfigError(f"{config.environment.id} cannot be recorded: it has no render mode {RENDER_MODE!r}")
     checkpoint = latest_checkpoint(run.checkpoints)
-    _quiet_libraries()
     venv = make_vec_env(config.environment, seed, n_envs=1, render_mode=RENDER_MODE)
     try:
         if isinstance(venv, VecNormalize):
@@ -146,13 +145,6 @@ def check_output(out: Path) -> None:
 def _even(frame: Frame) -> Frame:
     """Video encoders want even sides."""
     return frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]
-
-
-def _quiet_libraries() -> None:
-    """Keep SDL from looking for a screen, a loudspeaker and a session, and from saying that it found none."""
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
 
 
 @contextmanager

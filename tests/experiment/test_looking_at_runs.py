@@ -1,6 +1,9 @@
 """What a run leaves to be looked at: tables, settings, films, reports, and the ways to open it."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -292,3 +295,16 @@ def test_missing_tracker_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"pip install 'farl\[wandb\]'"):
         train(make_config(logging={"wandb": True}), tmp_path)
+
+
+def test_libraries_that_draw_find_no_session_missing() -> None:
+    code = """
+from farl.experiment.config import EnvironmentConfig
+from farl.experiment.environments import make_vec_env
+venv = make_vec_env(EnvironmentConfig(id="CartPole-v1"), 0, 1, "rgb_array")
+venv.reset()
+assert venv.get_images()[0].any()
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG", "SDL"))}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert "XDG_RUNTIME_DIR" not in done.stderr
