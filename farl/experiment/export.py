@@ -78,11 +78,11 @@ def export(run: RunDirectory, out: Path, episodes: int, tell: Callable[[str], No
         result: Evaluation | None = None
         if episodes:
             tell(f"evaluating {episodes} episodes")
-            result = evaluate(run, episodes, True, _EVALUATION_SEED)
+            result = evaluate(run, episodes, None, _EVALUATION_SEED)
             write_atomically(unfinished / "evaluation.json", json.dumps(result.as_dict(), indent=2) + "\n")
         tell("recording a video")
         try:
-            record(run, unfinished / VIDEO, 1, True, _EVALUATION_SEED)
+            record(run, unfinished / VIDEO, 1, None, _EVALUATION_SEED)
         except ConfigError as error:
             notes.append(f"no video: {error.problems[0]}")
         card = model_card(

@@ -33,10 +33,12 @@ def model_card(
         "`metrics.json`.",
     ]
     if result is not None:
+        rows = {"return": result.mean, "return, interquartile mean": result.iqm}
+        if result.coverage is not None:
+            rows["coverage"] = result.coverage
+        table = "".join(f"| {name} | {of.value:.4g} | {of.low:.4g} to {of.high:.4g} |\n" for name, of in rows.items())
         parts.append(
-            "| | mean | 95% interval |\n|---|---|---|\n"
-            f"| return | {result.mean.value:.4g} | {result.mean.low:.4g} to {result.mean.high:.4g} |\n"
-            f"| interquartile mean | {result.iqm.value:.4g} | {result.iqm.low:.4g} to {result.iqm.high:.4g} |\n\n"
+            f"| | mean | 95% interval |\n|---|---|---|\n{table}\n"
             f"Over {result.episodes} episodes of one trained agent, with "
             f"{'the most likely' if result.deterministic else 'sampled'} actions. The interval says nothing of other "
             "training seeds."

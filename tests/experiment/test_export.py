@@ -58,6 +58,10 @@ def test_an_export_holds_what_others_need(exported: Path) -> None:
     card = (exported / "README.md").read_text()
     for text in ("FAR(PPO) on farl/HeteroRooms-2x3-v0", 'PPO.load("model.zip")', "95% interval", "library_name:"):
         assert text in card
+    # It knew no reward but curiosity's: it plays as it was trained, and coverage is what it came to.
+    assert "with sampled actions" in card
+    assert "| coverage | 0." in card
+    assert not json.loads((exported / "evaluation.json").read_text())["deterministic"]
 
 
 def test_it_loads_without_farl_and_acts_as_the_checkpoint(exported: Path, trained: Path) -> None:
