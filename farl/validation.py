@@ -42,7 +42,7 @@ def validation_problems(error: ValidationError, data: Any, model: type[BaseModel
             message = f"expected {_expected(detail['type'], detail['input'])}, found {short(detail['input'])}"
         elif detail["type"] == "missing":
             message = "this key is required"
-        elif detail["type"] == "model_type" or detail["type"] == "dict_type":
+        elif detail["type"] in ("model_type", "model_attributes_type", "dict_type"):
             message = f"expected a section of 'key: value' lines, found {short(detail['input'])}"
         elif not isinstance(detail["input"], dict) and not message.rstrip().endswith(short(detail["input"])):
             message = f"{message}, found {short(detail['input'])}"

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from farl import FAR, FARVecEnv
 from farl.curiosity import ActionSpec
 from farl.curiosity.recognition_settings import RecognitionConfig
+from farl.errors import ConfigError
 from farl.sb3.build import build_curiosity
 from farl.sb3.config import FARConfig
 
@@ -41,6 +42,12 @@ def test_settings_of_learnt_errors_mean_rnd(far: dict[str, Any]) -> None:
     config = parsed(far)
     assert config.module.name == "rnd"
     assert not config.episodic
+
+
+@pytest.mark.parametrize("module", [None, ["recognition"], 3])
+def test_a_module_that_is_no_section_is_refused_in_plain_words(module: Any) -> None:
+    with pytest.raises(ConfigError, match="module: expected a section of 'key: value' lines, found"):
+        parsed({"module": module})
 
 
 def test_a_graph_is_left_out_only_where_nobody_asked_for_it() -> None:
