@@ -12,6 +12,7 @@ in rounds, each with a seed of its own; after each, the counts are written to ``
 import argparse
 import io
 import json
+import math
 import sys
 import tempfile
 import time
@@ -270,7 +271,7 @@ def _in_rounds(chosen: dict[str, tuple[Sequence[bytes], Target, float]], cases: 
     for number in range(document["rounds"], rounds):
         began = time.monotonic()
         for name, (seeds, target, share) in chosen.items():
-            count = max(int(min(cases, ROUND) * share / shares), 1)
+            count = math.ceil(min(cases, ROUND) * share / shares)
             wrong = fuzz(name, seeds, target, count, number)
             document["cases"][name] += count
             document["found"] += [wrong] if wrong is not None else []

@@ -25,7 +25,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -177,9 +177,14 @@ def judge(samples: Samples) -> dict[str, Any]:
     }
 
 
-def taken_for_reported(whole: Mapping[str, Any], quarter: Mapping[str, Any]) -> float:
-    """Return how many MiB a process takes for each that it reports, from two runs whose memories are full."""
-    taken, reported = (whole[key] - quarter[key] for key in ("RSS when full MiB", "reported MiB"))
+def taken_for_reported(whole: Samples, quarter: Samples) -> float:
+    """Return how many MiB a process takes for each that it reports, from two runs whose memories are full.
+
+    They are compared at the same steps, in the second half of the shorter one: by then the same libraries are loaded.
+    """
+    last = quarter[-1, 2]
+    ends = [np.median(run[(run[:, 2] >= last / 2) & (run[:, 2] <= last)], axis=0) for run in (whole, quarter)]
+    _, _, _, taken, reported, _, _ = ends[0] - ends[1]
     return round(float(taken / reported), 3)
 
 
@@ -204,8 +209,8 @@ def table(document: dict[str, Any]) -> str:
     lines += [
         "",
         "- growth when full: RSS in the last third of the time with a full long-term memory, beside the first third",
-        "- RSS per reported MiB: how much more the whole memory of FAR(PPO) takes than a quarter of it, for each MiB "
-        "by which `far/memory_mb` is more",
+        "- RSS per reported MiB: how much more the whole memory of FAR(PPO) takes than a quarter of it, after as many "
+        "steps, for each MiB by which `far/memory_mb` is more",
         "- open files: median of the first and of the second half of the time with a full long-term memory",
     ]
     return "\n".join(lines) + "\n"
@@ -253,15 +258,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "runs": {},
         "curves": {},
     }
+    taken: dict[str, Samples] = {}
     for name in names:
-        samples = read_samples(watch(name, share, options.work / f"{name}-{share:g}", 1.0 if share < 0.1 else 5.0))
+        samples = taken[name] = read_samples(
+            watch(name, share, options.work / f"{name}-{share:g}", 1.0 if share < 0.1 else 5.0)
+        )
         document["runs"][name] = judge(samples)
         logging.info("%s: %s", name, document["runs"][name])
         thinned = samples[:: -(-len(samples) // _POINTS)]
         document["curves"][name] = {key: thinned[:, column].tolist() for column, key in enumerate(_COLUMNS)}
     done = document["runs"]
-    both = "FAR(PPO)" in done and QUARTER in done
-    document["RSS per reported MiB"] = taken_for_reported(done["FAR(PPO)"], done[QUARTER]) if both else None
+    both = {"FAR(PPO)", QUARTER} <= taken.keys()
+    document["RSS per reported MiB"] = taken_for_reported(taken["FAR(PPO)"], taken[QUARTER]) if both else None
     document |= {"date": datetime.now(UTC).isoformat(timespec="seconds"), **machine_facts()}
     document["versions"] = library_versions()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -270,7 +278,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_png(options.out / "soak.png", rendered({"soak": picture(document["curves"])})["soak"])
     ratio = document["RSS per reported MiB"]
     disagrees = ratio is not None and abs(ratio - 1.0) > AGREES
-    grew = any(row["growth when full"] > GROWS or row["open files"][-1] > row["open files"][0] for row in done.values())
+    long = [row for name, row in done.items() if name != QUARTER]  # which ends before the first pictures are drawn
+    grew = any(row["growth when full"] > GROWS or row["open files"][-1] > row["open files"][0] for row in long)
     return int(disagrees or grew)
 
 
