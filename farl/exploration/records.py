@@ -62,8 +62,6 @@ class Visits:
 
         A fragment that owns none has its heart among all cells it was active in.
         """
-        from scipy import ndimage  # only those who draw need it
-
         owner = self.owner()
         window = max(3, max(self.reachable.shape) // 6 | 1)  # odd, so that it is centred
         centers = {}
@@ -72,10 +70,8 @@ class Visits:
             if not cells.any():
                 cells = self.counts[layer] > 0
             if fragment >= 0 and cells.any():
-                density = cells.astype(np.float64)
-                for _ in range(2):  # one pass would leave plateaus
-                    density = ndimage.uniform_filter(density, window, mode="constant")
-                y, x = np.unravel_index(np.where(cells, density, -1.0).argmax(), cells.shape)
+                density = _around(_around(cells.astype(np.int64), window), window)  # one pass would leave plateaus
+                y, x = np.unravel_index(np.where(cells, density, -1).argmax(), cells.shape)
                 centers[fragment] = (float(x), float(y))
         return centers
 
@@ -84,6 +80,16 @@ class Visits:
         if not len(self.counts):
             return np.full(self.reachable.shape, -1)
         return np.where(self.total > 0, self.counts.argmax(axis=0), -1)
+
+
+def _around(counts: npt.NDArray[np.int64], window: int) -> npt.NDArray[np.int64]:
+    """The sum in a square window of odd width around each cell, int64[H, W]; importing SciPy's filter takes longer
+    than to draw a picture."""
+    half = window // 2
+    for _ in range(2):
+        sums = np.cumsum(np.pad(counts, ((half + 1, half), (0, 0))), axis=0)
+        counts = (sums[window:] - sums[:-window]).T
+    return counts
 
 
 @dataclass(frozen=True)
