@@ -33,6 +33,7 @@ from farl.sb3.seen import (
     numbers_of,
     observation_names,
     resolve_axes,
+    shows_frames,
 )  # fmt: skip
 from farl.sb3.unnormalised import original_observations, unnormalised_space
 
@@ -196,7 +197,7 @@ class ExplorationCallback(BaseCallback):
         record.axes = resolve_axes(self.axes, record.names) if record.names or self.axes is None else None
         self._positions_told = record.episodes is not None
         # Asked once: FAR would have to take in every step by itself, were it asked in each.
-        self._curious = self._curiosity is not None
+        self._frames = self._curiosity is not None and shows_frames(self._observation_space)
 
     def _begin_worlds(self, env: VecEnv) -> None:
         """Look at the worlds that are there when training starts."""
@@ -249,9 +250,9 @@ class ExplorationCallback(BaseCallback):
             if dones.any():
                 begun = self._new_episodes(dones)
                 self._cover_starts(dones)
-        if (seen := self.locals.get("new_obs")) is not None:
+        if (self._frames or record.sample is not None) and (seen := self.locals.get("new_obs")) is not None:
             seen = without_advice(original_observations(seen, self.training_env), self._observation_space)
-            frames = frames_of(self._observation_space, seen) if self._curious else None
+            frames = frames_of(self._observation_space, seen) if self._frames else None
             if record.sample is not None:
                 vectors = numbers_of(self._observation_space, seen)
         later = hasattr(self.model, "curiosity_steps")

@@ -12,7 +12,15 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from farl.errors import ConfigError, did_you_mean
 
-__all__ = ["environment_id", "frames_of", "mention_positions", "numbers_of", "observation_names", "resolve_axes"]
+__all__ = [
+    "environment_id",
+    "frames_of",
+    "mention_positions",
+    "numbers_of",
+    "observation_names",
+    "resolve_axes",
+    "shows_frames",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +34,13 @@ _KNOWN_NAMES = {
 """What the numbers of an observation are called, by the beginning of the environment's id."""
 
 
+def shows_frames(space: spaces.Space[Any]) -> bool:
+    """Whether ``frames_of`` finds images in observations of a space."""
+    if isinstance(space, spaces.Dict):
+        return any(map(shows_frames, space.spaces.values()))
+    return isinstance(space, spaces.Box) and is_image_space(space, check_channels=False)
+
+
 def frames_of(space: spaces.Space[Any], observations: Any) -> npt.NDArray[np.uint8] | None:
     """Return what E observations show, uint8[E, H, W] or uint8[E, H, W, 3], a copy; None if they are no images.
 
@@ -36,7 +51,7 @@ def frames_of(space: spaces.Space[Any], observations: Any) -> npt.NDArray[np.uin
             if (found := frames_of(part, observations[name])) is not None:
                 return found
         return None
-    if not (isinstance(space, spaces.Box) and is_image_space(space, check_channels=False)):
+    if not shows_frames(space):
         return None
     images = np.asarray(observations)
     if is_image_space_channels_first(space):
