@@ -19,9 +19,9 @@ def adjusted_rand_index(first: IntArray, second: IntArray) -> float:
     :param first: int64[N], N > 0, the part of each thing
     :param second: int64[N]
     """
-    (_, first_sizes), (_, second_sizes) = (np.unique(each, return_counts=True) for each in (first, second))
-    _, shared = np.unique(np.stack([first, second]), axis=1, return_counts=True)
-    together, of_first, of_second = (float((n * (n - 1.0)).sum()) / 2.0 for n in (shared, first_sizes, second_sizes))
+    (_, first), (parts, second) = (np.unique(each, return_inverse=True) for each in (first, second))
+    sizes = (np.bincount(each) for each in (first * len(parts) + second, first, second))
+    together, of_first, of_second = (float((n * (n - 1.0)).sum()) / 2.0 for n in sizes)
     expected = of_first * of_second / max(len(first) * (len(first) - 1.0) / 2.0, 1.0)
     largest = (of_first + of_second) / 2.0
     return 1.0 if largest == expected else (together - expected) / (largest - expected)
