@@ -51,7 +51,7 @@ def frames_of(space: spaces.Space[Any], observations: Any) -> npt.NDArray[np.uin
             if (found := frames_of(part, observations[name])) is not None:
                 return found
         return None
-    if not shows_frames(space):
+    if not isinstance(space, spaces.Box) or not shows_frames(space):
         return None
     images = np.asarray(observations)
     if is_image_space_channels_first(space):
