@@ -300,6 +300,8 @@ class ExplorationCallback(BaseCallback):
         else:
             told = [step.events or {} for step in waiting]
             events = {name: np.concatenate([each[name] for each in told]) for name in told[0]} if all(told) else {}
+        if events:
+            events |= self._thresholds(events["active"])
         columns = {
             name: None if getattr(waiting[0], name) is None else np.array([getattr(step, name) for step in waiting])
             for name in ("timesteps", "dones", "positions", "vectors", "frames")
@@ -315,10 +317,13 @@ class ExplorationCallback(BaseCallback):
         found["surprisal"] = np.array([step.surprisal for step in steps], np.float64)
         if hasattr(steps[0], "intrinsic_reward"):
             found["rewards"] = np.array([step.intrinsic_reward for step in steps], np.float64)
-        criterion = getattr(getattr(self._curiosity, "router", None), "criterion", None)
-        if criterion is not None and hasattr(criterion, "bound"):
-            found["thresholds"] = criterion.bound(found["active"][:, 0])
         return found
+
+    def _thresholds(self, active: IntArray) -> dict[str, Any]:
+        """The surprisal above which the first environment's fragments, int64[T, E], would end now."""
+        criterion = getattr(getattr(self._curiosity, "router", None), "criterion", None)
+        told = criterion is not None and hasattr(criterion, "bound")
+        return {"thresholds": criterion.bound(active[:, 0])} if told else {}
 
     @property
     def _curiosity(self) -> Any:
