@@ -321,9 +321,8 @@ class ExplorationCallback(BaseCallback):
 
     def _thresholds(self, active: IntArray) -> dict[str, Any]:
         """The surprisal above which the first environment's fragments, int64[T, E], would end now."""
-        criterion = getattr(getattr(self._curiosity, "router", None), "criterion", None)
-        told = criterion is not None and hasattr(criterion, "bound")
-        return {"thresholds": criterion.bound(active[:, 0])} if told else {}
+        criterion: Any = getattr(getattr(self._curiosity, "router", None), "criterion", None)
+        return {"thresholds": criterion.bound(active[:, 0])} if hasattr(criterion, "bound") else {}
 
     @property
     def _curiosity(self) -> Any:
