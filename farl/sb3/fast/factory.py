@@ -111,7 +111,7 @@ class _FastAlgorithm(OpenRollout, OnPolicyAlgorithm):
         collecting.put_back(self, state["collected"])
         if state["lane"] is not None:
             self._the_lane().load_state_dict(state["lane"])
-            if state["is_learnt"]:  # what was seen belongs to the rollout before the one that begins here
+            if state.get("is_learnt"):  # what was seen is of the rollout before; a file of before does not say
                 self._the_lane().look_for_repeats(self.rollout_buffer.buffer_size * self.n_envs)
 
 
