@@ -4,6 +4,7 @@
 - ``far-published``: ``configs/far_published.yaml``, PPO with fragmented curiosity as published
 - ``rnd``: ``configs/rnd_baseline.yaml``, the same with one curiosity module for the whole world
 - ``ppo``: ``configs/ppo_baseline.yaml``, the same without curiosity
+- ``map-rooms``: ``configs/map_rooms.yaml``, the quickstart's agent in nine rooms of a map
 
 Conditions are layouts of the nine rooms: ``layout-0`` is the configuration's own, on which its settings were chosen;
 the others were never used to choose anything.
@@ -16,7 +17,13 @@ from typing import Any
 from benchmarks.harness import Benchmark, Job, Size, main
 from farl.errors import ConfigError
 
-CONFIGS = {"far": "quickstart", "far-published": "far_published", "rnd": "rnd_baseline", "ppo": "ppo_baseline"}
+CONFIGS = {
+    "far": "quickstart",
+    "far-published": "far_published",
+    "rnd": "rnd_baseline",
+    "ppo": "ppo_baseline",
+    "map-rooms": "map_rooms",
+}
 
 
 def run(job: Job) -> dict[str, Any]:

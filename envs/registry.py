@@ -60,6 +60,12 @@ MAP_WORLDS = (
     EnvSpec("farl/MapWorld-Medium-v0", *_MAP_WORLD, "an unknown map of up to 7 000 cells", {"size": "medium"}),
     EnvSpec("farl/MapWorld-Large-v0", *_MAP_WORLD, "an unknown map of more than 7 000 cells", {"size": "large"}),
     EnvSpec("farl/MapWorld-Huge-v0", *_MAP_WORLD, "an unknown map of 600 x 600 cells", {"size": "huge"}),
+    EnvSpec(
+        "farl/MapWorld-Rooms-v0",
+        *_MAP_WORLD,
+        "nine rooms behind doorways, seen through a cone, the same in every episode",
+        {"size": "rooms", "scale": 1, "layout_seed": 0, "observation": "vector", "max_steps": 500},
+    ),
 )
 
 _ROBOT = ("farl.envs.robot.env:RobotEnv", "farl.envs.robot.vec_env:RobotVectorEnv")

@@ -3,30 +3,33 @@
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from farl.envs.map_world.generator import SIZES, generate_world
+from farl.envs.map_world.generator import SIZES, draw_layout
 from farl.envs.map_world.loaders import array_grid, load_grids
 from farl.envs.map_world.occupancy import Dark, OccupancyGrid
 from farl.envs.map_world.plans import PLANS
 from farl.envs.map_world.render import Window, draw_world
-from farl.envs.map_world.worlds import MapWorlds
+from farl.envs.map_world.worlds import MapWorlds, Start
+from farl.envs.pose_world import check_choice
 from farl.errors import ConfigError, did_you_mean
-from farl.maps.geometry import BoolArray, ByteArray, decode
+from farl.maps.geometry import BoolArray, ByteArray, IntArray, decode
 
 Maps = str | Path | npt.ArrayLike | Mapping[str, npt.ArrayLike] | Sequence[npt.ArrayLike]
 """A file of maps, the name of a plan, one map, or several."""
+
+Observed = Literal["parts", "vector"]
 
 FURTHEST = 1_000_000
 """Bound of the odometry's rows and columns."""
 
 
-class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
+class MapWorldEnv(gym.Env[Any, np.int64]):
     """Explore an unknown map that is seen through a cone.
 
     ## Description
@@ -45,6 +48,9 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
     - ``odometry``: int32[3], rows and columns moved since the episode's start, and the heading (0 up, 1 down,
       2 left, 3 right).
 
+    Or, with ``observation="vector"``, ``Box(0, 1, (3 V V,), float32)``: the view alone, laid out, for policies of
+    plain layers (``MlpPolicy``).
+
     ## Rewards
     The share of the world that is seen for the first time: an episode's return is its coverage, less the first view.
     What counts are free cells and walls that touch one by an edge, not what a map does not know.
@@ -55,15 +61,18 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
 
     ## Info
     ``position`` (x, y), ``heading``, ``coverage`` in [0, 1]. ``env.unwrapped.reachable`` is bool[H, W], the cells the
-    agent can stand on; ``env.unwrapped.plan`` is the world as an ``OccupancyGrid``.
+    agent can stand on; ``env.unwrapped.plan`` is the world as an ``OccupancyGrid``. Where the map is generated, or a
+    plan by its name, ``env.unwrapped.room_of_cell`` is int64[H, W], the room of each cell, -1 outside of rooms. Rooms
+    whose wall was taken out stay two.
 
     ## Registered Configurations
     - ``farl/MapWorld-Small-v0``: generated worlds of up to 3 000 cells
     - ``farl/MapWorld-Medium-v0``: up to 7 000 cells
     - ``farl/MapWorld-Large-v0``: above 7 000 cells, the paper's largest
     - ``farl/MapWorld-Huge-v0``: 600 x 600 cells
+    - ``farl/MapWorld-Rooms-v0``: nine rooms of 7 x 7 cells behind doorways, the same in every episode
 
-    :param size: which generated worlds: small, medium, large or huge; a new one at every reset
+    :param size: which generated worlds: small, medium, large, huge or rooms; a new one at every reset
     :param maps: a file of maps (a ROS map's YAML, a picture, arrays, text; see ``load_grids``) or arrays to explore
         instead (True is wall), in turn, or the name of a drawn plan (hairpin, compartments), whatever ``size``
     :param map_name: explore only this map of the file
@@ -77,6 +86,10 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
     :param obstacles: number of moving obstacles
     :param until_covered: end the episode when all is seen
     :param max_steps: steps of an episode
+    :param layout_seed: one world for all episodes: its map (where generated) and its colours are drawn from this seed;
+        None draws them anew
+    :param start: fixed, drawn from the ``layout_seed``, or anywhere; None is fixed where there is such a seed
+    :param observation: parts, view and odometry, or vector, the view alone as numbers
     :raises ConfigError: if a map is malformed
     :raises ValueError: if another parameter is out of range
     """
@@ -98,14 +111,19 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
         obstacles: int = 0,
         until_covered: bool = True,
         max_steps: int = 5_000,
+        layout_seed: int | None = None,
+        start: Start | None = None,
+        observation: Observed = "parts",
         render_mode: str | None = None,
     ) -> None:
         if max_steps < 1:
             raise ValueError(f"max_steps must be at least 1; got {max_steps}")
         reading = {"threshold": threshold, "dark": dark, "resolution": resolution}
-        (source,) = map_sources(size, maps, map_name, scale, 1, **reading)
-        self.worlds = MapWorlds([source], scale, view_size, cone_ratio, recolour, obstacles)
-        self.observation_space = observation_space(view_size)  # type: ignore[assignment]
+        (source,) = map_sources(size, maps, map_name, scale, 1, layout_seed, **reading)
+        held = layout_seed, default_start(start, layout_seed)
+        self.worlds = MapWorlds([source], scale, view_size, cone_ratio, recolour, obstacles, *held)
+        self.observed = observed(observation)
+        self.observation_space = observation_space(view_size, self.observed)
         self.action_space = spaces.Discrete(4)
         self.until_covered, self.max_steps, self.render_mode = until_covered, max_steps, render_mode
         self.world_changes = len(source) != 1
@@ -123,9 +141,15 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
         """The world, enlarged."""
         return self.worlds.plan(0)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    @property
+    def room_of_cell(self) -> IntArray:
+        """int64[H, W], the room of each cell, -1 outside of rooms.
+
+        :raises AttributeError: if the map does not tell
+        """
+        return self.worlds.room_of_cell(0)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode in a new world, or in the next of the given maps."""
         super().reset(seed=seed)
         self.worlds.reset(0, self.np_random)
@@ -133,7 +157,7 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
         self._show()
         return self._observation(), self._info()
 
-    def step(self, action: np.int64) -> tuple[dict[str, npt.NDArray[Any]], float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step one cell up (0), down (1), left (2) or right (3).
 
         :raises ValueError: if the action is another one
@@ -174,18 +198,38 @@ class MapWorldEnv(gym.Env[dict[str, npt.NDArray[Any]], np.int64]):
             self._window = self._window or Window("FARL map world", self.metadata["render_fps"])
             self._window.show(draw_world(self.worlds, 0))
 
-    def _observation(self) -> dict[str, npt.NDArray[Any]]:
-        view = np.empty((1, *self.worlds.views.shape[1:], 3), np.uint8)
-        decode(self.worlds.views, view)
-        return {"view": view[0], "odometry": self.worlds.odometry[0]}
+    def _observation(self) -> Any:
+        seen = look(self.worlds, slice(None), self.observed)
+        return {name: part[0] for name, part in seen.items()} if isinstance(seen, dict) else seen[0]
 
     def _info(self) -> dict[str, Any]:
         row, col, heading = (int(value) for value in self.worlds.pose[0])
         return {"position": (col, row), "heading": heading, "coverage": float(self.worlds.coverage[0])}
 
 
-def observation_space(view_size: int) -> spaces.Dict:
+def observed(observation: str) -> Observed:
+    """Check what is to be observed.
+
+    :raises ValueError: if there is no such thing
+    """
+    check_choice("observation", observation, get_args(Observed))
+    return cast(Observed, observation)
+
+
+def look(worlds: MapWorlds, envs: "npt.NDArray[np.int64] | slice", observation: Observed) -> Any:
+    """Return what agents see, as ``MapWorldEnv`` says it, a row for each."""
+    views = worlds.views[envs]
+    view = np.empty((*views.shape, 3), np.uint8)
+    decode(views, view)
+    if observation == "vector":
+        return view.reshape(len(view), -1) / np.float32(255)
+    return {"view": view, "odometry": worlds.odometry[envs]}
+
+
+def observation_space(view_size: int, observation: Observed = "parts") -> spaces.Dict | spaces.Box:
     """The observation space of a world with views of ``view_size`` x ``view_size`` cells."""
+    if observation == "vector":
+        return spaces.Box(0.0, 1.0, (3 * view_size**2,), np.float32)
     low = np.array([-FURTHEST, -FURTHEST, 0], np.int32)
     return spaces.Dict(
         {
@@ -195,8 +239,13 @@ def observation_space(view_size: int) -> spaces.Dict:
     )
 
 
+def default_start(start: Start | None, layout_seed: int | None) -> Start:
+    """Return where episodes begin, if nothing is said: where the layout does."""
+    return start or ("anywhere" if layout_seed is None else "fixed")
+
+
 def map_sources(
-    size: str, maps: Maps | None, map_name: str | None, scale: int, n_envs: int, **reading: Any
+    size: str, maps: Maps | None, map_name: str | None, scale: int, n_envs: int, layout_seed: int | None, **reading: Any
 ) -> Sequence["_Generated | _InTurn"]:
     """One source of maps per world: generated ones, or the given ones in turn, world e beginning with map e.
 
@@ -206,7 +255,7 @@ def map_sources(
     if maps is None:
         if size not in SIZES:
             raise ConfigError(f"no world size {size!r}{did_you_mean(size, SIZES)}")
-        return [_Generated(size)] * n_envs
+        return [_Generated(size, layout_seed)] * n_envs
     named = given_grids(maps, scale, reading)
     if map_name is not None:
         if map_name not in named:
@@ -216,14 +265,25 @@ def map_sources(
 
 
 class _Generated:
-    def __init__(self, size: str) -> None:
-        self.size = size
+    """Worlds of a size: without end, or one alone, drawn from a seed."""
+
+    def __init__(self, size: str, layout_seed: int | None) -> None:
+        self.size, self.layout_seed = size, layout_seed
+        self.drawn: OccupancyGrid | None = None
 
     def __call__(self, rng: np.random.Generator) -> OccupancyGrid:
-        return OccupancyGrid(generate_world(rng, self.size).astype(np.int8))
+        if self.layout_seed is None:
+            return self._draw(rng)
+        if self.drawn is None:
+            self.drawn = self._draw(np.random.default_rng(self.layout_seed))
+        return self.drawn
 
     def __len__(self) -> int:
-        return 0  # there is no end to them
+        return 0 if self.layout_seed is None else 1  # there is no end to them
+
+    def _draw(self, rng: np.random.Generator) -> OccupancyGrid:
+        layout = draw_layout(rng, self.size)
+        return OccupancyGrid(layout.walls.astype(np.int8), rooms=layout.rooms)
 
 
 class _InTurn:
@@ -249,7 +309,8 @@ def given_grids(maps: Maps, scale: int, reading: Mapping[str, Any]) -> dict[str,
     :raises ConfigError: if a map is malformed
     """
     if isinstance(maps, str) and maps in PLANS:
-        return {maps: OccupancyGrid(PLANS[maps]().walls.astype(np.int8))}
+        plan = PLANS[maps]()
+        return {maps: OccupancyGrid(plan.walls.astype(np.int8), rooms=plan.rooms)}
     if isinstance(maps, str | Path):
         return load_grids(maps, scale, **reading)
     if isinstance(maps, Mapping):

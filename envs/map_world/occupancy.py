@@ -35,11 +35,13 @@ class OccupancyGrid(NamedTuple):
     :ivar cells: int8[H, W]: 0 free, 1 wall, -1 unknown; the first row is the top of the plan
     :ivar resolution: metres a cell; None where the file does not tell
     :ivar origin: x and y (metres) and yaw (radians) of the lower left corner of the lower left cell
+    :ivar rooms: int64[H, W], the room of each cell, -1 outside of rooms; None where nobody knows
     """
 
     cells: Cells
     resolution: float | None = None
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    rooms: npt.NDArray[np.int64] | None = None
 
 
 class Picture(NamedTuple):

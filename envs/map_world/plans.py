@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from farl.maps.geometry import BoolArray
+from farl.maps.geometry import BoolArray, IntArray
 
 
 class Plan(NamedTuple):
@@ -21,6 +21,14 @@ class Plan(NamedTuple):
 
     walls: BoolArray
     landmarks: BoolArray
+
+    @property
+    def rooms(self) -> IntArray:
+        """int64[H, W], the compartment or corridor of each cell, -1 in walls and landmarks."""
+        from scipy import ndimage  # here, for it takes long to import
+
+        labels, _ = ndimage.label(~self.walls & ~self.landmarks)
+        return np.asarray(labels, np.int64) - 1
 
 
 def hairpin(arms: int = 8, length: int = 14) -> Plan:

@@ -1,7 +1,7 @@
 """The worlds themselves: E of them, stepped, seen and counted by compiled kernels."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from farl.envs.actions import check_actions
 from farl.envs.map_world.loaders import check_cells
 from farl.envs.map_world.occupancy import OPEN, WALL, Cells, OccupancyGrid
 from farl.envs.map_world.visibility import visibility, visible_rows
+from farl.envs.pose_world import check_at_least, check_choice
 from farl.maps.compiled import compiled
 from farl.maps.geometry import (
     FREE,
@@ -27,6 +28,8 @@ from farl.maps.geometry import (
 
 MapSource = Callable[[np.random.Generator], BoolArray | Cells | OccupancyGrid]
 """Draws the next map, not enlarged: a plan, or its cells: bool[H, W], True for wall, or int8[H, W] as in a plan."""
+
+Start = Literal["fixed", "anywhere"]
 
 # Colours of walls are 1 + (a k + b) mod P for wall number k: P is the largest prime below 2^24, so that every wall of
 # a world has its own colour, and neither UNKNOWN (0) nor FREE (2^24 - 1) is one of them.
@@ -55,6 +58,8 @@ class MapWorlds:
     :param cone_ratio: see ``visibility``
     :param recolour: give every wall a new colour at every step
     :param n_obstacles: obstacles in each world; each moves to a random free neighbour at every step
+    :param layout_seed: seed of colours and fixed starts, which are then the same in every episode; None draws them anew
+    :param start: fixed, which needs a layout_seed, or anywhere
     :raises ValueError: if a parameter is out of range
     """
 
@@ -66,9 +71,17 @@ class MapWorlds:
         cone_ratio: float = 0.25,
         recolour: bool = False,
         n_obstacles: int = 0,
+        layout_seed: int | None = None,
+        start: Start = "anywhere",
     ) -> None:
         if not sources:
             raise ValueError("at least one world is needed")
+        check_choice("start", start, get_args(Start))
+        if layout_seed is not None:
+            check_at_least({"layout_seed": (layout_seed, 0)})
+        elif start == "fixed":
+            raise ValueError("start='fixed' needs a layout_seed: without one every episode has a world of its own")
+        self._layout_seed, self._start = layout_seed, start
         if scale < 1 or n_obstacles < 0:
             raise ValueError(f"scale must be at least 1 and obstacles at least 0; got {scale} and {n_obstacles}")
         self.visibility = visibility(view_size, cone_ratio)
@@ -111,7 +124,7 @@ class MapWorlds:
         return odometry
 
     def reset(self, env: int, rng: np.random.Generator) -> None:
-        """Draw a new map, new colours, and a new start for one world, and look around."""
+        """Draw a new map, new colours, and a new start for one world, unless a layout holds them, and look around."""
         drawn = self.sources[env](rng)
         plan = drawn if isinstance(drawn, OccupancyGrid) else OccupancyGrid(drawn.astype(np.int8))
         kinds = check_cells(plan.cells, scale=self.scale)
@@ -129,9 +142,11 @@ class MapWorlds:
         self._status[env][inner] = countable
         self.n_countable[env], self.n_seen[env] = countable.sum(), 0
         free = np.argwhere(cells == _OPEN)
-        self.start[env] = free[rng.integers(len(free))]
-        self.pose[env] = (*self.start[env], rng.integers(4))
-        self._colours[env] = rng.integers(1, _PRIME, size=2)
+        layout = rng if self._layout_seed is None else np.random.default_rng([self._layout_seed, 1])
+        placing = layout if self._start == "fixed" else rng
+        self.start[env] = free[placing.integers(len(free))]
+        self.pose[env] = (*self.start[env], placing.integers(4))
+        self._colours[env] = layout.integers(1, _PRIME, size=2)
         self._random[env] = rng.integers(np.iinfo(np.int64).max)
         others = free[(free != self.start[env]).any(axis=1)]
         n_obstacles = min(self._obstacles.shape[1], len(others))
@@ -182,8 +197,22 @@ class MapWorlds:
 
     def plan(self, env: int) -> OccupancyGrid:
         """One world as it was read or drawn, enlarged, with the size of its cells where the map tells it."""
-        cells, resolution, origin = self._plans[env]
-        return OccupancyGrid(self._enlarge(cells), None if resolution is None else resolution / self.scale, origin)
+        plan = self._plans[env]
+        return plan._replace(
+            cells=self._enlarge(plan.cells),
+            resolution=None if plan.resolution is None else plan.resolution / self.scale,
+            rooms=None if plan.rooms is None else self._enlarge(plan.rooms),
+        )
+
+    def room_of_cell(self, env: int) -> IntArray:
+        """int64[H, W], the room of each cell of one world, -1 outside of rooms.
+
+        :raises AttributeError: if its map does not tell
+        """
+        rooms = self._plans[env].rooms
+        if rooms is None:
+            raise AttributeError("this map does not tell its rooms")
+        return np.asarray(self._enlarge(rooms))
 
     def countable(self, env: int) -> BoolArray:
         """bool[H, W], the cells of one world that can be covered."""

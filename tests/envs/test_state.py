@@ -27,6 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "map world": {"id": "farl/MapWorld-Small-v0", "kwargs": {"obstacles": 3, "recolour": True, "max_steps": 25}},
     "rooms, one by one": {"id": ROOMS, "kwargs": {"start": "anywhere", "noise": "light-.5", "max_steps": 30}, **ALONE},
     "hetero rooms, one by one": {"id": "farl/HeteroRooms-2x3-Goal-v0", "kind": "minigrid", **ALONE},
+    "map of rooms": {"id": "farl/MapWorld-Rooms-v0", "kwargs": {"max_steps": 25, "start": "anywhere"}},
     "map world, one by one": {"id": "farl/MapWorld-Small-v0", "kwargs": {"obstacles": 3, "max_steps": 25}, **ALONE},
     "minigrid": {"id": "MiniGrid-Dynamic-Obstacles-5x5-v0", "kind": "minigrid"},
     "minigrid key": {"id": "MiniGrid-KeyCorridorS3R1-v0", "kind": "minigrid"},

@@ -9,7 +9,7 @@ import farl.envs  # noqa: F401 - registers the environments
 from farl.envs.map_world import PLANS, MapWorldEnv, MapWorldVecEnv, generate_world, generate_worlds, hairpin
 from farl.maps.geometry import FREE, UNKNOWN, decode, encode
 
-SIZES = ("Small", "Medium", "Large", "Huge")
+SIZES = ("Small", "Medium", "Large", "Huge", "Rooms")
 
 
 @pytest.mark.filterwarnings("ignore:The minimal resolution")
@@ -197,3 +197,95 @@ def test_colour_codes_and_pictures_are_two_writings_of_one_thing():
 def test_options_that_cannot_be_are_refused(options):
     with pytest.raises(ValueError, match=r".+"):
         MapWorldEnv(**options)
+
+
+@pytest.mark.parametrize("options", [{"size": "rooms", "scale": 1}, {"maps": "compartments"}], ids=["drawn", "given"])
+def test_a_layout_seed_holds_map_colours_and_start_over_episodes_and_worlds(options):
+    env = MapWorldVecEnv(2, layout_seed=3, max_steps=4, until_covered=False, **options)
+    env.seed(0)
+    first = env.reset()
+    assert not env.world_changes
+    np.testing.assert_array_equal(first["view"][0], first["view"][1])
+    for step in range(8):
+        again, *_ = env.step(np.array([step % 4, 3]))
+    np.testing.assert_array_equal(again["view"], first["view"])
+    assert not again["odometry"][:, :2].any()
+    alone = MapWorldEnv(layout_seed=3, **options)
+    np.testing.assert_array_equal(alone.reset(seed=9)[0]["view"], first["view"][0])
+    other = MapWorldEnv(layout_seed=4, **options)
+    other.reset(seed=9)
+    assert not np.array_equal(other.worlds.picture(0), alone.worlds.picture(0))
+
+
+def test_a_held_layout_can_start_anywhere():
+    env = MapWorldEnv(size="rooms", layout_seed=0, start="anywhere")
+    starts, pictures = set(), []
+    for seed in range(5):
+        _, info = env.reset(seed=seed)
+        starts.add(info["position"])
+        pictures.append(env.worlds.picture(0))
+    assert len(starts) > 1
+    assert all(np.array_equal(picture, pictures[0]) for picture in pictures)
+
+
+def test_rooms_are_those_that_were_drawn():
+    env = gym.make("farl/MapWorld-Rooms-v0").unwrapped
+    env.reset(seed=0)
+    rooms, free = env.room_of_cell, env.reachable
+    assert rooms.shape == free.shape
+    assert np.bincount(rooms[rooms >= 0]).tolist() == [49] * 9
+    assert not (rooms[~free] >= 0).any()
+    doorways = np.argwhere(free & (rooms < 0))
+    assert 8 <= len(doorways) <= 12
+    for row, col in doorways:  # each lies between two rooms, and is a cell wide
+        beside = {int(rooms[row + y, col + x]) for y, x in ((0, 1), (0, -1), (1, 0), (-1, 0))} - {-1}
+        assert len(beside) == 2
+    many = MapWorldVecEnv(2, size="rooms", scale=1, layout_seed=0)
+    many.reset()
+    np.testing.assert_array_equal(many.get_attr("room_of_cell")[1], rooms)
+
+
+@pytest.mark.parametrize("size", ["small", "medium"])
+def test_ragged_and_merged_rooms_stay_inside_their_map(size):
+    env = MapWorldEnv(size=size, layout_seed=2)
+    env.reset(seed=0)
+    rooms = env.room_of_cell
+    assert env.reachable[rooms >= 0].all()
+    assert len(np.unique(rooms[rooms >= 0])) >= 3
+
+
+def test_a_plan_by_its_name_tells_its_compartments_and_a_map_of_the_users_own_tells_none():
+    env = MapWorldVecEnv(1, maps="compartments", scale=2)
+    env.reset()
+    rooms = env.get_attr("room_of_cell")[0]
+    assert np.bincount(rooms[rooms >= 0]).tolist() == [4 * 49] * 6
+    own = np.ones((5, 5), bool)
+    own[1:4, 1:4] = False
+    for world in (MapWorldVecEnv(1, maps=own), DummyVecEnv([lambda: gym.make("farl/MapWorld-Small-v0", maps=own)])):
+        world.reset()
+        assert not world.has_attr("room_of_cell")
+
+
+def test_a_world_as_a_vector_is_its_view():
+    parts, vector = (MapWorldEnv(layout_seed=1, observation=kind) for kind in ("parts", "vector"))
+    seen = parts.reset(seed=0)[0], vector.reset(seed=0)[0]
+    assert vector.observation_space.contains(seen[1])
+    np.testing.assert_allclose(seen[1] * 255, seen[0]["view"].reshape(-1), rtol=1e-6)
+    many = MapWorldVecEnv(2, layout_seed=1, observation="vector")
+    np.testing.assert_array_equal(many.reset(), [seen[1]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": "fixed"}, "needs a layout_seed"),
+        ({"start": "middle"}, "start must be one of"),
+        ({"layout_seed": -1}, "layout_seed must be"),
+        ({"layout_seed": 1.5}, "layout_seed must be"),
+        ({"observation": "pixels"}, "observation must be one of"),
+    ],
+)
+def test_a_layout_that_cannot_be_is_refused(options, message):
+    for make in (MapWorldEnv, lambda **given: MapWorldVecEnv(2, **given)):
+        with pytest.raises(ValueError, match=message):
+            make(**options)
