@@ -5,6 +5,7 @@
 - ``rnd``: ``configs/rnd_baseline.yaml``, the same with one curiosity module for the whole world
 - ``ppo``: ``configs/ppo_baseline.yaml``, the same without curiosity
 - ``map-rooms``: ``configs/map_rooms.yaml``, the quickstart's agent in nine rooms of a map
+- ``map-small``: the same in FARMap's small worlds: ragged rooms with wide openings and corridors
 
 Conditions are layouts of the nine rooms: ``layout-0`` is the configuration's own, on which its settings were chosen;
 the others were never used to choose anything.
@@ -23,7 +24,16 @@ CONFIGS = {
     "rnd": "rnd_baseline",
     "ppo": "ppo_baseline",
     "map-rooms": "map_rooms",
+    "map-small": "map_rooms",
 }
+FURTHER = {
+    "map-small": (
+        "environment.id=farl/MapWorld-Small-v0",
+        "environment.kwargs.observation=vector",
+        "environment.kwargs.max_steps=500",
+    )
+}
+"""What a method changes in its configuration."""
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -32,6 +42,7 @@ def run(job: Job) -> dict[str, Any]:
 
     layout = job.condition.removeprefix("layout-")
     overrides = [f"seed={job.seed}", f"environment.kwargs.layout_seed={layout}", "logging.tensorboard=false"]
+    overrides += FURTHER.get(job.method, ())
     if job.parameters["steps"] is not None:
         overrides.append(f"total_timesteps={job.parameters['steps']}")
     metrics = train(load_config(CONFIGS[job.method], overrides))
