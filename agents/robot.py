@@ -203,7 +203,7 @@ class FARMapRobot(MapExplorer):
         self._shown_in = env if env.has_attr("belief") else None
 
     def draw_map(self) -> Figure | None:
-        """Draw the first robot's building: fragments in colour, crossings, the way as it believes, and where it is."""
+        """Draw the first robot's building: fragments in colour, the way as it believes, crossings, and where it is."""
         robot = self.robots[0]
         if not robot.been:
             return None
@@ -238,7 +238,8 @@ class FARMapRobot(MapExplorer):
         :raises ConfigError: if the lidar of its robot has another field of view
         """
         super().set_env(env, force_reset)
-        self._told_settings()
+        assert isinstance(self.explorers, RobotExplorers)
+        self.explorers.longest = self._longest_step(self.explorers.lidar.reach)
 
     def _told_settings(self) -> RobotSettings | None:
         """The robot's settings where the environment tells them.
@@ -292,7 +293,13 @@ class FARMapRobot(MapExplorer):
             self.scan_every,
             self.capacity,
             self.planning == "global",
+            self._longest_step(reach),
         )
+
+    def _longest_step(self, reach: float) -> float:
+        """Metres that no robot moves in a step: ten times what it can, where that is told; else what its lidar sees."""
+        told = self._told_settings()
+        return reach if told is None else max(10.0 * told.max_speed / told.rate, 0.5)
 
     def _make_criterion(self) -> Criterion | None:
         if self.criterion == "size":

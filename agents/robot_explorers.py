@@ -1,5 +1,6 @@
 """Robots that explore: scans come in, fragments end and are taken up again, and the next velocities go out."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from farl.maps.geometry import IntArray
 from farl.memory import LongTermMemory
 
 FloatArray = npt.NDArray[np.float64]
+_log = logging.getLogger(__name__)
 
 CHOICE = 10
 """Scans after which a way is chosen anew, even where the old one is not at its end."""
@@ -47,6 +49,7 @@ class RobotExplorers(Explorers):
 
     :param n_envs: number of robots E
     :param scan_every: steps from one scan that is taken in to the next
+    :param longest: metres a step above which the odometry is not believed
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class RobotExplorers(Explorers):
         scan_every: int,
         capacity: int | None,
         one_map: bool = False,
+        longest: float = np.inf,
     ) -> None:
         super().__init__(n_envs, len(lidar.angles), seed)
         self.lidar, self.body, self.taste = lidar, body, taste
@@ -70,6 +74,7 @@ class RobotExplorers(Explorers):
         self._narrow = taste._replace(radius=max(body.radius - half, half))
         """For where no way leads on with some room beside the robot."""
         self._new_cells, self._scan_every, self._one_map = new_cells, scan_every, one_map
+        self.longest, self._jumped = longest, False
         self._whole: IntArray = np.zeros(n_envs, np.int64)  # cells of the map of everything, where one is planned on
         limit = None if capacity is None else max(capacity * n_envs, n_envs + 1)
         self.memory: LongTermMemory[Fragment] = LongTermMemory(limit)
@@ -134,7 +139,9 @@ class RobotExplorers(Explorers):
         scan = np.where(np.isnan(scan), 0.0, scan).clip(0.0, self.lidar.reach).astype(np.float32)
         for begun in np.flatnonzero(starts).tolist():
             self._begin(begun, odometry[begun])
-        moved = [robot.move(np.asarray(told, np.float64)) for robot, told in zip(self.robots, odometry, strict=True)]
+        moved = [
+            self._follow(robot, np.asarray(told, np.float64)) for robot, told in zip(self.robots, odometry, strict=True)
+        ]
         if self._step % self._scan_every == 0 or starts.any():
             self._take_in(scan, starts)
         if self.film is not None:
@@ -145,6 +152,22 @@ class RobotExplorers(Explorers):
         for env, (robot, course) in enumerate(zip(self.robots, self.courses, strict=True)):
             actions[env] = course.steer(robot.pose, moved[env], scan[env], self.lidar.angles, self.body)
         return actions
+
+    def _follow(self, robot: RobotMap, odometry: FloatArray) -> float:
+        """Follow the odometry, but for jumps, such as of a counter that begins anew; return the metres of the step."""
+        jump = float(np.hypot(*(odometry - robot.odometry)[:2]))
+        if jump <= self.longest:
+            return robot.move(odometry)
+        robot.odometry = odometry.copy()
+        if not self._jumped:
+            _log.warning(
+                "the odometry jumped by %.3g m in one step, and more than %.3g m are not believed: the robot takes "
+                "itself to be where it was, and scans say more. Is the odometry in metres? Further jumps are not told",
+                jump,
+                self.longest,
+            )
+        self._jumped = True
+        return 0.0
 
     def _check(self, odometry: Any) -> None:
         wrong = ~np.isfinite(odometry).all(axis=1)

@@ -1,11 +1,9 @@
 """The Gymnasium environment of one world."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
@@ -14,8 +12,9 @@ from farl.envs.map_world.generator import SIZES, draw_layout
 from farl.envs.map_world.loaders import array_grid, load_grids
 from farl.envs.map_world.occupancy import Dark, OccupancyGrid
 from farl.envs.map_world.plans import PLANS
-from farl.envs.map_world.render import Window, draw_world
+from farl.envs.map_world.render import draw_world
 from farl.envs.map_world.worlds import MapWorlds, Start
+from farl.envs.one_world import InTurn, OneWorldEnv
 from farl.envs.pose_world import check_choice
 from farl.errors import ConfigError, did_you_mean
 from farl.maps.geometry import BoolArray, ByteArray, IntArray, decode
@@ -29,7 +28,7 @@ FURTHEST = 1_000_000
 """Bound of the odometry's rows and columns."""
 
 
-class MapWorldEnv(gym.Env[Any, np.int64]):
+class MapWorldEnv(OneWorldEnv[np.int64]):
     """Explore an unknown map that is seen through a cone.
 
     ## Description
@@ -94,7 +93,7 @@ class MapWorldEnv(gym.Env[Any, np.int64]):
     :raises ValueError: if another parameter is out of range
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 20}  # noqa: RUF012
+    title = "FARL map world"
 
     def __init__(
         self,
@@ -125,11 +124,8 @@ class MapWorldEnv(gym.Env[Any, np.int64]):
         self.observed = observed(observation)
         self.observation_space = observation_space(view_size, self.observed)
         self.action_space = spaces.Discrete(4)
-        self.until_covered, self.max_steps, self.render_mode = until_covered, max_steps, render_mode
-        self.world_changes = len(source) != 1
-        """Whether an episode can be in another world than the one before."""
-        self._elapsed = 0
-        self._window: Window | None = None
+        self.until_covered = until_covered
+        super().__init__(self.worlds, 1.0 if until_covered else None, max_steps, render_mode, len(source) != 1)
 
     @property
     def reachable(self) -> BoolArray:
@@ -149,54 +145,15 @@ class MapWorldEnv(gym.Env[Any, np.int64]):
         """
         return self.worlds.room_of_cell(0)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode in a new world, or in the next of the given maps."""
-        super().reset(seed=seed)
+    def draw(self) -> ByteArray:
+        """Draw the world, uint8[4 H, 4 W, 3]; see ``draw_world``."""
+        return draw_world(self.worlds, 0)
+
+    def _begin(self, options: Mapping[str, Any]) -> None:
         self.worlds.reset(0, self.np_random)
-        self._elapsed = 0
-        self._show()
-        return self._observation(), self._info()
 
-    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Step one cell up (0), down (1), left (2) or right (3).
-
-        :raises ValueError: if the action is another one
-        """
-        new = self.worlds.step(np.array([action]))
-        self._elapsed += 1
-        self._show()
-        covered = bool(self.worlds.n_seen[0] == self.worlds.n_countable[0])
-        return (
-            self._observation(),
-            float(new[0] / self.worlds.n_countable[0]),
-            covered and self.until_covered,
-            self._elapsed >= self.max_steps,
-            self._info(),
-        )
-
-    def render(self) -> ByteArray | None:
-        """Return the world as a picture, uint8[4 H, 4 W, 3]; see ``draw_world``."""
-        return draw_world(self.worlds, 0) if self.render_mode == "rgb_array" else None
-
-    def get_state(self) -> dict[str, Any]:
-        """Return all that decides what happens next."""
-        return {"worlds": self.worlds.get_state(), "elapsed": self._elapsed, "rng": copy.deepcopy(self.np_random)}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``get_state`` returned."""
-        self.worlds.set_state(state["worlds"])
-        self._elapsed, self.np_random = state["elapsed"], copy.deepcopy(state["rng"])
-
-    def close(self) -> None:
-        """Close the window."""
-        if self._window is not None:
-            self._window.close()
-            self._window = None
-
-    def _show(self) -> None:
-        if self.render_mode == "human":
-            self._window = self._window or Window("FARL map world", self.metadata["render_fps"])
-            self._window.show(draw_world(self.worlds, 0))
+    def _advance(self, action: np.int64) -> IntArray:
+        return self.worlds.step(np.array([action]))
 
     def _observation(self) -> Any:
         seen = look(self.worlds, slice(None), self.observed)
@@ -246,7 +203,7 @@ def default_start(start: Start | None, layout_seed: int | None) -> Start:
 
 def map_sources(
     size: str, maps: Maps | None, map_name: str | None, scale: int, n_envs: int, layout_seed: int | None, **reading: Any
-) -> Sequence["_Generated | _InTurn"]:
+) -> Sequence["_Generated | InTurn[OccupancyGrid]"]:
     """One source of maps per world: generated ones, or the given ones in turn, world e beginning with map e.
 
     :param reading: how files are read, see ``load_grids``
@@ -261,7 +218,7 @@ def map_sources(
         if map_name not in named:
             raise ConfigError(f"no map {map_name!r}{did_you_mean(map_name, named)}")
         named = {map_name: named[map_name]}
-    return [_InTurn(list(named.values()), first, n_envs) for first in range(n_envs)]
+    return [InTurn(list(named.values()), first, n_envs) for first in range(n_envs)]
 
 
 class _Generated:
@@ -284,21 +241,6 @@ class _Generated:
     def _draw(self, rng: np.random.Generator) -> OccupancyGrid:
         layout = draw_layout(rng, self.size)
         return OccupancyGrid(layout.walls.astype(np.int8), rooms=layout.rooms)
-
-
-class _InTurn:
-    """World ``first`` of ``stride`` takes the maps first, first + stride, ..., round and round."""
-
-    def __init__(self, maps: Sequence[OccupancyGrid], first: int, stride: int) -> None:
-        self.maps, self.next, self.stride = maps, first, stride
-
-    def __call__(self, rng: np.random.Generator) -> OccupancyGrid:
-        chosen = self.maps[self.next % len(self.maps)]
-        self.next += self.stride
-        return chosen
-
-    def __len__(self) -> int:
-        return len(self.maps)
 
 
 def given_grids(maps: Maps, scale: int, reading: Mapping[str, Any]) -> dict[str, OccupancyGrid]:

@@ -10,6 +10,7 @@ from scipy import ndimage
 from farl.envs.map_world.env import Maps, given_grids
 from farl.envs.map_world.generator import SIZES, generate_world
 from farl.envs.map_world.occupancy import OPEN, OccupancyGrid, bordered
+from farl.envs.one_world import InTurn
 from farl.envs.robot.lidar import cast, leaps
 from farl.envs.robot.offices import generate_office
 from farl.envs.robot.settings import RobotSettings, check_ranges
@@ -81,7 +82,7 @@ def make_building(grid: OccupancyGrid, settings: RobotSettings, name: str = "the
 
 def sources(
     maps: Maps | None, world: str, resolution: float | None, settings: RobotSettings, n_envs: int, **reading: Any
-) -> list[Source]:
+) -> "Sequence[_Drawn | InTurn[Building]]":
     """What gives each of E worlds its next building: drawn ones, or the given ones in turn.
 
     :param reading: how files are read, see ``farl.envs.map_world.load_grids``
@@ -109,18 +110,8 @@ class _Drawn:
     def __call__(self, rng: np.random.Generator) -> Building:
         return make_building(draw_plan(self.world, rng), self.settings, self.world)
 
-
-class InTurn:
-    """World ``first`` of ``stride`` takes the buildings first, first + stride, ..., round and round."""
-
-    def __init__(self, buildings: Sequence[Building], first: int, stride: int) -> None:
-        self.buildings, self.next, self.stride = buildings, first, stride
-
-    def __call__(self, rng: np.random.Generator) -> Building:
-        """Return the next building."""
-        chosen = self.buildings[self.next % len(self.buildings)]
-        self.next += self.stride
-        return chosen
+    def __len__(self) -> int:
+        return 0  # there is no end to them
 
 
 def draw_plan(world: str, rng: np.random.Generator) -> OccupancyGrid:

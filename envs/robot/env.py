@@ -1,29 +1,27 @@
 """The Gymnasium environment of one robot."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
 from farl.envs.map_world.env import Maps
 from farl.envs.map_world.occupancy import Dark, OccupancyGrid
-from farl.envs.map_world.render import Window
+from farl.envs.one_world import OneWorldEnv
 from farl.envs.robot.buildings import Building, sources
 from farl.envs.robot.render import Belief, draw_robot
 from farl.envs.robot.settings import RobotSettings, check_ranges, make_settings
 from farl.envs.robot.worlds import RobotWorlds
 from farl.errors import ConfigError
-from farl.maps.geometry import BoolArray, ByteArray
+from farl.maps.geometry import BoolArray, ByteArray, IntArray
 
 FURTHEST = 100_000.0
 """Bound of the odometry in metres."""
 
 
-class RobotEnv(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
+class RobotEnv(OneWorldEnv[npt.NDArray[np.float32]]):
     """Explore a building with a robot that has a lidar, and an odometry that drifts.
 
     ## Description
@@ -72,7 +70,7 @@ class RobotEnv(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
     :raises ConfigError: if a plan is malformed or too narrow, or a value is out of range
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 20}  # noqa: RUF012
+    title = "FARL robot"
 
     def __init__(
         self,
@@ -92,16 +90,12 @@ class RobotEnv(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
         (source,) = sources(maps, world, resolution, self.settings, 1, threshold=threshold, dark=dark)
         self.worlds = RobotWorlds([source], self.settings)
         self.worlds.reset(0, np.random.default_rng(0), start)
-        self.start, self.until_covered, self.max_steps = start, until_covered, max_steps
+        self.start, self.until_covered = start, until_covered
         self.observation_space = observation_space(self.settings)  # type: ignore[assignment]
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        self.render_mode = render_mode
-        self.world_changes = maps is None
-        """Whether an episode can be in another building than the one before."""
         self.belief: Belief | None = None
         """What the agent believes, for the pictures; set by agents."""
-        self._elapsed = 0
-        self._window: Window | None = None
+        super().__init__(self.worlds, until_covered, max_steps, render_mode, len(source) != 1)
 
     @property
     def reachable(self) -> BoolArray:
@@ -119,65 +113,22 @@ class RobotEnv(gym.Env[dict[str, npt.NDArray[Any]], npt.NDArray[np.float32]]):
         """The building."""
         return self.worlds.building(0).grid
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-        """Start an episode in a new building, or in the next of the given ones.
+    def draw(self) -> ByteArray:
+        """Draw the building, uint8[H, W, 3]; see ``draw_robot``."""
+        return draw_robot(self.worlds, 0, self.belief)
 
-        :param options: ``start``, the true x, y and heading
-        :raises ConfigError: if the robot cannot start there
-        """
-        super().reset(seed=seed)
-        self.worlds.reset(0, self.np_random, (options or {}).get("start", self.start))
-        self._elapsed, self.belief = 0, None
-        self._show()
-        return self._observation(), infos(self.worlds)[0]
+    def _begin(self, options: Mapping[str, Any]) -> None:
+        self.worlds.reset(0, self.np_random, options.get("start", self.start))
+        self.belief = None
 
-    def step(
-        self, action: npt.NDArray[np.float32]
-    ) -> tuple[dict[str, npt.NDArray[Any]], float, bool, bool, dict[str, Any]]:
-        """Drive for one step.
-
-        :raises ValueError: if the action is not two finite numbers
-        """
-        new = self.worlds.step(checked(np.asarray(action)[None], 1))
-        self._elapsed += 1
-        self._show()
-        covered = self.until_covered is not None and self.worlds.coverage[0] >= self.until_covered
-        return (
-            self._observation(),
-            float(new[0] / self.worlds.n_countable[0]),
-            bool(covered),
-            self._elapsed >= self.max_steps,
-            infos(self.worlds)[0],
-        )
-
-    def render(self) -> ByteArray | None:
-        """Return a picture, uint8[H, W, 3]; see ``draw_robot``."""
-        return draw_robot(self.worlds, 0, self.belief) if self.render_mode == "rgb_array" else None
-
-    def get_state(self) -> dict[str, Any]:
-        """Return all that decides what happens next."""
-        return {"worlds": self.worlds.get_state(), "elapsed": self._elapsed, "rng": copy.deepcopy(self.np_random)}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``get_state`` returned."""
-        self.worlds.set_state(state["worlds"])
-        self._elapsed, self.np_random = state["elapsed"], copy.deepcopy(state["rng"])
-
-    def close(self) -> None:
-        """Close the window."""
-        if self._window is not None:
-            self._window.close()
-            self._window = None
-
-    def _show(self) -> None:
-        if self.render_mode == "human":
-            self._window = self._window or Window("FARL robot", self.metadata["render_fps"])
-            self._window.show(draw_robot(self.worlds, 0, self.belief))
+    def _advance(self, action: npt.NDArray[np.float32]) -> IntArray:
+        return self.worlds.step(checked(np.asarray(action)[None], 1))
 
     def _observation(self) -> dict[str, npt.NDArray[Any]]:
         return {name: rows[0] for name, rows in observations(self.worlds).items()}
+
+    def _info(self) -> dict[str, Any]:
+        return infos(self.worlds)[0]
 
 
 def check_episode(until_covered: float | None, max_steps: int) -> None:

@@ -46,7 +46,7 @@ class RobotVecEnv(EpisodicVecEnv):
         given = sources(maps, world, resolution, self.settings, n_envs, threshold=threshold, dark=dark)
         self.worlds = RobotWorlds(given, self.settings)
         self.start, self.until_covered = start, until_covered
-        self.world_changes = maps is None
+        self.world_changes = any(len(source) != 1 for source in given)
         """Whether an episode can be in another building than the one before."""
         self.belief: Belief | None = None
         """What the first robot's agent believes, for the pictures; set by agents."""

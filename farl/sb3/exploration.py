@@ -135,8 +135,9 @@ class ExplorationCallback(BaseCallback):
         return drawn
 
     def write(self, out_dir: str | os.PathLike[str], pixels: "dict[str, Pixels] | None" = None) -> list[Path]:
-        """Write the pictures and their overview to a folder, each whole or not at all; return the paths.
+        """Write the pictures, their overview and a map explorer's film, each whole or not at all; return the paths.
 
+        :param out_dir: the folder, made if missing
         :param pixels: the pictures, if they have been rendered already, uint8[H, W, 3] each
         """
         pixels = rendered(self.draw()) if pixels is None else dict(pixels)
@@ -144,7 +145,9 @@ class ExplorationCallback(BaseCallback):
             pixels |= rendered({"overview": overview})
         folder = Path(out_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        return [write_png(folder / f"{name}.png", picture) for name, picture in pixels.items()]
+        written = [write_png(folder / f"{name}.png", picture) for name, picture in pixels.items()]
+        film = self.model.write_film(folder / "map.gif") if hasattr(self.model, "write_film") else None
+        return written if film is None else [*written, film]
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that was recorded, as tensors, numbers and text."""
@@ -373,8 +376,6 @@ class ExplorationCallback(BaseCallback):
             self.logger.dump(self.num_timesteps)  # nobody else will, after the last rollout
         if self.out_dir is not None:
             self.write(self.out_dir, pixels)
-            if hasattr(self.model, "write_film"):
-                self.model.write_film(self.out_dir / "map.gif")
 
     def _cover_starts(self, at: BoolArray) -> None:
         """Count the cells where episodes have just begun as covered: no step leads to them."""

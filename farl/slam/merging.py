@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farl.maps.compiled import compiled
-from farl.slam.occupancy import IS_FREE, IS_OCCUPIED, MOST
+from farl.slam.occupancy import IS_FREE, IS_OCCUPIED, MOST, check_size
 from farl.slam.pose_graph import PoseGraph
 
 WALL = -2
@@ -24,6 +24,7 @@ def merged(
     :param graph: has the poses of the frames
     :param resolution: metres a cell
     :return: int16[H, W], and row and column of the first cell, counted from the zero of the graph's first frame
+    :raises ConfigError: if the map would not fit into memory
     """
     placed = []
     for frame, one in fragments:
@@ -35,6 +36,7 @@ def merged(
     ends = np.concatenate([_outline(cells.shape, corner, pose, resolution) for cells, corner, pose in placed])
     first = np.floor(ends.min(axis=0)).astype(np.int64) - 1
     size = np.ceil(ends.max(axis=0)).astype(np.int64) + 2 - first
+    check_size(int(size[0]), int(size[1]), resolution)
     whole = np.zeros((int(size[0]), int(size[1])), np.int16)
     for cells, corner, pose in placed:
         _lay(whole, cells, first.astype(np.float64), corner, pose, resolution, MOST)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from farl.errors import ConfigError
 from farl.maps.compiled import compiled
 
 LogOdds = npt.NDArray[np.int16]
@@ -20,6 +21,7 @@ FREE, HIT, MOST = -350, 900, 4_000
 """What one beam adds to a cell that it passes, to the one where it ends, and the largest amount kept."""
 IS_FREE, IS_OCCUPIED = -300, 400
 """Log odds from which on a cell counts as free, or as occupied."""
+_MOST_CELLS = 100_000_000  # of a map: 200 MB; at 10 cm, a square of a kilometre
 
 
 class Fit(NamedTuple):
@@ -35,6 +37,18 @@ class Fit(NamedTuple):
     surprisal: float
     new: float
     contradicted: float
+
+
+def check_size(height: int, width: int, resolution: float) -> None:
+    """Refuse a map that would not fit into memory, before it is made.
+
+    :raises ConfigError: if it has too many cells
+    """
+    if height * width > _MOST_CELLS:
+        raise ConfigError(
+            f"the map would be {width * resolution:,.0f} x {height * resolution:,.0f} m, {height * width:,} cells of "
+            f"{resolution:g} m; at most {_MOST_CELLS:,} fit. Is the odometry in metres? Else make `resolution` coarser"
+        )
 
 
 class Canvas:
@@ -65,7 +79,10 @@ class Canvas:
         )
 
     def make_room(self, pose: FloatArray, reach: float) -> None:
-        """Grow so that all within ``reach`` metres of a pose, and a rim around it, lie on the canvas."""
+        """Grow so that all within ``reach`` metres of a pose, and a rim around it, lie on the canvas.
+
+        :raises ConfigError: if the map would not fit into memory
+        """
         x, y, _ = self.rays(pose)
         margin = math.ceil(reach / self.resolution) + 3
         row, col = math.floor(y), math.floor(x)
@@ -84,6 +101,7 @@ class Canvas:
         if any(missing):
             spare = 32  # growing is rare then
             pads = [(side + spare if side else 0) for side in missing]
+            check_size(height + pads[0] + pads[1], width + pads[2] + pads[3], self.resolution)
             self.cells = np.pad(self.cells, ((pads[0], pads[1]), (pads[2], pads[3])))
             self.corner -= (pads[0], pads[2])
             if self.box[1] >= self.box[0]:

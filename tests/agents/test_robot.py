@@ -10,10 +10,11 @@ from farl.agents.robot import FARMapRobot
 from farl.agents.robot_driving import Body, Course
 from farl.agents.robot_film import LONGEST, Film
 from farl.agents.robot_map import Found, Lidar, RobotMap, Rules, canvas_of
+from farl.agents.robot_pictures import way_of
 from farl.agents.robot_travel import look_through
 from farl.cli import main
 from farl.envs.map_world import MapWorldVecEnv, load_occupancy_map
-from farl.envs.map_world.occupancy import UNMAPPED
+from farl.envs.map_world.occupancy import UNMAPPED, WALL
 from farl.envs.robot.offices import generate_office
 from farl.envs.robot.vec_env import RobotVecEnv
 from farl.envs.robot.worlds import beam_angles
@@ -118,8 +119,20 @@ def test_its_map_is_saved_and_can_be_explored(explored, tmp_path):
         agent.save_map(tmp_path / "other.yaml", resolution=0.2)
 
 
-def test_it_draws_what_it_knows(explored):
-    assert explored[0].draw_map() is not None
+def test_it_draws_what_it_knows_and_no_way_through_walls(explored):
+    agent, _ = explored
+    robot, cell = agent.robots[0], agent.cell
+    assert agent.draw_map() is not None
+    whole = agent.whole_map()
+    walls = whole.cells[::-1] == WALL
+    along = []
+    for name, fragment in robot.fragments(0).items():
+        for piece in way_of(fragment, robot.graph.poses[name]):
+            share = np.linspace(0.0, 1.0, 10)[:, None, None]
+            along.append(((1 - share) * piece[:-1] + share * piece[1:]).reshape(-1, 2))
+    cols, rows = ((np.concatenate(along) - whole.origin[:2]) / cell).astype(int).T
+    assert len(cols) > 5_000
+    assert walls[rows, cols].mean() < 0.002
 
 
 def test_its_film_is_spread_over_the_whole_way_and_can_be_saved_and_seen(explored, tmp_path):
@@ -231,6 +244,31 @@ def test_odometry_that_is_none_and_scans_that_are_none():
         agent.predict({"scan": seen["scan"], "odometry": np.full((1, 3), np.nan)})
     actions, _ = agent.predict({"scan": np.full_like(seen["scan"], np.nan), "odometry": seen["odometry"]})
     assert np.isfinite(actions).all()
+
+
+@pytest.mark.parametrize("jump", [1.0, 50.0, 9e4])
+def test_an_odometry_that_jumps_is_said_and_not_followed(office, jump, caplog):
+    env = make_env(office, drift=0.0)
+    agent, seen = FARMapRobot(env=env, seed=0), env.reset()
+    shift, starts = np.zeros(3), np.ones(1, bool)
+    for step in range(400):
+        shift[:2] += jump * (step in (100, 200))
+        actions = agent.explorers.act(seen["scan"], seen["odometry"] + shift, starts)
+        seen, starts = env.step(actions)[0], np.zeros(1, bool)
+    assert [record.getMessage()[:20] for record in caplog.records] == ["the odometry jumped "]
+    assert errors(agent, env)[0] < 0.3
+    assert agent.robots[0].canvas.cells.size < 400**2
+
+
+def test_a_map_that_would_fill_the_memory_is_refused_in_one_line():
+    env = make_env(np.zeros((60, 60), np.int8))
+    agent, seen = FARMapRobot(env=env, seed=0, criterion="none"), env.reset()
+    agent.explorers.act(seen["scan"], seen["odometry"], np.ones(1, bool))
+    robot = agent.robots[0]
+    robot.move(np.array([9e4, 9e4, 0.0]))
+    with pytest.raises(ConfigError, match="Is the odometry in metres") as caught:
+        robot.locate(seen["scan"][0])
+    assert len(caught.value.problems) == 1
 
 
 @pytest.mark.parametrize(
