@@ -1,6 +1,7 @@
 """FARMapRobot explores, comes back to what it knows, and goes on where it was saved."""
 
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -407,3 +408,22 @@ def test_the_preset_trains_and_leaves_pictures_and_a_map(tmp_path):
     assert load_occupancy_map(run / "map.yaml").resolution == 0.1
     assert main(["train", "robot", "total_timesteps=80", f"environment.kwargs.maps={run / 'map.yaml'}", "--out",
                  str(tmp_path / "again")]) == 0  # fmt: skip
+
+
+def test_a_run_that_is_stopped_leaves_its_pictures_and_film_and_goes_on(tmp_path, monkeypatch):
+    run, look = tmp_path / "run", Film.look
+
+    def stop_at_250(film, robot, step):
+        look(film, robot, step)
+        if step == 250:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Film, "look", stop_at_250)
+        assert main(["train", "robot", "total_timesteps=500", "--out", str(run)]) == 130
+    assert (run / "exploration" / "map.png").is_file()
+    with Image.open(run / "exploration" / "map.gif") as film:
+        early = film.n_frames
+    assert main(["resume", str(run)]) == 0
+    with Image.open(run / "exploration" / "map.gif") as film:
+        assert film.n_frames > early > 1

@@ -259,3 +259,10 @@ def test_a_ros_map_is_driven_in_at_its_own_or_another_resolution(tmp_path):
     coarse = RobotEnv(maps=path, resolution=0.1)
     assert coarse.plan.resolution == 0.1
     assert coarse.plan.cells.shape == (30, 50)
+
+
+def test_several_plans_are_several_buildings():
+    rooms = [np.zeros((40, 40), np.int8), np.zeros((50, 40), np.int8)]
+    for maps, change in ((rooms, True), (rooms[0], False), (None, True)):
+        assert RobotVecEnv(2, maps=maps).world_changes is change
+        assert RobotEnv(maps=maps).world_changes is change
