@@ -91,7 +91,7 @@ class RobotEnv(OneWorldEnv[npt.NDArray[np.float32]]):
         self.worlds = RobotWorlds([source], self.settings)
         self.worlds.reset(0, np.random.default_rng(0), start)
         self.start, self.until_covered = start, until_covered
-        self.observation_space = observation_space(self.settings)  # type: ignore[assignment]
+        self.observation_space = observation_space(self.settings)
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.belief: Belief | None = None
         """What the agent believes, for the pictures; set by agents."""
