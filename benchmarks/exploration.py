@@ -14,6 +14,7 @@ Methods, all with the same policy, PPO settings and number of environment steps:
 - ``recognition``: first visits to places, each agent's in its episode; ``recognition-any``: of any agent, ever
 - ``recognition-graph``: the same as ``recognition``, and the graph of places leads the policy; ``advice-script``: the
   graph's advice is followed nine times of ten, without a policy, else a random action
+- ``oracle``: PPO that is paid for each true cell that an agent comes to for the first time in its episode or its life
 
 Conditions are textured rooms without any reward, by their plan: ``chain-N``, ``hub-HUBS-LENGTH``, ``tree-ROWS-COLS``,
 ``ring-ROWS-COLS``. Suffixes, in this order: ``-noise.05`` (each cell's colour redrawn with that probability) or
@@ -34,13 +35,16 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks._results import default_plots
 from benchmarks.harness import Benchmark, Job, Size, main
 from farl.errors import ConfigError
+
+if TYPE_CHECKING:  # learning libraries are imported where a run needs them
+    from benchmarks._explored import Progress
 
 FAR: dict[str, Any] = {
     "module": {"name": "rnd"},
@@ -73,6 +77,7 @@ SETTINGS: dict[str, dict[str, Any] | None] = {
     "recognition-graph": {"module": {"name": "recognition", "graph": {}}} | EPISODIC,
 }
 SCRIPTS = ("advice-script", "random-walk")
+ORACLE = "oracle"
 COEFFICIENTS = (0.5, 0.05, 0.005)
 CHOSEN = {method: 0.05 if method in ("rnd", "icm") else 0.5 for method, far in SETTINGS.items() if far is not None}
 """Weights of the intrinsic reward on MiniGrid. Those of RND, ICM, replay, counts, NovelD and FAR were chosen on
@@ -108,13 +113,18 @@ def run(job: Job) -> dict[str, Any]:
     import time
 
     from stable_baselines3 import PPO
+    from stable_baselines3.common.vec_env import VecNormalize
 
+    from benchmarks._explored import FirstVisits, Progress
     from farl import FAR as far_of
     from farl import Fast
 
     venv = _make_env(job)
     with_goal = job.condition in MINIGRID or "-goal" in job.condition
-    progress = _progress(venv, one_map=job.condition not in MINIGRID, with_goal=with_goal)
+    told = FirstVisits(venv, 0.5 if with_goal else 1.0) if job.method == ORACLE else None
+    if told is not None:
+        venv = VecNormalize(told, norm_obs=False)
+    progress = Progress(venv, one_map=job.condition not in MINIGRID, with_goal=with_goal, oracle=told)
     if job.method in SCRIPTS:
         return follow_script(venv, job, progress)
     steps = job.parameters["steps"] * (MINIGRID_TIMES if job.condition in MINIGRID else 1)
@@ -128,7 +138,7 @@ def run(job: Job) -> dict[str, Any]:
         ent_coef=0.01,
         seed=job.seed,
         device="cpu",
-        far=far_settings(job.method, job.condition),
+        far=None if told is not None else far_settings(job.method, job.condition),
     )
     began = time.perf_counter()
     model.learn(steps, callback=progress)
@@ -195,88 +205,7 @@ def are_rooms(condition: str) -> bool:
         return False
 
 
-def _progress(venv: Any, one_map: bool, with_goal: bool) -> Any:
-    """A callback that follows coverage over training, and success where there is a goal."""
-    from stable_baselines3.common.callbacks import BaseCallback
-
-    class Progress(BaseCallback):
-        def __init__(self) -> None:
-            super().__init__()
-            self.steps_to: dict[float, int | None] = {0.5: None, 0.9: None}
-            self.ended, self.reached, self.shares = 0, 0, 0.0
-            shown = [*(["coverage"] if one_map else []), *(["success"] if with_goal else [])]
-            self.curves: dict[str, dict[str, list[float]]] = {
-                name: {"x": [], "y": []} for name in [*shown, "episode_coverage"]
-            }
-
-        def follow(self) -> None:
-            """Begin, where no model does it."""
-            self._on_training_start()
-
-        def saw(self, steps: int, dones: Any, infos: Any, ends_rollout: bool) -> None:
-            """Take in a step, where no model shows it."""
-            self.num_timesteps, self.locals = steps, {"dones": dones, "infos": infos}
-            self._on_step()
-            if ends_rollout:
-                self._on_rollout_end()
-
-        def _on_training_start(self) -> None:
-            reachable = np.stack(venv.get_attr("reachable"))
-            self.cells = reachable.sum((1, 2))
-            """int[n_envs], that can be reached in the present layout of each environment."""
-            self.covered = np.zeros_like(reachable[0])
-            self.visited = np.zeros_like(reachable)
-            """In the present episode of each environment."""
-
-        def _on_step(self) -> bool:
-            infos = self.locals["infos"]
-            x, y = np.array([info["position"] for info in infos]).T
-            self.visited[np.arange(len(x)), y, x] = True
-            self.covered[y, x] = True
-            for share, steps in self.steps_to.items() if one_map else ():
-                if steps is None and self.coverage() >= share:
-                    self.steps_to[share] = self.num_timesteps
-            for env in np.flatnonzero(self.locals["dones"]):
-                self.ended += 1
-                self.reached += infos[env]["episode"]["r"] > 0
-                self.shares += float(self.visited[env].sum() / self.cells[env])
-                self.visited[env] = False
-                if not one_map:
-                    self.cells[env] = venv.get_attr("reachable", int(env))[0].sum()
-            return True
-
-        def coverage(self) -> float:
-            return float(self.covered.sum() / self.cells[0])
-
-        def _on_rollout_end(self) -> None:
-            if one_map:
-                self._note("coverage", self.coverage())
-            if self.ended:  # a rollout in which no episode ended says nothing of episodes
-                if with_goal:
-                    self._note("success", self.reached / self.ended)
-                self._note("episode_coverage", self.shares / self.ended)
-            self.ended, self.reached, self.shares = 0, 0, 0.0
-
-        def _note(self, name: str, value: float) -> None:
-            self.curves[name]["x"].append(self.num_timesteps)
-            self.curves[name]["y"].append(value)
-
-        def metrics(self) -> dict[str, Any]:
-            means = {name: float(np.mean(curve["y"])) for name, curve in self.curves.items() if curve["y"]}
-            found: dict[str, Any] = {
-                "success_auc": means.get("success"),
-                "episode_coverage": means.get("episode_coverage"),
-                "curves": {name: curve for name, curve in self.curves.items() if curve["y"]},
-            }
-            if one_map:
-                found |= {"coverage": means["coverage"], "coverage_end": self.coverage()}
-                found |= {f"steps_to_{round(100 * share)}": steps for share, steps in self.steps_to.items()}
-            return found
-
-    return Progress()
-
-
-def follow_script(venv: Any, job: Job, progress: Any) -> dict[str, Any]:
+def follow_script(venv: Any, job: Job, progress: "Progress") -> dict[str, Any]:
     """Explore without a policy: by the graph's advice nine times of ten, or at random."""
     import time
 
@@ -351,7 +280,7 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
 
 BENCHMARK = Benchmark(
     name="exploration",
-    methods=(*SETTINGS, *SCRIPTS, *OPTIONS),
+    methods=(*SETTINGS, *SCRIPTS, ORACLE, *OPTIONS),
     conditions=(*ROOMS, *MINIGRID),
     further=are_rooms,
     metrics={
@@ -363,6 +292,7 @@ BENCHMARK = Benchmark(
         "steps_to_90": "environment steps until nine tenths were visited, over the runs that got there",
         "episode_coverage": "share of the reachable cells that an episode visits, mean over rollouts that ended some",
         "success_auc": "share of episodes that reach the goal, mean over rollouts that ended some",
+        "frontier_auc": "how well the reward tells steps into cells that nobody visited from those beside them (AUC)",
         "fragments": "fragments opened",
         "seconds": "wall-clock time of the run, in s",
     },
@@ -384,11 +314,11 @@ BENCHMARK = Benchmark(
             seeds=5,
             parameters={"steps": 65_536},
             note="65 536 steps instead of 409 600",
-            methods=(*SETTINGS, *SCRIPTS),
+            methods=(*SETTINGS, *SCRIPTS, ORACLE),
             conditions=(*MAIN, *STUDIED),
         ),
         "full": Size(
-            seeds=10, parameters={"steps": 409_600}, methods=(*SETTINGS, *SCRIPTS), conditions=(*MAIN, *STUDIED)
+            seeds=10, parameters={"steps": 409_600}, methods=(*SETTINGS, *SCRIPTS, ORACLE), conditions=(*MAIN, *STUDIED)
         ),
     },
 )

@@ -56,6 +56,9 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 SOME_FAILED = 1
 
+_LISTED = 30
+"""Most names in the help."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -166,13 +169,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(benchmark: Benchmark, arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog=f"python -m benchmarks.{benchmark.name}", description=f"Benchmark {benchmark.name}.")
+    parser = _Parser(
+        prog=f"python -m benchmarks.{benchmark.name}",
+        description=sys.modules[benchmark.run.__module__].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     out = Path("runs") / "benchmarks" / benchmark.name
     parser.add_argument(
         "--out", type=Path, default=out, metavar="DIR", help=f"where results go, and continue (default: {out})"
     )
-    parser.add_argument("--methods", metavar="A,B", help=f"some of: {', '.join(benchmark.methods)}")
-    parser.add_argument("--conditions", metavar="X,Y", help=f"some of: {', '.join(benchmark.conditions)}")
+    parser.add_argument("--methods", metavar="A,B", help=f"some of: {_listed(benchmark.methods)}")
+    parser.add_argument("--conditions", metavar="X,Y", help=f"some of: {_listed(benchmark.conditions)}")
     parser.add_argument("--seeds", metavar="0-4", help="single seeds and ranges")
     parser.add_argument("--jobs", type=int, default=available_cores(), metavar="N", help="processes (default: cores)")
     parser.add_argument("--continue-from", type=Path, metavar="FILE", help="a results.json whose runs are finished")
@@ -186,6 +193,12 @@ def _parse(benchmark: Benchmark, arguments: list[str]) -> argparse.Namespace:
     if options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: must be at least 1")
     return options
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List names, of very many the first ones."""
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f", and {more} more of their kind" if more > 0 else "")
 
 
 def _chosen(
