@@ -11,13 +11,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``farl evaluate``."""
     add_run(parser)
     parser.add_argument("--episodes", type=count, default=20, metavar="N", help="how many (default: 20)")
-    parser.add_argument(
-        "--max-steps",
-        type=count,
-        default=30_000,
-        metavar="N",
-        help="cut off an episode that has not ended after N steps (default: 30000)",
-    )
+    _add_max_steps(parser, 30_000)
     add_policy(parser)
 
 
@@ -26,7 +20,18 @@ def add_record(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="x.mp4 or x.gif (default: RUN/recording.mp4)")
     parser.add_argument("--episodes", type=count, default=1, metavar="N", help="how many (default: 1)")
+    _add_max_steps(parser, 5_000)
     add_policy(parser)
+
+
+def _add_max_steps(parser: argparse.ArgumentParser, usual: int) -> None:
+    parser.add_argument(
+        "--max-steps",
+        type=count,
+        default=usual,
+        metavar="N",
+        help=f"cut off an episode that has not ended after N steps (default: {usual})",
+    )
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -73,11 +78,17 @@ def record(options: argparse.Namespace) -> int:
     run = open_run_directory(options.run, options.trust)
     out = options.out if options.out is not None else _free_recording(run.path)
 
+    from rich.console import Console
+
+    from farl.experiment.progress import episodes_bar
     from farl.experiment.recording import record as film
 
-    recorded = film(run, out, options.episodes, options.deterministic, options.seed)
+    with episodes_bar(Console(stderr=True), options.episodes) as observe:
+        recorded = film(run, out, options.episodes, options.deterministic, options.seed, options.max_steps, observe)
     covered = [episode.coverage for episode in recorded.episodes if episode.coverage is not None]
     about = f", {sum(covered) / len(covered):.0%} covered" if covered else ""
+    cut = any(episode.cut for episode in recorded.episodes)
+    about += f", cut off after {options.max_steps:,} steps (--max-steps)" if cut else ""
     print(f"{out}: {recorded.frames:,} frames{about}")
     _say_how_it_acted(options.deterministic, recorded.deterministic)
     return 0

@@ -29,6 +29,7 @@ from farl.experiment.run_directory import RunDirectory
 PLAIN, WITH_FAR, NORMALISATION, VIDEO = "model.zip", "far_model.zip", "vec_normalize.pkl", "replay.mp4"
 _COPIED = ("config.yaml", "metrics.json", "report.html")
 _EVALUATION_SEED = 0
+_VIDEO_STEPS = 1_000  # a card wants a short one
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ def export(run: RunDirectory, out: Path, episodes: int, tell: Callable[[str], No
             write_atomically(unfinished / "evaluation.json", json.dumps(result.as_dict(), indent=2) + "\n")
         tell("recording a video")
         try:
-            record(run, unfinished / VIDEO, 1, None, _EVALUATION_SEED)
+            filmed = record(run, unfinished / VIDEO, 1, None, _EVALUATION_SEED, _VIDEO_STEPS)
+            if filmed.episodes[0].cut:
+                notes.append(f"the video shows the first {_VIDEO_STEPS:,} steps of an episode")
         except ConfigError as error:
             notes.append(f"no video: {error.problems[0]}")
         card = model_card(

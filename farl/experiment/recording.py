@@ -19,13 +19,15 @@ from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
 from farl.experiment.config import EnvironmentConfig
 from farl.experiment.environments import make_probe, make_vec_env
 from farl.experiment.learner import limit_threads, load_learner
-from farl.experiment.playing import Played, play, seen_reward
+from farl.experiment.playing import Observe, Played, play, seen_reward
 from farl.experiment.run_directory import RunDirectory
 from farl.sb3.shadow import CuriosityShadow
 
 Frame = npt.NDArray[np.uint8]
 
 FORMATS = (".mp4", ".gif")
+MOST_FILMED = 5_000
+"""Steps of an episode that are filmed, if nothing else is said: minutes of film."""
 RENDER_MODE = "rgb_array"
 _CAPTION, _READABLE = 24, 320  # pixels: height of the caption, and the width that it takes
 
@@ -44,12 +46,22 @@ class Recorded:
     episodes: list[Played]
 
 
-def record(run: RunDirectory, out: Path, episodes: int, deterministic: bool | None, seed: int) -> Recorded:
+def record(
+    run: RunDirectory,
+    out: Path,
+    episodes: int,
+    deterministic: bool | None,
+    seed: int,
+    max_steps: int = MOST_FILMED,
+    observe: Observe | None = None,
+) -> Recorded:
     """Play ``episodes`` episodes and write them to ``out``, an mp4 or a gif.
 
     Fragment, surprisal and bonus are written below the pictures of agents with curiosity.
 
     :param deterministic: whether to take the most likely actions; None: only where training brought reward
+    :param max_steps: most steps of an episode; one that has more is cut off, and no other follows
+    :param observe: called as the camera is, see ``play``
     :raises ConfigError: the format is unknown, the place cannot be written, the environment draws no pictures, or the
         run has no checkpoint that can be loaded
     """
@@ -72,7 +84,11 @@ def record(run: RunDirectory, out: Path, episodes: int, deterministic: bool | No
         deterministic = seen_reward(model) if deterministic is None else deterministic
         with _video(out, rate) as append:
             camera = Camera(model, venv, append)
-            played = play(model, venv, episodes, deterministic, camera)
+
+            def look(*step: Any) -> bool:
+                return (observe is not None and observe(*step)) or camera(*step)
+
+            played = play(model, venv, episodes, deterministic, look, max_steps)
         return Recorded(camera.frames, deterministic, played)
     finally:
         venv.close()

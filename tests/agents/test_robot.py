@@ -398,12 +398,14 @@ def test_it_refuses_worlds_without_a_robot():
         FARMapRobot(env=MapWorldVecEnv(1))
 
 
-def test_the_preset_trains_and_leaves_pictures_and_a_map(tmp_path):
+def test_the_preset_trains_and_leaves_pictures_and_a_map(tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["train", "robot", "total_timesteps=600", "--out", str(run)]) == 0
     assert (run / "exploration" / "map.png").is_file()
     with Image.open(run / "exploration" / "map.gif") as film:
         assert film.n_frames >= 3
+    assert main(["record", str(run), "--out", str(tmp_path / "a.gif"), "--max-steps", "15"]) == 0
+    assert "cut off after 15 steps (--max-steps)" in capsys.readouterr().out
     assert main(["export-map", str(run)]) == 0
     assert load_occupancy_map(run / "map.yaml").resolution == 0.1
     assert main(["train", "robot", "total_timesteps=80", f"environment.kwargs.maps={run / 'map.yaml'}", "--out",
