@@ -77,14 +77,12 @@ def resume(
     :param total_timesteps: a new budget for the whole run. Schedules are stretched to it.
     :param observer: told about the progress
     :param trust: whether to read pickled objects in the model's file, which can run code
-    :raises ConfigError: there is nothing to resume, or the checkpoint is damaged or foreign
+    :raises ConfigError: there is nothing to resume, the budget is none, or the checkpoint is damaged or foreign
     :raises TrainingInterrupted: a signal came; a checkpoint was saved first
     :raises TrainingFailed: the environment, the algorithm or a callback raised; a checkpoint was saved first
     """
     run = RunDirectory(run_dir, trust)
-    config = run.read_config()
-    if total_timesteps is not None:
-        config = config.model_copy(update={"total_timesteps": total_timesteps})
+    config = run.read_config(total_timesteps)
     if latest_path(run.checkpoints) is None:
         _log.warning("%s: has no checkpoint yet; it begins anew", run.path)
         return _Training(config, run, observer).run(None)
@@ -92,9 +90,11 @@ def resume(
     if checkpoint.timesteps >= config.total_timesteps and (
         total_timesteps is not None or run.is_complete(checkpoint.timesteps)
     ):
+        larger = f"give a larger total, for instance: farl resume {run_dir} --timesteps {2 * checkpoint.timesteps}"
+        if config.sequence is not None:
+            larger = "its tasks fix the budget; for a larger one, train anew with a larger `sequence.steps`"
         raise ConfigError(
-            f"{run_dir}: {checkpoint.timesteps:,} of {config.total_timesteps:,} timesteps are done already; "
-            f"give a larger total, for instance: farl resume {run_dir} --timesteps {2 * checkpoint.timesteps}"
+            f"{run_dir}: {checkpoint.timesteps:,} of {config.total_timesteps:,} timesteps are done already; {larger}"
         )
     return _Training(config, run, observer).run(checkpoint)
 

@@ -94,17 +94,19 @@ class RunDirectory:
         text = resolved_yaml(config)
         write_atomically(self.config_file, f"{text}{_SEAL}{_sha256(text)}\n")
 
-    def read_config(self) -> ExperimentConfig:
+    def read_config(self, total_timesteps: int | None = None) -> ExperimentConfig:
         """Read the resolved configuration back; where it is damaged, that of the latest checkpoint.
 
-        :raises ConfigError: there is none that is whole and valid
+        :param total_timesteps: another budget than it has
+        :raises ConfigError: there is none that is whole and valid, or the budget is not
         """
+        changes = [] if total_timesteps is None else [f"total_timesteps={total_timesteps}"]
         copies = sorted(self.checkpoints.glob("step_*/config.yaml"), reverse=True)
         for file in (self.config_file, *copies):
             if _is_whole(file):
                 if file != self.config_file:
                     _log.warning("%s: was edited or damaged; going by the copy in %s", self.config_file, file.parent)
-                return load_config(file)
+                return load_config(file, changes)
         raise ConfigError(
             f"{self.config_file}: was edited, or is damaged: its last line, a checksum, is missing or wrong. A run "
             f"goes on as it began; with other settings, train anew: farl train {self.config_file} --out DIR"

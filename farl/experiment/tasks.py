@@ -43,7 +43,7 @@ def check_sequence(config: ExperimentConfig) -> list[tuple[tuple[str, ...], str]
         problems.append(
             (
                 ("total_timesteps",),
-                f"must be {wanted}: sequence.steps {sequence.steps} x {len(sequence.tasks)} tasks, "
+                f"must be {wanted}, fixed by the tasks: sequence.steps {sequence.steps} x {len(sequence.tasks)} tasks, "
                 f"found {config.total_timesteps}",
             )
         )

@@ -106,8 +106,14 @@ def test_a_run_resumes_in_the_middle_of_its_sequence(tmp_path, monkeypatch):
     with pytest.raises(TrainingInterrupted):
         train(config, run.path)
     monkeypatch.setattr(module.RunTracker, "_on_step", original)
+    written = run.config_file.read_text()
+    with pytest.raises(ConfigError, match=r"must be 192, fixed by the tasks: sequence\.steps 64 x 3 tasks, found 500"):
+        resume(run.path, 500)
+    assert run.config_file.read_text() == written
     metrics = resume(run.path)
     assert [len(row) for row in metrics["sequence_returns"]] == [1, 2, 3]
+    with pytest.raises(ConfigError, match=r"a larger `sequence\.steps`"):
+        resume(run.path)
 
 
 @pytest.mark.parametrize("name", ["ParticlePPO", "DQN"])
