@@ -96,6 +96,9 @@ def parse_config(data: dict[str, Any], origins: dict[KeyPath, str] | None = None
         deeper.extend(combination_problems(environment, algorithm))
     if config is not None:
         deeper.extend(_sequence_problems(config, sound=not deeper and not problems))
+        small = None if config.far is None else config.far.memory.why_too_small(config.environment.n_envs)
+        if small is not None:
+            deeper.append((("far", "memory", "capacity"), small))
         problem = device_problem(config.device)
         if problem is not None:
             deeper.append((("device",), problem))

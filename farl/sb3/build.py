@@ -7,6 +7,7 @@ import torch
 from farl.curiosity import ActionSpec, FARCuriosity
 from farl.curiosity.bank import ModuleState
 from farl.curiosity.replay import Reservoir
+from farl.errors import ConfigError
 from farl.fragmentation import KeyRecall, NoRecall, PlaceRecall, Recall
 from farl.fragmentation.config import QuantileConfig
 from farl.memory import LongTermMemory, Tiers
@@ -30,8 +31,11 @@ def build_curiosity(
     :param actions: the form of one action, as ``action_spec`` gives it
     :param n_envs: number of environments
     :param seed: draws random weights, random criteria, and the choice of training samples
-    :raises ValueError: if the config does not fit the observations or the number of environments
+    :raises ConfigError: if the memory is too small for the number of environments
+    :raises ValueError: if the config does not fit the observations
     """
+    if (problem := config.memory.why_too_small(n_envs)) is not None:
+        raise ConfigError(f"far.memory.capacity: {problem}")
     module = config.module.build(shape, actions, seed).to(device)
     if config.criterion is None:
         module.stay_whole()

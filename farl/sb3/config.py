@@ -47,6 +47,12 @@ class MemoryConfig(StrictModel):
             raise ValueError("host and disk belong together: how many modules in host memory, and where the rest goes")
         return self
 
+    def why_too_small(self, n_envs: int) -> str | None:
+        """Say why so many environments cannot share the memory, or None: each may be in a fragment of its own."""
+        if self.capacity > n_envs:
+            return None
+        return f"must be more than the {n_envs} environments, found {self.capacity}; set it to {n_envs + 1} or more"
+
 
 def _with_name(value: Any, default: str) -> Any:
     """Complete a mapping without a name, and read a name alone as the mapping that has only that."""

@@ -137,6 +137,7 @@ def test_bad_value_is_refused_with_its_name(tmp_path: Path, override: str, messa
             "at least 36x36",
         ),
         (["algorithm={name: RecurrentPPO}"], "has no policy 'MlpPolicy'"),
+        (["far={memory: {capacity: 2}}"], "far.memory.capacity: must be more than the 2 environments, found 2"),
     ],
 )
 def test_inconsistent_combination_is_refused(tmp_path: Path, overrides: list[str], message: str) -> None:

@@ -108,7 +108,7 @@ def test_anything_but_an_algorithm_class_is_refused(wrong):
         ({"module": {"name": "rdn"}}, "^far.module.name: unknown name 'rdn'; did you mean rnd.$"),
         ({"criterion": {"name": "zscroe"}}, "^far.criterion.name: unknown name 'zscroe'; did you mean zscore"),
         ({"intrinsic_coef": -1}, "^far.intrinsic_coef: must be at least 0, found -1$"),
-        ({"memory": {"capacity": 2}}, "capacity"),
+        ({"memory": {"capacity": 2}}, "^far.memory.capacity: must be more than the . environments, found 2"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         (
             {"module": "rnd", "critic": "shared", "gamma": 0.9, "episodic": True},
