@@ -25,21 +25,27 @@ class _World:
     counts: npt.NDArray[np.int32] = field(init=False)
     fragments: npt.NDArray[np.int32] = field(init=False)
     way: list[IntArray] = field(init=False)
+    length: int = field(init=False)  # cells of the way
 
     def __post_init__(self) -> None:
         self.counts = np.zeros(self.reachable.shape, np.int32)
         self.fragments = np.full(self.reachable.shape, -1, np.int32)
-        self.way = []
+        self.way, self.length = [], 0
 
     def add(self, fragments: IntArray, positions: IntArray) -> None:
         x, y = positions.T
         np.add.at(self.counts, (y, x), 1)
         self.fragments[y, x] = fragments
         self.way.append(positions)
+        self.length += len(positions)
+        if self.length > 2 * _LONGEST:  # an episode that never ends does not fill the memory
+            self.way, self.length = [self._way()], _LONGEST
+
+    def _way(self) -> IntArray:
+        return np.concatenate(self.way)[-_LONGEST:] if self.way else np.zeros((0, 2), np.int64)
 
     def episode(self, complete: bool) -> Episode:
-        way = np.concatenate(self.way)[-_LONGEST:] if self.way else np.zeros((0, 2), np.int64)
-        return Episode(self.reachable, self.counts.copy(), self.fragments.copy(), way, complete)
+        return Episode(self.reachable, self.counts.copy(), self.fragments.copy(), self._way(), complete)
 
 
 class Episodes:
@@ -114,7 +120,7 @@ class Episodes:
             episode = _unpack(packed, False)
             world = episodes._worlds[int(env)] = _World(episode.reachable)
             world.counts, world.fragments = episode.counts, episode.fragments  # type: ignore[assignment]
-            world.way = [np.asarray(episode.way, np.int64)]
+            world.way, world.length = [np.asarray(episode.way, np.int64)], len(episode.way)
         episodes._complete = {int(env): _unpack(packed, True) for env, packed in state["complete"].items()}
         return episodes
 

@@ -227,13 +227,10 @@ class ExplorationRecord:
         if self.trace is None:
             self.trace = SurprisalTrace()
         elsewhere = block.fragmented[:, 1:].sum(axis=1)
-        nothing = np.full(len(elsewhere), np.nan)
-        thresholds = nothing if block.thresholds is None else block.thresholds
-        rewards = nothing if block.rewards is None else block.rewards[:, 0]
-        first = (block.surprisal, block.active, block.fragmented, block.recalled)
-        columns = (block.timesteps, *(part[:, 0] for part in first), elsewhere, thresholds, rewards)
-        for row in zip(*(column.tolist() for column in columns), strict=True):
-            self.trace.add(*row)
+        thresholds = np.nan if block.thresholds is None else block.thresholds
+        rewards = np.nan if block.rewards is None else block.rewards[:, 0]
+        first = (part[:, 0] for part in (block.surprisal, block.active, block.fragmented, block.recalled))
+        self.trace.add(block.timesteps, *first, elsewhere, thresholds, rewards)
 
     @property
     def _worlds_differ(self) -> bool:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from farl.exploration.records import Trace
@@ -36,32 +37,46 @@ class SurprisalTrace:
 
     def add(
         self,
-        step: int,
-        surprisal: float,
-        fragment: int,
-        fractured: bool,
-        recalled: bool,
-        fractures_elsewhere: int = 0,
-        threshold: float = np.nan,
-        intrinsic_reward: float = np.nan,
+        step: npt.ArrayLike,
+        surprisal: npt.ArrayLike,
+        fragment: npt.ArrayLike,
+        fractured: npt.ArrayLike,
+        recalled: npt.ArrayLike,
+        fractures_elsewhere: npt.ArrayLike = 0,
+        threshold: npt.ArrayLike = np.nan,
+        intrinsic_reward: npt.ArrayLike = np.nan,
     ) -> None:
-        """Append one step; ``fractures_elsewhere`` counts those of other environments that share the memory."""
-        point, within = divmod(self._samples, self._stride)
-        if point == len(self._points):
-            self._merge()
-            point, within = divmod(self._samples, self._stride)
-        row = self._points[point]
-        if within == 0:
-            row[:7] = (step, surprisal, surprisal, fragment, fractured, recalled, fractures_elsewhere)
-            row[7:] = (threshold, intrinsic_reward)
-        else:
-            row[self._PEAK] = max(row[self._PEAK], surprisal)
-            row[self._FRAGMENT] = fragment
-            row[self._SUM] += surprisal
-            row[self._EVENTS] += (fractured, recalled, fractures_elsewhere)
-            row[self._THRESHOLD] = threshold
-            row[self._REWARD] += intrinsic_reward
-        self._samples += 1
+        """Append one step, or T steps: each value is a number for all of them or an array [T].
+
+        ``fractures_elsewhere`` counts the fractures of other environments that share the memory.
+        """
+        counts = (fractured, recalled, fractures_elsewhere)
+        columns = (step, surprisal, surprisal, fragment, *counts, threshold, intrinsic_reward)
+        rows = np.stack(np.broadcast_arrays(*(np.atleast_1d(np.asarray(each, np.float64)) for each in columns)), axis=1)
+        while len(rows):
+            room = len(self._points) * self._stride - self._samples
+            if not room:
+                self._merge()
+                continue
+            self._sum_up(rows[:room])
+            rows = rows[room:]
+
+    def _sum_up(self, rows: npt.NDArray[np.float64]) -> None:
+        """Add rows, float64[T, columns], for which there is room, to the points that they belong to."""
+        samples = self._samples + np.arange(len(rows))
+        point = samples // self._stride
+        begins = samples % self._stride == 0
+        new = point[begins]
+        self._points[new] = 0.0
+        self._points[new, self._PEAK] = -np.inf
+        self._points[new, self._STEP] = rows[begins, self._STEP]
+        np.maximum.at(self._points[:, self._PEAK], point, rows[:, self._PEAK])
+        for column in (self._SUM, *range(*self._EVENTS.indices(self._COLUMNS)), self._REWARD):
+            np.add.at(self._points[:, column], point, rows[:, column])
+        ends = np.append(point[1:] != point[:-1], True)  # what counts is the last step that a point sums up so far
+        for column in (self._FRAGMENT, self._THRESHOLD):
+            self._points[point[ends], column] = rows[ends, column]
+        self._samples += len(rows)
 
     def snapshot(self) -> Trace:
         """Return the trace as ``farl.figures`` draws it."""

@@ -101,6 +101,7 @@ class ExplorationCallback(BaseCallback):
         known."""
         self._agreement: RoomAgreement | None = None
         self._waiting: list[WaitingStep] = []
+        self._uncounted: list[IntArray] = []  # positions of steps whose cells do not count as covered yet
         self._settled = 0  # steps of this rollout that have been recorded
 
     @property
@@ -113,6 +114,7 @@ class ExplorationCallback(BaseCallback):
     @property
     def coverage(self) -> float | None:
         """Part of the reachable cells visited since training began, in [0, 1]; None if positions are not known."""
+        self._count_covered()
         return None if self._record.visits is None else self._record.visits.coverage
 
     @property
@@ -159,6 +161,7 @@ class ExplorationCallback(BaseCallback):
 
     def open_state(self) -> dict[str, Any]:
         """Return all that was recorded and what still waits, as it is: nothing is taken in for it."""
+        self._count_covered()
         return {
             "record": self._record.state_dict(),
             "waiting": to_plain(self._waiting, _KNOWN),
@@ -186,7 +189,8 @@ class ExplorationCallback(BaseCallback):
         self._settle()  # what an interrupted rollout left
         self._times.begin(self.num_timesteps)
         env, record = self.training_env, self._record
-        self._env = env
+        # Looked up once, not in each step, as all else that stays as it is: recording is to cost next to nothing.
+        self._env, self._source, self._tells_later = env, self._curiosity, hasattr(self.model, "curiosity_steps")
         if self.out_dir is not None and hasattr(self.model, "begin_film"):
             self.model.begin_film()
         self._observation_space = unnormalised_space(env)
@@ -199,8 +203,7 @@ class ExplorationCallback(BaseCallback):
             mention_positions(env)
         record.axes = resolve_axes(self.axes, record.names) if record.names or self.axes is None else None
         self._positions_told = record.episodes is not None
-        # Asked once: FAR would have to take in every step by itself, were it asked in each.
-        self._frames = self._curiosity is not None and shows_frames(self._observation_space)
+        self._frames = self._source is not None and shows_frames(self._observation_space)
 
     def _begin_worlds(self, env: VecEnv) -> None:
         """Look at the worlds that are there when training starts."""
@@ -232,7 +235,7 @@ class ExplorationCallback(BaseCallback):
         self._settled = 0
         if self.training_env is not self._env:  # a sequence of tasks has put others in their place
             self._settle()
-            self._env = self.training_env
+            self._env, self._source = self.training_env, self._curiosity
             if self._positions_told:
                 envs = np.ones(self._env.num_envs, bool)
                 for new in self._new_episodes(envs):
@@ -247,10 +250,9 @@ class ExplorationCallback(BaseCallback):
         if self._positions_told:
             # The info of an environment that is done is still that of its last step, not of the reset after it.
             positions = np.array([info["position"] for info in infos], np.int64)
-            if record.visits is not None:
-                x, y = positions.T
-                record.visits.covered[y, x] = True
+            self._uncounted.append(positions)
             if dones.any():
+                self._count_covered()  # the next worlds may have another shape
                 begun = self._new_episodes(dones)
                 self._cover_starts(dones)
         if (self._frames or record.sample is not None) and (seen := self.locals.get("new_obs")) is not None:
@@ -258,11 +260,10 @@ class ExplorationCallback(BaseCallback):
             frames = frames_of(self._observation_space, seen) if self._frames else None
             if record.sample is not None:
                 vectors = numbers_of(self._observation_space, seen)
-        later = hasattr(self.model, "curiosity_steps")
-        last = None if later else getattr(self._curiosity, "last", None)
-        events = None if later else self._events([last]) if last is not None else {}
+        last = None if self._tells_later else getattr(self._source, "last", None)
+        events = None if self._tells_later else {} if last is None else _events(last)
         self._waiting.append(WaitingStep(self.num_timesteps, dones, begun, positions, vectors, frames, events))
-        if not later and (begun or len(self._waiting) >= _TOGETHER):
+        if not self._tells_later and (begun or len(self._waiting) >= _TOGETHER):
             self._settle()
         return True
 
@@ -291,6 +292,7 @@ class ExplorationCallback(BaseCallback):
 
         FAR on an on-policy algorithm takes in many steps together for much less than one after the other.
         """
+        self._count_covered()
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -299,11 +301,12 @@ class ExplorationCallback(BaseCallback):
             model.take_in()
             steps = model.curiosity_steps[self._settled : self._settled + len(waiting)]
             self._settled += len(waiting)
-            events = self._events(steps) if len(steps) == len(waiting) else {}
+            told = [_events(step) for step in steps] if len(steps) == len(waiting) else []
         else:
             told = [step.events or {} for step in waiting]
-            events = {name: np.concatenate([each[name] for each in told]) for name in told[0]} if all(told) else {}
-        if events:
+        events: dict[str, Any] = {}
+        if told and all(told):
+            events = {name: np.array([each[name] for each in told]) for name in told[0]}
             events |= self._thresholds(events["active"])
         columns = {
             name: None if getattr(waiting[0], name) is None else np.array([getattr(step, name) for step in waiting])
@@ -313,14 +316,6 @@ class ExplorationCallback(BaseCallback):
         if self._agreement is not None and events:
             assert columns["positions"] is not None
             self._agreement.add(columns["positions"], events["active"])
-
-    def _events(self, steps: Sequence[Any]) -> dict[str, Any]:
-        """What the curiosity made of T steps, as ``Block`` takes it."""
-        found = {name: np.array([getattr(step.events, name) for step in steps]) for name in _EVENTS}
-        found["surprisal"] = np.array([step.surprisal for step in steps], np.float64)
-        if hasattr(steps[0], "intrinsic_reward"):
-            found["rewards"] = np.array([step.intrinsic_reward for step in steps], np.float64)
-        return found
 
     def _thresholds(self, active: IntArray) -> dict[str, Any]:
         """The surprisal above which the first environment's fragments, int64[T, E], would end now."""
@@ -377,6 +372,13 @@ class ExplorationCallback(BaseCallback):
         if self.out_dir is not None:
             self.write(self.out_dir, pixels)
 
+    def _count_covered(self) -> None:
+        """Count the cells that were stepped on as covered, when somebody asks: not in each step."""
+        waiting, self._uncounted = self._uncounted, []
+        if waiting and self._record.visits is not None:
+            x, y = np.concatenate(waiting).T
+            self._record.visits.covered[y, x] = True
+
     def _cover_starts(self, at: BoolArray) -> None:
         """Count the cells where episodes have just begun as covered: no step leads to them."""
         if self._record.visits is None:
@@ -388,6 +390,15 @@ class ExplorationCallback(BaseCallback):
 
 
 _EVENTS = ("active", "fragmented", "recalled")
+
+
+def _events(step: Any) -> dict[str, Any]:
+    """What the curiosity made of one step, as a row of ``Block`` takes it: copies, for it may go on in place."""
+    found = {name: getattr(step.events, name).copy() for name in _EVENTS}
+    found["surprisal"] = np.array(step.surprisal, np.float64)
+    if (reward := getattr(step, "intrinsic_reward", None)) is not None:
+        found["rewards"] = np.array(reward, np.float64)
+    return found
 
 
 def _position(info: dict[str, Any]) -> IntArray | None:

@@ -191,6 +191,34 @@ def test_trace_stays_bounded_and_keeps_peaks_means_and_events(n: int) -> None:
     np.testing.assert_array_equal(points.fractures_elsewhere, [elsewhere[chunk].sum() for chunk in chunks])
 
 
+def test_trace_of_blocks_is_what_single_steps_would_have_told() -> None:
+    rng, singly, together = np.random.default_rng(0), SurprisalTrace(16), SurprisalTrace(16)
+    columns = (np.arange(500), rng.random(500), rng.integers(9, size=500), *(rng.random((2, 500)) < 0.1),
+               rng.integers(3, size=500), rng.random(500), rng.random(500))  # fmt: skip
+    for row in zip(*columns, strict=True):
+        singly.add(*row)
+    begin = 0
+    while begin < 500:
+        end = begin + int(rng.integers(1, 100))
+        together.add(*(column[begin:end] for column in columns))
+        begin = end
+    ours, theirs = singly.snapshot(), together.snapshot()
+    for name in ("steps", "surprisal", "mean", "fragments", "fractures", "recalls", "threshold", "intrinsic_reward"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
+
+
+def test_way_of_an_episode_that_never_ends_stays_bounded() -> None:
+    episodes, steps = Episodes(), np.arange(90_000)
+    episodes.begin(0, np.ones((3, 3), bool), None)
+    for block in np.split(steps, 90):
+        episodes.add(np.zeros((1_000, 1), np.int64), np.stack([block % 3, block % 2], axis=1)[:, None])
+    (world,) = episodes._worlds.values()
+    assert sum(len(part) for part in world.way) <= 40_000
+    (episode,) = episodes.snapshot()
+    np.testing.assert_array_equal(episode.way, np.stack([steps % 3, steps % 2], axis=1)[-20_000:])
+    assert episode.counts.sum() == 90_000
+
+
 def test_visits_and_trace_survive_saving_and_go_on_alike(tmp_path: Path) -> None:
     visits, trace = VisitCounts(np.ones((3, 3), bool), max_layers=4), SurprisalTrace(capacity=8)
 
