@@ -39,6 +39,8 @@ class ModuleBank(ModuleSlots):
         self._stacked = stacked_forward(module.predictor) if module.takes_stacked_samples else None
         self._gathered_slots: IntArray = np.empty(0, np.int64)
         self._gathered = self._initial.new_empty((0, len(self._initial)))
+        self.copied_bytes = 0
+        """Size of the copies and gradients of modules that the latest call of ``train`` worked with, in bytes."""
         # Of the last call, while still valid: fragments, their tiles, and the parameters of each row by name.
         self._evaluated: tuple[bytes, Tiles, dict[str, Tensor]] | None = None
 
@@ -89,6 +91,8 @@ class ModuleBank(ModuleSlots):
         weights = np.ones(len(member)) if counts is None else counts
         share = torch.from_numpy(weights / np.bincount(member, weights)[member]).to(losses)
         (gradients,) = torch.autograd.grad((losses * share).sum(), [parameters])
+        copies = {part.data_ptr(): part.nbytes for part in (parameters, rows, gradients) if part is not in_place}
+        self.copied_bytes = sum(copies.values())
         self._adam(slots, gradients)
         self._learnt.update(distinct.tolist())
         self._changed(slots)

@@ -150,12 +150,14 @@ class FARCuriosity:
         """What the curiosity holds on the device and in host memory, in bytes.
 
         - ``modules``: those of all fragments, with Adam's moments; on the device with the room for more
+        - ``working``: copies and gradients of the modules that the latest update trained together
         - ``index``: keys and graph of the long-term memory
         - ``samples``: those that wait to be trained on, and the replay's
         - ``shared``: what all fragments share: target network, norms, statistics, places
         """
         return {
             "modules": self.modules.memory_bytes,
+            "working": self.trainer.working_bytes,
             "index": self.memory.index_bytes,
             "samples": footprint(self.trainer, apart_from=[self.modules]),
             "shared": footprint(

@@ -57,6 +57,8 @@ class ModuleTrainer:
         self.replay = replay
         self.last_update = 0
         """Number of samples that had been seen by the latest update."""
+        self.working_bytes = 0
+        """Size of the copies and gradients that it worked with at a time, in bytes: the allocator keeps them at hand."""
         self._generator = torch.Generator().manual_seed(seed)
         self._waiting: list[Samples] = []  # the oldest first
 
@@ -87,6 +89,7 @@ class ModuleTrainer:
         :param suspicious_since: int64[E], the time after which each environment has been under suspicion
         :param time: number of samples seen
         """
+        self.working_bytes = 0
         losses = self._learn(module, join(self._waiting), suspicious_since) if self._waiting else []
         self.last_update = time
         return float(torch.stack(losses).mean()) if losses else None
@@ -111,6 +114,7 @@ class ModuleTrainer:
                     some = chosen[first]
                     made = self.modules.train(ids[some], select(samples.prepared, some), counts)
                     losses.append(torch.from_numpy(counts).to(made) @ made / len(chosen))
+                self.working_bytes = max(self.working_bytes, self.modules.bank.copied_bytes)
         if self.replay is not None and len(rows):
             self.replay.add(select(samples.prepared, rows), ids[rows])
         held[rows] = False
@@ -127,6 +131,7 @@ class ModuleTrainer:
             "waiting": waiting,
             "generator": self._generator.get_state(),
             "last_update": self.last_update,
+            "working_bytes": self.working_bytes,
             "replay": None if self.replay is None else self.replay.state_dict(),
         }
 
@@ -138,6 +143,7 @@ class ModuleTrainer:
             self._waiting = [Samples(dict(waiting["prepared"]), fragment_ids, envs % n_envs, times)]
         self._generator.set_state(state["generator"].cpu())
         self.last_update = int(state["last_update"])
+        self.working_bytes = int(state.get("working_bytes", 0))
         if self.replay is not None and state["replay"] is not None:
             self.replay.load_state_dict(state["replay"])
 

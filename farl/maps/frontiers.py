@@ -70,7 +70,7 @@ def find_clusters(label: Any, box: Any, scratch: Any) -> Any:
             stamp[row, col] = mark
             queue[0, 0], queue[0, 1] = row, col
             head, tail = 0, 1
-            sum_row, sum_col = 0.0, 0.0
+            sum_row, sum_col = 0, 0
             while head < tail:
                 r, c = queue[head]
                 head += 1
@@ -83,11 +83,11 @@ def find_clusters(label: Any, box: Any, scratch: Any) -> Any:
                             stamp[rr, cc] = mark
                             queue[tail, 0], queue[tail, 1] = rr, cc
                             tail += 1
-            centre_row, centre_col = sum_row / tail, sum_col / tail
-            nearest, best = 0, 1e18
+            # In whole numbers: where two cells are as near to the centre, rounding would depend on the canvas.
+            nearest, best = 0, np.int64(-1)
             for i in range(tail):
-                away = (queue[i, 0] - centre_row) ** 2 + (queue[i, 1] - centre_col) ** 2
-                if away < best:
+                away = (tail * queue[i, 0] - sum_row) ** 2 + (tail * queue[i, 1] - sum_col) ** 2
+                if best < 0 or away < best:
                     nearest, best = i, away
             r, c = queue[nearest]
             goal_row, goal_col, closest = r, c, 3

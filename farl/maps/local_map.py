@@ -6,7 +6,7 @@ hold the same, and the decay is applied when the cell is next looked at. A cell 
 old one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -66,6 +66,7 @@ class MapState(NamedTuple):
 
 
 _ARRAYS = MapState._fields
+_CANVASES = ("label", "value", "touched")
 
 
 class Confidence(NamedTuple):
@@ -98,7 +99,7 @@ class LocalMaps:
         if surprisal not in _SURPRISALS:
             raise ValueError(f"surprisal must be one of {', '.join(_SURPRISALS)}; got {surprisal!r}")
         self.gamma, self.view_size, self._surprisal = gamma, view_size, _SURPRISALS.index(surprisal)
-        side = 4 * (view_size + 2)
+        side = self._least_side
         self.label: Int32Array = np.zeros((n_envs, side, side), np.int32)
         """int32[E, S, S], colour codes."""
         self.value: Float32Array = np.zeros((n_envs, side, side), np.float32)
@@ -137,6 +138,10 @@ class LocalMaps:
         return int(self.label.shape[1])
 
     @property
+    def _least_side(self) -> int:
+        return 4 * (self.view_size + 2)
+
+    @property
     def area(self) -> IntArray:
         """int64[E], cells of the bounding box of what is known: the active memory."""
         return np.asarray((self.box[:, 1] - self.box[:, 0] + 1) * (self.box[:, 3] - self.box[:, 2] + 1))
@@ -148,6 +153,7 @@ class LocalMaps:
             self.origin[env] = self.side // 2
             self.pose[env] = (*self.origin[env], 0)
             self.clock[env] = 0
+        self._shrink()
 
     def observe(self, codes: Int32Array, odometry: Int32Array, envs: IntArray | None = None) -> npt.NDArray[np.float64]:
         """Take in one view per agent; return the surprisal, float64[E]; see ``surprisal`` above.
@@ -233,26 +239,51 @@ class LocalMaps:
 
     def _recentre(self, env: int) -> None:
         """Move what is known and the agent to the middle of the canvas; enlarge all canvases if they do not fit."""
-        reach = self.view_size + 2
-        row, col = self.pose[env, :2]
-        r0, r1, c0, c1 = self.box[env]
-        first, last = np.array([row, col]) - reach, np.array([row, col]) + reach
-        known = r1 >= r0
-        if known:
-            first, last = np.minimum(first, [r0 - 2, c0 - 2]), np.maximum(last, [r1 + 2, c1 + 2])
-        needed = int((last - first).max()) + 2 * reach
+        first, last = self._extent(env)
+        needed = self._needed(first, last)
         if needed > self.side:
             grow = max(needed, 2 * self.side) - self.side
-            for name in ("label", "value", "touched"):
+            for name in _CANVASES:
                 setattr(self, name, np.pad(getattr(self, name), ((0, 0), (0, grow), (0, grow))))
-        shift = self.side // 2 - (first + last) // 2
-        if known:
-            for canvas in (self.label, self.value, self.touched):
-                inside = np.clip([r0, r1 + 1, c0, c1 + 1], 0, self.side)
-                kept = canvas[env, inside[0] : inside[1], inside[2] : inside[3]].copy()
-                canvas[env] = 0
-                top, left = inside[0] + shift[0], inside[2] + shift[1]
-                canvas[env, top : top + kept.shape[0], left : left + kept.shape[1]] = kept
+        self._move(env, self.side // 2 - (first + last) // 2, [getattr(self, name)[env] for name in _CANVASES])
+
+    def _shrink(self) -> None:
+        """Let canvases be smaller where one large map, which is gone, had made them four times as wide as needed.
+
+        Else the largest map that there has ever been would take its memory, for all agents, to the end of a run.
+        """
+        extents = [self._extent(env) for env in range(self.n_envs)]
+        side = max(self._least_side, 2 * max(self._needed(first, last) for first, last in extents))
+        if self.side < 2 * side:
+            return
+        smaller = {name: np.zeros((self.n_envs, side, side), getattr(self, name).dtype) for name in _CANVASES}
+        for env, (first, last) in enumerate(extents):
+            self._move(env, side // 2 - (first + last) // 2, [canvas[env] for canvas in smaller.values()])
+        for name, canvas in smaller.items():
+            setattr(self, name, canvas)
+
+    def _extent(self, env: int) -> tuple[IntArray, IntArray]:
+        """Return first and last row and column of what is known and what an agent may see, int64[2] each."""
+        reach = self.view_size + 2
+        first, last = self.pose[env, :2] - reach, self.pose[env, :2] + reach
+        r0, r1, c0, c1 = self.box[env]
+        if r1 < r0:
+            return first, last
+        return np.minimum(first, [r0 - 2, c0 - 2]), np.maximum(last, [r1 + 2, c1 + 2])
+
+    def _needed(self, first: IntArray, last: IntArray) -> int:
+        return int((last - first).max()) + 2 * (self.view_size + 2)
+
+    def _move(self, env: int, shift: IntArray, canvases: Sequence[npt.NDArray[Any]]) -> None:
+        """Move what is known to an agent, and the agent, by rows and columns, onto canvases, [S, S] each."""
+        r0, r1, c0, c1 = self.box[env]
+        if r1 >= r0:
+            inside = np.clip([r0, r1 + 1, c0, c1 + 1], 0, self.side)
+            top, left = inside[0] + shift[0], inside[2] + shift[1]
+            for name, canvas in zip(_CANVASES, canvases, strict=True):
+                kept = getattr(self, name)[env, inside[0] : inside[1], inside[2] : inside[3]].copy()
+                canvas[:] = 0
+                canvas[top : top + kept.shape[0], left : left + kept.shape[1]] = kept
             self.box[env] += np.repeat(shift, 2)
         self.origin[env] += shift
         self.pose[env, :2] += shift

@@ -141,3 +141,25 @@ def test_each_agent_has_a_map_of_its_own():
 def test_parameters_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=r"gamma|surprisal"):
         LocalMaps(1, SIZE, **options)
+
+
+def test_canvases_are_small_again_when_the_large_map_is_gone_and_the_other_maps_stay_as_they_are():
+    rng = np.random.default_rng(4)
+    maps = LocalMaps(2, SIZE)
+    near = list(walk(rng, np.full((7, 7), FREE), 300))
+    for step, (codes, odometry) in enumerate(near):
+        maps.observe(np.repeat(codes, 2, axis=0), np.concatenate([[[0, step, 3]], odometry]).astype(np.int32))
+    assert maps.side > 300
+    kept = maps.copy_out(1)
+    here = maps.pose[1, :2] - maps.origin[1]
+    maps.clear([0])
+    assert maps.side < 200
+    after = maps.copy_out(1)
+    assert after["corner"] == kept["corner"]
+    assert after["n_free"] == kept["n_free"]
+    np.testing.assert_array_equal(after["label"], kept["label"])
+    np.testing.assert_array_equal(after["value"], kept["value"])
+    np.testing.assert_array_equal(maps.pose[1, :2] - maps.origin[1], here)
+    codes, odometry = near[-1]
+    maps.observe(np.repeat(codes, 2, axis=0), np.concatenate([[[0, 0, 3]], odometry]).astype(np.int32))
+    assert maps.copy_out(0)["n_free"] == (codes == FREE).sum()
