@@ -58,7 +58,7 @@ class ModuleTrainer:
         self.last_update = 0
         """Number of samples that had been seen by the latest update."""
         self.working_bytes = 0
-        """Size of the copies and gradients that it worked with at a time, in bytes: the allocator keeps them at hand."""
+        """Size of the copies and gradients that it worked with at a time, in bytes: the allocator keeps them."""
         self._generator = torch.Generator().manual_seed(seed)
         self._waiting: list[Samples] = []  # the oldest first
 

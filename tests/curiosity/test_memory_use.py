@@ -67,6 +67,20 @@ def test_every_part_that_grows_is_counted():
     assert sum(curiosity.memory_parts.values()) == curiosity.memory_bytes
 
 
+def test_copies_and_gradients_that_updates_work_with_are_counted():
+    curiosity = make(capacity=50)
+    explore(curiosity, 61, every=60)
+    bank, ids = curiosity.modules.bank, np.array(curiosity.memory.ids[:4])
+    assert curiosity.memory_parts["working"] == curiosity.trainer.working_bytes
+    prepared = curiosity.module.prepare(Transitions(*(torch.zeros(4, 64), torch.zeros(4), torch.zeros(4, 64))))
+    parameters = bank.module_bytes // 3
+    curiosity.modules.train(ids, prepared)
+    assert bank.copied_bytes in (4 * parameters, 8 * parameters)  # gradients; and parameters, unless they lie in a row
+    apart = ids[[0, 1, 3]]
+    curiosity.modules.train(apart, {name: tensor[:3] for name, tensor in prepared.items()})
+    assert bank.copied_bytes == 6 * parameters
+
+
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"recognition"}))
 def test_what_modules_hold_of_their_own_is_counted(name):
     """At the least their parameters and buffers."""
