@@ -229,8 +229,10 @@ class ExplorationRecord:
         elsewhere = block.fragmented[:, 1:].sum(axis=1)
         thresholds = np.nan if block.thresholds is None else block.thresholds
         rewards = np.nan if block.rewards is None else block.rewards[:, 0]
-        first = (part[:, 0] for part in (block.surprisal, block.active, block.fragmented, block.recalled))
-        self.trace.add(block.timesteps, *first, elsewhere, thresholds, rewards)
+        surprisal, active, fragmented, recalled = (
+            part[:, 0] for part in (block.surprisal, block.active, block.fragmented, block.recalled)
+        )
+        self.trace.add(block.timesteps, surprisal, active, fragmented, recalled, elsewhere, thresholds, rewards)
 
     @property
     def _worlds_differ(self) -> bool:
