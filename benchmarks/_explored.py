@@ -64,6 +64,8 @@ class Progress(BaseCallback):
         self.beside: list[BoolArray] = []
         """bool[E] for each step of the rollout, which agents came to a cell beside such a one, or to such a one."""
         self.aucs: list[float] = []
+        self.known: list[float] = []
+        """For each rollout, the share of its steps that came to a cell which somebody had visited."""
         shown = [*(["coverage"] if one_map else []), *(["success"] if with_goal else [])]
         self.curves: dict[str, dict[str, list[float]]] = {
             name: {"x": [], "y": []} for name in [*shown, "episode_coverage"]
@@ -126,6 +128,7 @@ class Progress(BaseCallback):
     def _judge_rewards(self) -> None:
         new, beside = np.array(self.new), np.array(self.beside)
         self.new, self.beside = [], []
+        self.known.append(float(1.0 - new.mean()))
         rewards = self._intrinsic_rewards()
         if rewards is not None and new.any() and (beside & ~new).any():
             self.aucs.append(auc(rewards[beside], new[beside]))
@@ -156,6 +159,7 @@ class Progress(BaseCallback):
         }
         if self.one_map:
             found |= {"coverage": means["coverage"], "coverage_end": self.coverage()}
+            found["known_share"] = float(np.mean(self.known))
             found |= {f"steps_to_{round(100 * share)}": steps for share, steps in self.steps_to.items()}
         return found
 

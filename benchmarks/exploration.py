@@ -292,6 +292,7 @@ BENCHMARK = Benchmark(
         "steps_to_90": "environment steps until nine tenths were visited, over the runs that got there",
         "episode_coverage": "share of the reachable cells that an episode visits, mean over rollouts that ended some",
         "success_auc": "share of episodes that reach the goal, mean over rollouts that ended some",
+        "known_share": "share of steps that come to a cell which some agent has visited before",
         "frontier_auc": "how well the reward tells steps into cells that nobody visited from those beside them (AUC)",
         "fragments": "fragments opened",
         "seconds": "wall-clock time of the run, in s",

@@ -88,6 +88,7 @@ def test_the_frontier_is_what_lies_beside_cells_that_nobody_has_visited():
         progress.saw(step + 1, dones, infos, ends_rollout=step == 2)
     assert progress.aucs == [1.0]  # two steps into new cells were paid, one turn beside new cells was not
     assert progress.metrics()["frontier_auc"] == 1.0
+    assert progress.metrics()["known_share"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("method", ["oracle", "recognition", "advice-script", "random-walk", "ppo"])
