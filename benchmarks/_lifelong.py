@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks._defences import Defence, dormant_units
 from benchmarks._stacked_ppo import Rollout, StackedPPO, advantages_and_returns
-from farl.envs.control import TASKS, Dynamics, level_offset
+from farl.envs.control_tasks import TASKS, Dynamics, level_offset
 
 EPISODES, MAX_STEPS, REWARD_SCALE = 2, 400, 20.0
 THRESHOLDS = {"CartPole": 100.0, "Acrobot": -200.0, "LunarLander": -100.0}

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import Benchmark, Job, Size, main
-from farl.envs.procgen import N_ACTIONS, ProcgenVecEnv
+from farl.envs.procgen import ProcgenVecEnv
+from farl.envs.procgen_games import N_ACTIONS
 
 N_ENVS = 64
 

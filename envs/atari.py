@@ -6,7 +6,6 @@ wrappers, for a ``DummyVecEnv`` or ``SubprocVecEnv`` and for pictures in colour.
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -16,36 +15,10 @@ from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from farl.envs.atari_games import SIDE, STACK, AtariSettings, make_game, rom_name
 from farl.envs.batched import BatchedVecEnv
 from farl.envs.state import CannotRestoreError
 from farl.errors import ConfigError
-
-SIDE = 84
-STACK = 4
-
-
-@dataclass(frozen=True)
-class AtariSettings:
-    """What is done to a game before an agent sees it; ale-py's names.
-
-    :ivar repeat_action_probability: sticky actions, per emulated frame: 0 for none, 0.25 as Machado et al. (2018)
-    :ivar frameskip: emulated frames in a step; the last two are merged by their maximum
-    :ivar noop_max: most steps without an action at the start of a game; the number is drawn
-    :ivar episodic_life: whether the loss of a life ends an episode; the game goes on
-    :ivar reward_clipping: whether the agent gets the sign of the reward; ``info["episode"]`` keeps the raw return
-    :ivar full_action_space: all 18 actions instead of those that the game knows
-    :ivar max_num_frames_per_episode: emulated frames after which a game is cut off
-    :ivar num_threads: number of ale-py's threads; 0 for as many as it finds useful
-    """
-
-    repeat_action_probability: float = 0.0
-    frameskip: int = 4
-    noop_max: int = 30
-    episodic_life: bool = True
-    reward_clipping: bool = True
-    full_action_space: bool = False
-    max_num_frames_per_episode: int = 108_000
-    num_threads: int = 0
 
 
 def make_atari_env(game: str, settings: AtariSettings, render_mode: str | None = None) -> gym.Env[Any, Any]:
@@ -59,73 +32,14 @@ def make_atari_env(game: str, settings: AtariSettings, render_mode: str | None =
     """
     from stable_baselines3.common.atari_wrappers import AtariWrapper
 
-    rom = _rom_name(game)
-    env: gym.Env[Any, Any] = gym.make(
-        game,
-        frameskip=1,  # the wrapper skips frames itself
-        repeat_action_probability=settings.repeat_action_probability,
-        full_action_space=settings.full_action_space,
-        max_num_frames_per_episode=settings.max_num_frames_per_episode,
-        render_mode=render_mode,
-    )
-    if rom == MontezumaPosition.GAME:
-        env = MontezumaPosition(env)
     return AtariWrapper(
-        Monitor(env),
+        Monitor(make_game(game, settings, render_mode)),
         noop_max=settings.noop_max,
         frame_skip=settings.frameskip,
         screen_size=SIDE,
         terminal_on_life_loss=settings.episodic_life,
         clip_reward=settings.reward_clipping,
     )
-
-
-class MontezumaPosition(gym.Wrapper[Any, Any, Any, Any]):
-    """Tells where the agent is in Montezuma's Revenge, from the RAM: ``info["position"]``, two cells (x, y).
-
-    The 24 rooms of a level lie on four floors of 3, 5, 7 and 9, as in the game; a room is ten cells wide and eight
-    high. Bytes 3, 42 and 43 are room, x and y (Anand et al., "Unsupervised state representation learning in Atari",
-    NeurIPS 2019). Which cells are walls is not known: all cells of rooms count as reachable.
-
-    :ivar reachable: bool[32, 90], the cells of rooms
-    :ivar room_of_cell: int64[32, 90], the number of the room, -1 outside
-    """
-
-    GAME = "montezuma_revenge"
-    _ROOM, _X, _Y = 3, 42, 43
-    _WIDTH, _HEIGHT, _PIXELS = 10, 8, 16
-    _FIRST_ROOMS = np.array([0, 3, 8, 15])
-
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        super().__init__(env)
-        rooms = np.full((len(self._FIRST_ROOMS), 9), -1)
-        for room in range(24):
-            rooms[self._place(room)] = room
-        self.room_of_cell = rooms.repeat(self._HEIGHT, axis=0).repeat(self._WIDTH, axis=1)
-        self.reachable = self.room_of_cell >= 0
-
-    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin a game."""
-        observation, info = self.env.reset(**arguments)
-        return observation, info | {"position": self.position()}
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step the game."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, reward, terminated, truncated, info | {"position": self.position()}
-
-    def position(self) -> npt.NDArray[np.int64]:
-        """Return the cell of the agent, int64[2]."""
-        ram = self.unwrapped.ale.getRAM().astype(np.int64)  # type: ignore[attr-defined]
-        floor, column = self._place(min(int(ram[self._ROOM]), 23))
-        x = min(ram[self._X] // self._PIXELS, self._WIDTH - 1)
-        y = min((255 - ram[self._Y]) // self._PIXELS, self._HEIGHT - 1)
-        return np.array([column * self._WIDTH + x, floor * self._HEIGHT + y])
-
-    def _place(self, room: int) -> tuple[int, int]:
-        """Return floor and column of a room."""
-        floor = int(np.searchsorted(self._FIRST_ROOMS, room, side="right")) - 1
-        return floor, int(room - self._FIRST_ROOMS[floor]) + len(self._FIRST_ROOMS) - 1 - floor
 
 
 class AtariVecEnv(BatchedVecEnv):
@@ -157,7 +71,7 @@ class AtariVecEnv(BatchedVecEnv):
         self._clip = settings.reward_clipping
         # life_loss_info ends episodes and lets the game go on; ale-py's own episodic_life would begin a new game.
         self.env: Any = _vector_env_class()(
-            _rom_name(game),
+            rom_name(game),
             num_envs,
             autoreset_mode="SameStep",
             repeat_action_probability=settings.repeat_action_probability,
@@ -233,11 +147,3 @@ def _vector_env_class() -> Any:
         return importlib.import_module("ale_py.vector_env").AtariVectorEnv
     except ImportError:
         raise ConfigError("Atari needs an extra: pip install 'farl[atari]'") from None
-
-
-def _rom_name(game: str) -> str:
-    gym.register_envs(importlib.import_module("ale_py"))
-    rom = gym.registry[game].kwargs.get("game") if game in gym.registry else None
-    if not isinstance(rom, str):
-        raise ConfigError(f"{game!r} is no game of ale-py; write it as in ALE/Jamesbond-v5")
-    return rom

@@ -1,39 +1,18 @@
 """The 16 ProcGen games as a Stable-Baselines3 VecEnv, straight on the C++ library."""
 
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from farl.envs.batched import BatchedVecEnv
-from farl.errors import ConfigError, did_you_mean
+from farl.envs.procgen_games import LEVELS, TIMEOUTS, game_spaces, import_procgen
+from farl.errors import ConfigError
 
 Pixels = npt.NDArray[np.uint8]
-
-EXPLORATION = ("caveflyer", "climber", "coinrun", "heist", "jumper", "leaper", "maze", "ninja")
-MEMORY = ("caveflyer", "dodgeball", "heist", "jumper", "maze", "miner")
-EXTREME = ("chaser", "dodgeball", "leaper", "starpilot")
-
-TIMEOUTS = {
-    **dict.fromkeys(("caveflyer", "chaser", "climber", "coinrun", "dodgeball", "fruitbot", "heist", "jumper"), 1_000),
-    **dict.fromkeys(("miner", "ninja", "starpilot"), 1_000),
-    **dict.fromkeys(("leaper", "maze"), 500),
-    **dict.fromkeys(("bossfight", "plunder"), 4_000),
-    "bigfish": 6_000,
-}
-"""Game -> steps after which an episode is cut off."""
-
-GAMES = tuple(sorted(TIMEOUTS))
-MODES = {"easy": GAMES, "hard": GAMES, "extreme": EXTREME, "memory": MEMORY, "exploration": EXPLORATION}
-"""Distribution mode -> the games that have it."""
-
-N_ACTIONS = 15
-_LEVELS = 2**31 - 1  # level seeds are int32
 
 
 class _Result(NamedTuple):
@@ -55,7 +34,7 @@ class _Games:
     """ProcGen's library: it begins the next episode within the step that ends one, and says no more of the end."""
 
     def __init__(self, game: str, num_envs: int, options: dict[str, Any], seed: int, picture: bool) -> None:
-        procgen = _import()
+        procgen = import_procgen()
         if options["distribution_mode"] == "exploration":  # it is one level of its own
             options = {key: value for key, value in options.items() if key not in ("num_levels", "start_level")}
         self.env = procgen.ProcgenGym3Env(
@@ -161,7 +140,9 @@ class ProcgenVecEnv(BatchedVecEnv):
         num_threads: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        _check(game, num_envs, distribution_mode, num_levels, start_level, num_threads)
+        found = game_spaces(game, distribution_mode, num_levels, start_level, num_threads)
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
+            raise ConfigError(f"num_envs must be a whole number of at least 1, found {num_envs!r}")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.game, self.render_mode = game, render_mode
         self._settings = {
@@ -170,15 +151,15 @@ class ProcgenVecEnv(BatchedVecEnv):
             "start_level": start_level,
             "num_threads": min(cores, num_envs) if num_threads is None else num_threads,
         }
-        super().__init__(num_envs, spaces.Box(0, 255, (3, 64, 64), np.uint8), spaces.Discrete(N_ACTIONS))
+        super().__init__(num_envs, *found)
         self.metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 15}
-        drawn = int(np.random.default_rng().integers(_LEVELS)) if seed is None else seed
+        drawn = int(np.random.default_rng().integers(LEVELS)) if seed is None else seed
         self._games = self._make(drawn)
         self._levels = np.zeros(num_envs, np.int64)
 
     def _make(self, seed: int) -> _Games:
         picture = self.render_mode == "rgb_array"
-        return _Games(self.game, self.num_envs, self._settings, seed % _LEVELS, picture)
+        return _Games(self.game, self.num_envs, self._settings, seed % LEVELS, picture)
 
     def reset(self) -> VecEnvObs:
         """Begin an episode in every environment; after ``seed``, from games made anew with that seed."""
@@ -224,42 +205,3 @@ class ProcgenVecEnv(BatchedVecEnv):
     def close(self) -> None:
         """Free the games."""
         self._games.close()
-
-
-def _check(game: str, num_envs: int, mode: str, num_levels: int, start_level: int, num_threads: int | None) -> None:
-    # The library ends the whole process over some of these.
-    if game not in GAMES:
-        raise ConfigError(f"unknown ProcGen game {game!r}{did_you_mean(game, GAMES, limit=16)}")
-    if mode not in MODES:
-        raise ConfigError(f"unknown distribution_mode {mode!r}{did_you_mean(mode, MODES)}")
-    if game not in MODES[mode]:
-        raise ConfigError(f"{game} has no distribution_mode {mode!r}; these have: {', '.join(MODES[mode])}")
-    numbers = {"num_envs": num_envs, "num_levels": num_levels, "start_level": start_level}
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise ConfigError(f"{name} must be a whole number, found {value!r}")
-    if num_envs < 1 or (num_threads is not None and num_threads < 1):
-        raise ConfigError("num_envs and num_threads must be at least 1")
-    if num_levels < 0 or start_level < 0 or start_level + num_levels > _LEVELS or start_level >= _LEVELS:
-        raise ConfigError(
-            f"levels {start_level} to {start_level + num_levels - 1} do not exist: start_level and num_levels must be "
-            f"at least 0, and together at most {_LEVELS}"
-        )
-    if mode == "exploration" and (num_levels or start_level):
-        raise ConfigError(
-            "distribution_mode 'exploration' is one level of its own: leave num_levels and start_level out"
-        )
-
-
-def _import() -> Any:
-    try:
-        return importlib.import_module("procgen")
-    except OSError as error:  # the dynamic linker's word
-        missing = str(error).partition(":")[0]
-        raise ConfigError(
-            f"procgen needs the system's library {missing}; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"
-        ) from None
-    except ImportError:
-        raise ConfigError(
-            "'procgen' is not installed: pip install 'farl[procgen]' and pip install --no-deps procgen-mirror gym3 gym"
-        ) from None

@@ -96,9 +96,15 @@ FAMILIES: tuple[tuple[EnvSpec, ...], ...] = (MINIGRID, ROOM_CHAINS, MAP_WORLDS, 
 
 @dataclass(frozen=True)
 class BatchedKind:
-    """Environments that only come many at once: the VecEnv that steps all copies in one call, and the ids it takes."""
+    """Environments that only come many at once.
+
+    :ivar entry_point: the VecEnv that steps all copies in one call
+    :ivar spaces: the function that checks the arguments of one, and tells its spaces without making it
+    :ivar ids: what there is
+    """
 
     entry_point: str
+    spaces: str
     ids: tuple[str, ...]
 
 
@@ -108,8 +114,12 @@ _GAMES = (
 )
 
 BATCHED_KINDS = {
-    "procgen": BatchedKind("farl.envs.procgen:ProcgenVecEnv", _GAMES),
-    "control": BatchedKind("farl.envs.control:ControlVecEnv", ("CartPole", "Acrobot", "LunarLander")),
+    "procgen": BatchedKind("farl.envs.procgen:ProcgenVecEnv", "farl.envs.procgen_games:game_spaces", _GAMES),
+    "control": BatchedKind(
+        "farl.envs.control:ControlVecEnv",
+        "farl.envs.control_tasks:control_spaces",
+        ("CartPole", "Acrobot", "LunarLander"),
+    ),
 }
 """Kind of environment -> what it is."""
 
@@ -121,8 +131,17 @@ _MINIGRID_VIEWS: dict[str | None, spaces.Space[Any]] = {
 }
 
 
+_FURTHEST = np.array([1_000_000, 1_000_000, 3], np.int32)
+_MAP_VIEW = spaces.Dict(
+    {
+        "view": spaces.Box(0, 255, (15, 15, 3), np.uint8),
+        "odometry": spaces.Box(_FURTHEST * np.array([-1, -1, 0], np.int32), _FURTHEST, dtype=np.int32),
+    }
+)
+
+
 def known_spaces(env_id: str, kind: str, observation: str | None) -> tuple[spaces.Space[Any], spaces.Space[Any]] | None:
-    """Return the spaces of observations and actions of a world of rooms as it is registered, without making one.
+    """Return the spaces of observations and actions of a world of rooms or maps as it is registered, without making it.
 
     :param env_id: the environment's name
     :param kind: the environment's kind, as a configuration has it
@@ -133,6 +152,8 @@ def known_spaces(env_id: str, kind: str, observation: str | None) -> tuple[space
         return _MINIGRID_VIEWS[observation], spaces.Discrete(3)
     if kind == "gymnasium" and any(env_id == spec.id for spec in ROOM_CHAINS):
         return spaces.Box(0.0, 1.0, (539,), np.float32), spaces.Discrete(3)
+    if kind == "gymnasium" and any(env_id == spec.id for spec in MAP_WORLDS):
+        return _MAP_VIEW, spaces.Discrete(4)
     return None
 
 

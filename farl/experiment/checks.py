@@ -155,16 +155,14 @@ def _space_problems(
             f"observations of type {type(observation).__name__} are not supported; add a wrapper",
         )
     if policy.startswith("Cnn"):
-        from stable_baselines3.common.preprocessing import is_image_space
-
         custom = "features_extractor_class" in (algorithm.hyperparameters.get("policy_kwargs") or {})
-        if not isinstance(observation, spaces.Box) or not is_image_space(observation):
+        if not is_image(observation):
             yield (
                 ("algorithm", "policy"),
                 f"{policy} needs uint8 images, {environment.id} has {_brief(observation)}; use MlpPolicy",
             )
-        elif not custom and min(sorted(observation.shape)[1:]) < _SMALLEST_CNN_IMAGE:
-            size = "x".join(map(str, observation.shape))
+        elif not custom and min(sorted(observation.shape or ())[1:]) < _SMALLEST_CNN_IMAGE:
+            size = "x".join(map(str, observation.shape or ()))
             least = f"{_SMALLEST_CNN_IMAGE}x{_SMALLEST_CNN_IMAGE}"
             yield ("algorithm", "policy"), f"{policy} needs images of at least {least}, found {size}; use MlpPolicy"
 
@@ -215,6 +213,16 @@ def _memory_problems(
             f"{rows:,} observations need {needed / 2**30:,.0f} GiB of memory, this machine has "
             f"{available / 2**30:,.0f} GiB; lower {name}",
         )
+
+
+def is_image(space: gym.Space[object]) -> bool:
+    """Whether Stable-Baselines3 takes observations for images; asking it would import torch."""
+    return (
+        isinstance(space, spaces.Box)
+        and len(space.shape) == 3
+        and space.dtype == np.uint8
+        and bool((space.low == 0).all() and (space.high == 255).all())
+    )
 
 
 def _brief(space: gym.Space[object]) -> str:

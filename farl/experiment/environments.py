@@ -1,11 +1,11 @@
 """Builds the vectorised environment that a configuration describes."""
 
-import inspect
 import os
 import pkgutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import gymnasium as gym
 from stable_baselines3.common.vec_env import (
@@ -16,15 +16,16 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
-from farl.envs.atari import STACK, AtariVecEnv
+from farl.envs.atari import AtariVecEnv
+from farl.envs.atari_games import STACK
 from farl.envs.registry import BATCHED_KINDS
 from farl.envs.state import Restorable
 from farl.envs.vector import batch_maker
-from farl.errors import ConfigError, did_you_mean
+from farl.errors import ConfigError
 from farl.experiment.checked_env import CheckedEnv
 from farl.experiment.config import EnvironmentConfig
 from farl.experiment.named_environments import AnyEnv, find_vec_wrapper, known_environments
-from farl.experiment.one_environment import REFUSALS, atari_settings, make_one, refused, require
+from farl.experiment.one_environment import REFUSALS, atari_settings, batched_spaces, make_one, refused, require
 from farl.experiment.own_code import find_environment
 from farl.experiment.workers import WorkerVecEnv
 
@@ -155,15 +156,10 @@ def _quiet_libraries() -> None:
 
 
 def _make_batched(environment: EnvironmentConfig, count: int, render_mode: str | None) -> VecEnv:
-    maker: Callable[..., VecEnv] = pkgutil.resolve_name(BATCHED_KINDS[environment.kind].entry_point)
-    known = set(inspect.signature(maker).parameters) - {"game", "task", "num_envs", "seed", "render_mode"}
-    for key in environment.kwargs:
-        if key not in known:
-            raise ConfigError(f"kwargs: {environment.kind} has no argument {key!r}{did_you_mean(key, known)}")
-    try:
-        return maker(environment.id, count, render_mode=render_mode, **environment.kwargs)
-    except TypeError as error:
-        raise ConfigError(f"{environment.id} cannot be made with these kwargs: {error}") from None
+    maker: Any = pkgutil.resolve_name(BATCHED_KINDS[environment.kind].entry_point)
+    batched_spaces(environment)  # refuses what it does not take
+    made: VecEnv = maker(environment.id, count, render_mode=render_mode, **environment.kwargs)
+    return made
 
 
 def _wrap_together(venv: VecEnv, environment: EnvironmentConfig) -> VecEnv:

@@ -27,9 +27,13 @@ AnyEnv = gym.Env[Any, Any]
 def known_environments() -> dict[str, str]:
     """Every id that Gymnasium can make -> the kind that suits it."""
     importlib.import_module("minigrid")
+    _register_atari()
+    return {name: _kind(str(spec.entry_point)) for name, spec in gym.registry.items()}
+
+
+def _register_atari() -> None:
     if importlib.util.find_spec("ale_py") is not None:
         gym.register_envs(importlib.import_module("ale_py"))
-    return {name: _kind(str(spec.entry_point)) for name, spec in gym.registry.items()}
 
 
 def id_problem(environment: EnvironmentConfig) -> str | None:
@@ -39,16 +43,17 @@ def id_problem(environment: EnvironmentConfig) -> str | None:
         hint = did_you_mean(environment.id, ids, limit=16)
         return None if environment.id in ids else f"unknown {environment.kind} environment {environment.id!r}{hint}"
     name = environment.id
-    if name in gym.registry and not name.startswith(MINIWORLD):
-        return None
     if name.startswith(MINIWORLD):
         try:
             register_miniworld()
         except ConfigError as error:
             return str(error)
-        known = {**known_environments(), **dict.fromkeys(gym.registry, "gymnasium")}
-    else:
-        known = known_environments()
+    elif name.startswith("ALE/"):
+        _register_atari()
+    if name in gym.registry:
+        return None
+    # All others are imported only to find the name among them, or one like it.
+    known = {**known_environments(), **dict.fromkeys(gym.registry, "gymnasium")}
     if ":" in name:
         try:
             find_environment(name, environment.folder)

@@ -1,5 +1,7 @@
 """One environment as a configuration describes it, and the spaces that it has."""
 
+import inspect
+import pkgutil
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -8,14 +10,14 @@ from gymnasium.error import Error as GymnasiumError
 
 from farl.envs.miniworld import PREFIX as MINIWORLD
 from farl.envs.miniworld import register_miniworld
-from farl.envs.registry import known_spaces
+from farl.envs.registry import BATCHED_KINDS, known_spaces
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.config import EnvironmentConfig
 from farl.experiment.named_environments import AnyEnv, find_wrapper, known_environments
 from farl.experiment.own_code import find_environment
 
 if TYPE_CHECKING:
-    from farl.envs.atari import AtariSettings
+    from farl.envs.atari_games import AtariSettings
 
 REFUSALS = (TypeError, ValueError, AssertionError, AttributeError, KeyError, GymnasiumError)
 _EXTRAS = {"ale_py": "atari", "cv2": "atari", "gym3": "procgen", "procgen": "procgen"}
@@ -29,6 +31,10 @@ def spaces_of(environment: EnvironmentConfig) -> tuple[gym.Space[Any], gym.Space
     changed = environment.kwargs or environment.wrappers or environment.vec_wrappers
     if not changed and (known := known_spaces(environment.id, environment.kind, environment.observation)) is not None:
         return known
+    if environment.kind in BATCHED_KINDS and not environment.vec_wrappers:
+        return batched_spaces(environment)
+    if environment.kind == "atari" and not (environment.wrappers or environment.vec_wrappers):
+        return _atari_spaces(environment)
     if environment.kind in ("gymnasium", "minigrid") and not environment.vec_wrappers:
         # A wrapper of the user's own may look for the monitor, which takes Stable-Baselines3 and torch.
         probe: Any = make_one(environment, monitored=any(":" in wrapper.name for wrapper in environment.wrappers))
@@ -38,6 +44,34 @@ def spaces_of(environment: EnvironmentConfig) -> tuple[gym.Space[Any], gym.Space
         probe = make_probe(environment)
     probe.close()
     return probe.observation_space, probe.action_space
+
+
+def batched_spaces(environment: EnvironmentConfig) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """The spaces of an environment that only comes many at once, if it takes its arguments. None is made.
+
+    :raises ConfigError: it refuses its arguments, or a package is missing
+    """
+    check = pkgutil.resolve_name(BATCHED_KINDS[environment.kind].spaces)
+    _, *known = inspect.signature(check).parameters
+    for key in environment.kwargs:
+        if key not in known:
+            raise ConfigError(f"kwargs: {environment.kind} has no argument {key!r}{did_you_mean(key, known)}")
+    try:
+        found: tuple[gym.Space[Any], gym.Space[Any]] = check(environment.id, **environment.kwargs)
+    except TypeError as error:
+        raise ConfigError(f"{environment.id} cannot be made with these kwargs: {error}") from None
+    return found
+
+
+def _atari_spaces(environment: EnvironmentConfig) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    from farl.envs.atari_games import game_spaces
+
+    try:
+        return game_spaces(environment.id, atari_settings(environment))
+    except ImportError as error:
+        raise ConfigError(_missing_package(environment.id, error)) from None
+    except REFUSALS as error:
+        raise ConfigError(refused(environment, error)) from None
 
 
 def make_one(
@@ -92,7 +126,7 @@ def atari_settings(environment: EnvironmentConfig) -> "AtariSettings":
 
     :raises ConfigError: there is no such setting
     """
-    from farl.envs.atari import AtariSettings
+    from farl.envs.atari_games import AtariSettings
 
     known = [field.name for field in fields(AtariSettings)]
     for key in environment.kwargs:

@@ -4,6 +4,7 @@ from typing import Any
 
 from farl.errors import ConfigError
 from farl.experiment.config import EnvironmentConfig, ExperimentConfig
+from farl.experiment.one_environment import spaces_of
 
 
 def task_environments(config: ExperimentConfig) -> list[EnvironmentConfig]:
@@ -56,16 +57,12 @@ def check_sequence(config: ExperimentConfig) -> list[tuple[tuple[str, ...], str]
 
 def check_spaces(config: ExperimentConfig) -> list[tuple[tuple[str, ...], str]]:
     """Tasks whose spaces are not those of the first: one network cannot serve them."""
-    from farl.experiment.environments import make_vec_env
-
     found: list[tuple[Any, Any]] = []
     for number, environment in enumerate(task_environments(config)):
         try:
-            venv = make_vec_env(environment, 0, n_envs=1)
+            found.append(spaces_of(environment))
         except ConfigError as error:
             return [(("sequence", "tasks", str(number)), str(error))]
-        found.append((venv.observation_space, venv.action_space))
-        venv.close()
         if found[-1] != found[0]:
             return [
                 (

@@ -7,7 +7,7 @@ from benchmarks._results import read_results
 from benchmarks._stacked_ppo import StackedPPO, StackedSettings
 from benchmarks.continual_rl import BENCHMARK, METHODS, OPTIONS, each_seed, run, with_suite
 from benchmarks.harness import Job, main
-from farl.envs.control import TASKS
+from farl.envs.control_tasks import TASKS
 
 torch.set_num_threads(1)
 

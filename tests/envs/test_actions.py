@@ -9,7 +9,8 @@ from gymnasium import spaces
 
 import farl.envs
 from farl.envs.actions import check_actions
-from farl.envs.control import TASKS, ControlVecEnv
+from farl.envs.control import ControlVecEnv
+from farl.envs.control_tasks import TASKS
 from farl.envs.map_world import MapWorldVecEnv
 from farl.envs.room_chain import RoomChainVecEnv
 

@@ -6,7 +6,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 pytest.importorskip("ale_py", reason="Atari needs the extra atari: pip install 'farl[atari]'")
 
-from farl.envs.atari import AtariSettings, AtariVecEnv
+from farl.envs.atari import AtariVecEnv
+from farl.envs.atari_games import AtariSettings
 from farl.errors import ConfigError
 from farl.experiment.config import EnvironmentConfig
 from farl.experiment.environments import make_vec_env

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-from farl.envs.control import TASKS, Acrobot, CartPole, ControlVecEnv, level_offset
+from farl.envs.control import ControlVecEnv
+from farl.envs.control_tasks import TASKS, Acrobot, CartPole, level_offset
 from farl.errors import ConfigError
 
 

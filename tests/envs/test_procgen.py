@@ -8,7 +8,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from farl.envs.procgen import EXPLORATION, EXTREME, GAMES, MEMORY, N_ACTIONS, TIMEOUTS, ProcgenVecEnv
+from farl.envs.procgen import ProcgenVecEnv
+from farl.envs.procgen_games import EXPLORATION, EXTREME, GAMES, MEMORY, N_ACTIONS, TIMEOUTS
 from farl.errors import ConfigError
 
 
@@ -169,7 +170,7 @@ def test_a_missing_system_library_names_its_debian_packages(monkeypatch):
     def refuse(name):
         raise OSError("libGL.so.1: cannot open shared object file: No such file or directory")
 
-    monkeypatch.setattr("farl.envs.procgen.importlib.import_module", refuse)
+    monkeypatch.setattr("farl.envs.procgen_games.importlib.import_module", refuse)
     with pytest.raises(ConfigError, match=r"library libGL.so.1; on Debian and Ubuntu: apt-get install libgl1") as told:
         ProcgenVecEnv("maze", 1)
     assert len(told.value.problems) == 1

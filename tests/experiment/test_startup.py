@@ -5,17 +5,23 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 from stable_baselines3.common import torch_layers
+from stable_baselines3.common.preprocessing import is_image_space
 
 import farl.envs
 from farl.curiosity import FARCuriosity
-from farl.envs.registry import BATCHED_KINDS, MINIGRID, ROOM_CHAINS, known_spaces
+from farl.envs import control_tasks, procgen_games
+from farl.envs.registry import BATCHED_KINDS, MAP_WORLDS, MINIGRID, ROOM_CHAINS, known_spaces
+from farl.errors import ConfigError
 from farl.experiment import hyperparameter_values, signatures
 from farl.experiment.algorithms import ALGORITHMS, algorithm_class
+from farl.experiment.checks import is_image
 from farl.experiment.config import EnvironmentConfig
 from farl.experiment.environments import make_probe
 from farl.experiment.named_environments import id_problem
@@ -60,12 +66,28 @@ def test_files_of_worlds_of_rooms_are_checked_without_torch_or_the_worlds() -> N
         ["validate", "quickstart", "environment.kwargs={room_size: 5}"],
         ["validate", "quickstart", "environment.kind=minigrid", "environment.id=MiniGrid-MultiRoom-N6-v0"],
         ["validate", "quickstart", "environment.kind=gymnasium", "environment.id=CartPole-v1"],
+        ["validate", "minigrid_multiroom"],
         ["list", "envs"],
     ],
     ids=lambda command: " ".join(command[:2]),
 )
 def test_an_environment_is_made_to_learn_its_spaces_without_torch(command: list[str]) -> None:
     assert not imported(command) & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("control_levels", "gymnasium"), ("procgen_starpilot", "procgen"), ("atari_venture", "ale_py")],
+)
+def test_files_of_games_are_checked_without_what_learns_them(name: str, package: str) -> None:
+    pytest.importorskip(package)
+    assert not imported(["validate", name]) & (HEAVY - {"cv2"} | {"minigrid", "networkx", "numba"})
+
+
+def test_files_of_generated_maps_are_checked_without_a_map() -> None:
+    assert not imported(["validate", "farmap"], ["validate", "farmap_plus"]) & (
+        HEAVY | {"numba", "farl.envs.map_world"}
+    )
 
 
 def test_files_of_maps_are_checked_without_what_draws_and_measures_maps() -> None:
@@ -99,7 +121,7 @@ def test_the_classes_that_are_known_without_torch_are_there() -> None:
 
 @pytest.mark.parametrize("observation", [None, "one_hot", "symbolic", "rgb"])
 def test_the_spaces_that_are_known_are_those_of_the_worlds(observation: str | None) -> None:
-    for specs, kind in ((MINIGRID, "minigrid"), (ROOM_CHAINS, "gymnasium")):
+    for specs, kind in ((MINIGRID, "minigrid"), (ROOM_CHAINS, "gymnasium"), (MAP_WORLDS, "gymnasium")):
         for spec in specs if observation is None else specs[:1]:
             if kind == "gymnasium" and observation is not None:
                 continue
@@ -111,10 +133,65 @@ def test_the_spaces_that_are_known_are_those_of_the_worlds(observation: str | No
 
 
 def test_the_games_and_tasks_that_are_known_are_those_there_are() -> None:
-    control = pytest.importorskip("farl.envs.control")
-    procgen = pytest.importorskip("farl.envs.procgen")
-    assert BATCHED_KINDS["control"].ids == tuple(control.TASKS)
-    assert BATCHED_KINDS["procgen"].ids == procgen.GAMES
+    assert BATCHED_KINDS["control"].ids == tuple(control_tasks.TASKS)
+    assert BATCHED_KINDS["procgen"].ids == procgen_games.GAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "package"),
+    [
+        ("Acrobot", "control", "gymnasium"),
+        ("maze", "procgen", "procgen"),
+        ("ALE/MontezumaRevenge-v5", "atari", "ale_py"),
+        ("ALE/Pong-v5", "atari", "ale_py"),
+    ],
+)
+def test_the_spaces_of_games_are_known_without_making_what_is_learnt_from(name: str, kind: str, package: str) -> None:
+    pytest.importorskip(package)
+    environment = EnvironmentConfig(id=name, kind=kind)
+    probe = make_probe(environment)
+    assert spaces_of(environment) == (probe.observation_space, probe.action_space)
+    probe.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "kwargs"),
+    [
+        ("control", "CartPole", {"levl": 1}),
+        ("control", "CartPole", {"level": -1}),
+        ("control", "CartPole", {"level": "one"}),
+        ("control", "CartPole", {"num_envs": 2}),
+        ("procgen", "maze", {"num_levls": 1}),
+        ("procgen", "maze", {"distribution_mode": "extreme"}),
+        ("procgen", "maze", {"start_level": 2**31}),
+        ("procgen", "maze", {"num_threads": "two"}),
+        ("atari", "ALE/Pong-v5", {"frame_skip": 4}),
+        ("atari", "ALE/Pong-v5", {"frameskip": "four"}),
+        ("atari", "ALE/Pong-v5", {"frameskip": 0}),
+        ("atari", "ALE/Pong-v5", {"noop_max": -1}),
+        ("atari", "ALE/Pong-v5", {"episodic_life": 1}),
+        ("atari", "ALE/Pong-v5", {"repeat_action_probability": 1.5}),
+    ],
+)
+def test_what_a_game_does_not_take_is_refused_before_one_is_made(kind: str, name: str, kwargs: dict[str, Any]) -> None:
+    pytest.importorskip({"control": "gymnasium", "atari": "ale_py"}.get(kind, kind))
+    with pytest.raises(ConfigError):
+        spaces_of(EnvironmentConfig(id=name, kind=kind, kwargs=kwargs))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gymnasium.spaces.Box(0, 255, (4, 84, 84), np.uint8),
+        gymnasium.spaces.Box(0, 255, (60, 80, 3), np.uint8),
+        gymnasium.spaces.Box(0, 254, (60, 80, 3), np.uint8),
+        gymnasium.spaces.Box(0, 255, (60, 80, 3), np.float32),
+        gymnasium.spaces.Box(0, 255, (60, 80), np.uint8),
+        gymnasium.spaces.Discrete(3),
+    ],
+)
+def test_what_is_an_image_is_what_stable_baselines3_takes_for_one(space: gymnasium.Space[Any]) -> None:
+    assert is_image(space) == is_image_space(space)
 
 
 def test_every_environment_of_its_own_can_be_named() -> None:
