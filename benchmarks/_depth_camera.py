@@ -80,14 +80,14 @@ class Camera:
 
 @numba.njit(cache=True)
 def _visible(
-    corners: NDArray[np.float32], faces: NDArray[np.int64], width: int, height: int, focal: float
+    corners: NDArray[np.float32], faces: NDArray[np.int64], width: int, height: int, focal: float, wall: float
 ) -> NDArray[np.int32]:
-    """Return the triangle in front at each pixel, int32[B, P]; -1 where there is none. Corners are [B, V, 3]."""
+    """Return the triangle in front at each pixel, int32[B, P]; -1 where it is the wall. Corners are [B, V, 3]."""
     batch = corners.shape[0]
     found = np.full((batch, height * width), -1, np.int32)
     nearest = np.zeros(height * width, np.float32)
     for b in range(batch):
-        nearest[:] = 0.0
+        nearest[:] = 1.00001 / wall  # one over the depth; a little before it, so that rounding puts nothing behind it
         for f in range(faces.shape[0]):
             p, q, r = corners[b, faces[f, 0]], corners[b, faces[f, 1]], corners[b, faces[f, 2]]
             if p[2] <= 0.01 or q[2] <= 0.01 or r[2] <= 0.01:  # behind the camera
@@ -194,7 +194,7 @@ class Scene:
     def _visible(self, corners: Tensor) -> Tensor:
         flat = corners.detach().reshape(-1, *corners.shape[-2:]).contiguous().numpy()
         camera = self.camera
-        found = _visible(flat, self.faces.numpy(), camera.width, camera.height, camera.focal)
+        found = _visible(flat, self.faces.numpy(), camera.width, camera.height, camera.focal, camera.background)
         return torch.from_numpy(found).long()
 
     def look(self, states: Tensor) -> View:

@@ -37,6 +37,20 @@ def test_a_box_has_the_depth_and_the_outline_it_must_have():
     torch.testing.assert_close(picture, expected)
 
 
+def test_a_body_behind_the_wall_is_hidden_by_it_and_one_in_it_is_seen_in_part():
+    scene = Scene(CAMERA, [BODIES["mug"]])
+    for turn in range(4):
+        behind, inside = pose(0, 0, 0, turn, 0.3, 0)[None].repeat(2, 1, 1)
+        behind[:, 2], inside[:, 2] = 1.5, 1.0
+        behind.requires_grad_()
+        picture = scene.depth(behind)
+        assert (picture == CAMERA.background).all()
+        assert not torch.autograd.grad(picture.sum(), behind)[0].any()
+        picture = scene.depth(inside)
+        assert (picture <= CAMERA.background).all()
+        assert (picture < CAMERA.background).any()
+
+
 def test_what_is_nearer_hides_what_is_behind_in_whatever_order():
     near, far = box((0.1, 0.1, 0.1)), box((0.3, 0.2, 0.1))
     here, there = pose(0, 0, 0.45, 0, 0, 0), pose(0, 0, 0.75, 0, 0, 0)
