@@ -240,10 +240,9 @@ class MapExplorer(OpenRollout):
 
         :param observation: one observation, or a batch of them
         :param deterministic: has no effect: the sampling of subgoals is part of the method
+        :raises ValueError: if the observation is not as the observation space says
         """
-        single = np.ndim(observation["odometry"]) == 1
-        if single:
-            observation = {key: np.asarray(value)[None] for key, value in observation.items()}
+        observation, single = self._batch(observation)
         seen, odometry = self._read(observation)
         explorers = state[0] if state is not None else self._predicting
         starts = np.zeros(len(odometry), bool) if episode_start is None else np.asarray(episode_start, bool)
@@ -253,6 +252,27 @@ class MapExplorer(OpenRollout):
         self._predicting = explorers
         actions = explorers.act(seen, odometry, starts)
         return (actions[0] if single else actions), (explorers,)
+
+    def _batch(self, observation: Any) -> tuple[dict[str, npt.NDArray[Any]], bool]:
+        """Return an observation as a batch, and whether it was a single one; refuse what the space does not hold."""
+        assert isinstance(self.observation_space, spaces.Dict)
+        parts = self.observation_space.spaces
+        if not isinstance(observation, Mapping) or not parts.keys() <= observation.keys():
+            told = ", ".join(map(str, observation)) if isinstance(observation, Mapping) else type(observation).__name__
+            raise ValueError(f"an observation is a dict of {' and '.join(parts)}; got {told or 'an empty one'}")
+        batch = {name: np.asarray(observation[name]) for name in parts}
+        single = all(batch[name].shape == part.shape for name, part in parts.items())
+        if single:
+            return {name: value[None] for name, value in batch.items()}, True
+        for name, part in parts.items():
+            if batch[name].shape[1:] != part.shape or not len(batch[name]):
+                raise ValueError(
+                    f"`{name}` of an observation has the shape {part.shape}, or more of them in a batch; "
+                    f"got {batch[name].shape}"
+                )
+        if len({len(value) for value in batch.values()}) > 1:
+            raise ValueError("the parts of an observation are batches of different lengths")
+        return batch, False
 
     def whole_map(self, env: int = 0, resolution: float | None = None) -> OccupancyGrid:
         """Lay all that is remembered of a world side by side.

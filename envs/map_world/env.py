@@ -9,7 +9,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from farl.envs.map_world.generator import SIZES, draw_layout
-from farl.envs.map_world.loaders import array_grid, load_grids
+from farl.envs.map_world.loaders import array_grid, check_reading, load_grids
 from farl.envs.map_world.occupancy import Dark, OccupancyGrid
 from farl.envs.map_world.plans import PLANS
 from farl.envs.map_world.render import draw_world
@@ -250,6 +250,7 @@ def given_grids(maps: Maps, scale: int, reading: Mapping[str, Any]) -> dict[str,
     :param reading: how files are read, see ``load_grids``
     :raises ConfigError: if a map is malformed
     """
+    check_reading(reading.get("threshold", 0.5), reading.get("dark", "wall"))
     if isinstance(maps, str) and maps in PLANS:
         plan = PLANS[maps]()
         return {maps: OccupancyGrid(plan.walls.astype(np.int8), rooms=plan.rooms)}

@@ -66,10 +66,7 @@ def load_grids(
     :raises ConfigError: for every map that is malformed, naming it
     """
     path = Path(path)
-    if not 0.0 < threshold < 1.0:
-        raise ConfigError(f"threshold is a brightness between 0 and 1; got {threshold}")
-    if dark not in ("wall", "free"):
-        raise ConfigError(f"dark is what dark pixels are: wall or free; got {dark!r}")
+    check_reading(threshold, dark)
     if resolution is not None and not (math.isfinite(resolution) and resolution > 0.0):
         raise ConfigError(f"resolution is in metres a cell, above 0; got {resolution}")
     if not path.is_file():
@@ -108,6 +105,17 @@ def load_grids(
     if problems:
         raise ConfigError(*problems)
     return grids
+
+
+def check_reading(threshold: float, dark: str) -> None:
+    """Refuse ways to read pictures that are none.
+
+    :raises ConfigError: naming what is wrong
+    """
+    if isinstance(threshold, str) or not 0.0 < threshold < 1.0:
+        raise ConfigError(f"threshold is a brightness between 0 and 1; got {threshold}")
+    if dark not in ("wall", "free"):
+        raise ConfigError(f"dark is what dark pixels are: wall or free; got {dark!r}")
 
 
 def load_maps(

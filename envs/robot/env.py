@@ -14,7 +14,6 @@ from farl.envs.robot.buildings import Building, sources
 from farl.envs.robot.render import Belief, draw_robot
 from farl.envs.robot.settings import RobotSettings, check_ranges, make_settings
 from farl.envs.robot.worlds import RobotWorlds
-from farl.errors import ConfigError
 from farl.maps.geometry import BoolArray, ByteArray, IntArray
 
 FURTHEST = 100_000.0
@@ -137,8 +136,8 @@ def check_episode(until_covered: float | None, max_steps: int) -> None:
     :raises ConfigError: if a value is out of range
     """
     check_ranges({"max_steps": max_steps}, {"max_steps": (1, 2**62, False)}, ("max_steps",))
-    if until_covered is not None and not 0.0 < until_covered <= 1.0:
-        raise ConfigError(f"until_covered is a share above 0 and at most 1, or None; got {until_covered}")
+    if until_covered is not None:
+        check_ranges({"until_covered": until_covered}, {"until_covered": (0.0, 1.0, True)})
 
 
 def observation_space(settings: RobotSettings) -> spaces.Dict:
@@ -184,7 +183,10 @@ def checked(actions: npt.NDArray[Any], n_envs: int) -> npt.NDArray[np.float64]:
 
     :raises ValueError: if they are not two finite numbers for each robot
     """
-    given = np.asarray(actions, np.float64)
+    try:
+        given = np.asarray(actions, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"an action is a forward and a turning velocity, two numbers; got {actions!r}") from None
     if given.shape != (n_envs, 2):
         raise ValueError(f"an action is a forward and a turning velocity, two numbers; got the shape {given.shape[1:]}")
     if not np.isfinite(given).all():

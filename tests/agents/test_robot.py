@@ -247,6 +247,26 @@ def test_odometry_that_is_none_and_scans_that_are_none():
     assert np.isfinite(actions).all()
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scan": np.zeros((1, 3), np.float32)}, "`scan` of an observation has the shape"),
+        ({"scan": np.zeros((1, 400), np.float32)}, "`scan` of an observation has the shape"),
+        ({"scan": np.zeros((2, 180), np.float32)}, "different lengths"),
+        ({"odometry": np.zeros((1, 2))}, "`odometry` of an observation has the shape"),
+        ({"odometry": None}, "a dict of odometry and scan; got scan"),
+    ],
+)
+def test_observations_that_are_none_are_refused_and_nothing_is_taken_in(changes, words):
+    env = make_env(np.zeros((60, 60), np.int8))
+    agent, seen = FARMapRobot(env=env, seed=0), env.reset()
+    agent.predict(seen)
+    before = agent._predicting.robots[0].canvas.cells.copy()
+    with pytest.raises(ValueError, match=words):
+        agent.predict({name: part for name, part in (seen | changes).items() if part is not None})
+    np.testing.assert_array_equal(agent._predicting.robots[0].canvas.cells, before)
+
+
 @pytest.mark.parametrize("jump", [1.0, 50.0, 9e4])
 def test_an_odometry_that_jumps_is_said_and_not_followed(office, jump, caplog):
     env = make_env(office, drift=0.0)

@@ -220,6 +220,9 @@ def test_poses_compose_and_come_apart():
         ({"maps": room(), "resolution": "fine"}, "resolution must be"),
         ({"maps": room(), "start": "here"}, "three finite numbers"),
         ({"maps": room(), "until_covered": 1.5}, "until_covered"),
+        ({"maps": room(), "until_covered": "all"}, "until_covered"),
+        ({"maps": room(), "threshold": 2.0}, "threshold is a brightness"),
+        ({"maps": room(), "dark": "wal"}, "dark is what dark pixels are"),
         ({"world": "ofice"}, "office"),
     ],
 )
@@ -245,12 +248,12 @@ def test_a_reset_into_a_wall_is_refused_and_nothing_is_lost():
     assert env.step(np.array([0.0, 0.0]))[4]["pose"] == [1.0, 1.0, 0.0]
 
 
-@pytest.mark.parametrize("action", [[np.nan, 0.0], [1.0], [[0.0, 0.0]]])
+@pytest.mark.parametrize("action", [[np.nan, 0.0], [1.0], [[0.0, 0.0]], ["on", 1.0], {}, None])
 def test_actions_that_are_none_are_refused(action):
     env = make_env()
     env.reset(seed=0)
     with pytest.raises(ValueError, match="action"):
-        env.step(np.array(action))
+        env.step(action)
 
 
 def test_a_ros_map_is_driven_in_at_its_own_or_another_resolution(tmp_path):
