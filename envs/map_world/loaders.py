@@ -107,12 +107,12 @@ def load_grids(
     return grids
 
 
-def check_reading(threshold: float, dark: str) -> None:
+def check_reading(threshold: Any, dark: Any) -> None:
     """Refuse ways to read pictures that are none.
 
     :raises ConfigError: naming what is wrong
     """
-    if isinstance(threshold, str) or not 0.0 < threshold < 1.0:
+    if not isinstance(threshold, int | float) or not 0.0 < threshold < 1.0:
         raise ConfigError(f"threshold is a brightness between 0 and 1; got {threshold}")
     if dark not in ("wall", "free"):
         raise ConfigError(f"dark is what dark pixels are: wall or free; got {dark!r}")
