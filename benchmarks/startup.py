@@ -58,7 +58,10 @@ def run(job: Job) -> dict[str, Any]:
 BENCHMARK = Benchmark(
     name="startup",
     methods=("torch", "sb3", "help", "list", "schema", "validate", "train"),
-    conditions=("quickstart", "ppo_baseline", "farmap"),
+    conditions=(
+        *("quickstart", "ppo_baseline", "farmap", "hairpin", "minigrid_multiroom", "atari_venture"),
+        *("procgen_chaser", "control_levels", "robot", "miniworld_rooms", "farmap_ppo"),
+    ),
     metrics={"cpu": "CPU time of the process, in seconds"},
     run=run,
     sizes={
