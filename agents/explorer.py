@@ -261,11 +261,13 @@ class MapExplorer(OpenRollout):
             told = ", ".join(map(str, observation)) if isinstance(observation, Mapping) else type(observation).__name__
             raise ValueError(f"an observation is a dict of {' and '.join(parts)}; got {told or 'an empty one'}")
         batch = {name: np.asarray(observation[name]) for name in parts}
-        single = all(batch[name].shape == part.shape for name, part in parts.items())
+        # Pictures may have their channels first or last.
+        sizes = {name: sorted(part.shape or ()) for name, part in parts.items()}
+        single = all(sorted(batch[name].shape) == size for name, size in sizes.items())
         if single:
             return {name: value[None] for name, value in batch.items()}, True
         for name, part in parts.items():
-            if batch[name].shape[1:] != part.shape or not len(batch[name]):
+            if sorted(batch[name].shape[1:]) != sizes[name] or not len(batch[name]):
                 raise ValueError(
                     f"`{name}` of an observation has the shape {part.shape}, or more of them in a batch; "
                     f"got {batch[name].shape}"
