@@ -48,11 +48,11 @@ class WaitingStep(NamedTuple):
     timesteps: int
     dones: BoolArray
     begun: list[NewEpisode]
-    positions: IntArray | None
+    positions: Sequence[tuple[int, ...]] | IntArray | None
     vectors: npt.NDArray[np.float32] | None
     frames: npt.NDArray[np.uint8] | None
-    events: dict[str, Any] | None
-    """What the curiosity made of it, for one step; None where it tells only when asked at the end of a rollout."""
+    told: Any
+    """What the curiosity made of it; None where nobody told, or tells only when asked at the end of a rollout."""
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class ExplorationCallback(BaseCallback):
         known."""
         self._agreement: RoomAgreement | None = None
         self._waiting: list[WaitingStep] = []
-        self._uncounted: list[IntArray] = []  # positions of steps whose cells do not count as covered yet
+        self._uncounted: list[tuple[int, ...]] = []  # positions of steps whose cells do not count as covered yet
         self._settled = 0  # steps of this rollout that have been recorded
 
     @property
@@ -164,7 +164,7 @@ class ExplorationCallback(BaseCallback):
         self._count_covered()
         return {
             "record": self._record.state_dict(),
-            "waiting": to_plain(self._waiting, _KNOWN),
+            "waiting": to_plain([_plainer(step) for step in self._waiting], _KNOWN),
             "settled": self._settled,
             "last_image": self._times.last,
             "agreement": None if self._agreement is None else self._agreement.state_dict(),
@@ -244,13 +244,13 @@ class ExplorationCallback(BaseCallback):
                 self._cover_starts(envs)
 
     def _on_step(self) -> bool:
-        record, dones, infos = self._record, np.array(self.locals["dones"], bool), self.locals["infos"]
+        record, dones = self._record, np.array(self.locals["dones"], bool)
         positions = vectors = frames = None
         begun: list[NewEpisode] = []
         if self._positions_told:
             # The info of an environment that is done is still that of its last step, not of the reset after it.
-            positions = np.array([info["position"] for info in infos], np.int64)
-            self._uncounted.append(positions)
+            positions = [tuple(info["position"]) for info in self.locals["infos"]]
+            self._uncounted += positions
             if dones.any():
                 self._count_covered()  # the next worlds may have another shape
                 begun = self._new_episodes(dones)
@@ -260,9 +260,8 @@ class ExplorationCallback(BaseCallback):
             frames = frames_of(self._observation_space, seen) if self._frames else None
             if record.sample is not None:
                 vectors = numbers_of(self._observation_space, seen)
-        last = None if self._tells_later else getattr(self._source, "last", None)
-        events = None if self._tells_later else {} if last is None else _events(last)
-        self._waiting.append(WaitingStep(self.num_timesteps, dones, begun, positions, vectors, frames, events))
+        told = None if self._tells_later else getattr(self._source, "last", None)
+        self._waiting.append(WaitingStep(self.num_timesteps, dones, begun, positions, vectors, frames, told))
         if not self._tells_later and (begun or len(self._waiting) >= _TOGETHER):
             self._settle()
         return True
@@ -296,17 +295,16 @@ class ExplorationCallback(BaseCallback):
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        if waiting[0].events is None:
+        told = [step.told for step in waiting]
+        if self._tells_later:
             model: Any = self.model
             model.take_in()
-            steps = model.curiosity_steps[self._settled : self._settled + len(waiting)]
+            told = model.curiosity_steps[self._settled : self._settled + len(waiting)]
             self._settled += len(waiting)
-            told = [_events(step) for step in steps] if len(steps) == len(waiting) else []
-        else:
-            told = [step.events or {} for step in waiting]
         events: dict[str, Any] = {}
-        if told and all(told):
-            events = {name: np.array([each[name] for each in told]) for name in told[0]}
+        if len(told) == len(waiting) and all(told):
+            rows = [_events(step) for step in told]
+            events = {name: np.array([row[name] for row in rows]) for name in rows[0]}
             events |= self._thresholds(events["active"])
         columns = {
             name: None if getattr(waiting[0], name) is None else np.array([getattr(step, name) for step in waiting])
@@ -376,7 +374,7 @@ class ExplorationCallback(BaseCallback):
         """Count the cells that were stepped on as covered, when somebody asks: not in each step."""
         waiting, self._uncounted = self._uncounted, []
         if waiting and self._record.visits is not None:
-            x, y = np.concatenate(waiting).T
+            x, y = np.array(waiting, np.int64).T
             self._record.visits.covered[y, x] = True
 
     def _cover_starts(self, at: BoolArray) -> None:
@@ -393,12 +391,20 @@ _EVENTS = ("active", "fragmented", "recalled")
 
 
 def _events(step: Any) -> dict[str, Any]:
-    """What the curiosity made of one step, as a row of ``Block`` takes it: copies, for it may go on in place."""
-    found = {name: getattr(step.events, name).copy() for name in _EVENTS}
-    found["surprisal"] = np.array(step.surprisal, np.float64)
+    """What the curiosity made of one step, as a row of ``Block`` takes it."""
+    if isinstance(step, dict):
+        return step  # it was saved so
+    found = {name: getattr(step.events, name) for name in _EVENTS}
+    found["surprisal"] = np.asarray(step.surprisal, np.float64)
     if (reward := getattr(step, "intrinsic_reward", None)) is not None:
-        found["rewards"] = np.array(reward, np.float64)
+        found["rewards"] = np.asarray(reward, np.float64)
     return found
+
+
+def _plainer(step: WaitingStep) -> WaitingStep:
+    """A step that waits, with arrays instead of what they are made from."""
+    positions = None if step.positions is None else np.array(step.positions, np.int64)
+    return step._replace(positions=positions, told=None if step.told is None else _events(step.told))
 
 
 def _position(info: dict[str, Any]) -> IntArray | None:
