@@ -91,8 +91,8 @@ class ModuleBank(ModuleSlots):
         weights = np.ones(len(member)) if counts is None else counts
         share = torch.from_numpy(weights / np.bincount(member, weights)[member]).to(losses)
         (gradients,) = torch.autograd.grad((losses * share).sum(), [parameters])
-        copies = {part.data_ptr(): part.nbytes for part in (parameters, rows, gradients) if part is not in_place}
-        self.copied_bytes = sum(copies.values())
+        # Where slots lie in a row, parameters are no copy; they count all the same, for slots differ after a resume.
+        self.copied_bytes = parameters.nbytes + gradients.nbytes + (0 if one_row_each else rows.nbytes)
         self._adam(slots, gradients)
         self._learnt.update(distinct.tolist())
         self._changed(slots)
