@@ -96,7 +96,9 @@ def record(options: argparse.Namespace) -> int:
 
 def _say_how_it_acted(asked: bool | None, deterministic: bool) -> None:
     if asked is None and not deterministic:
-        print("It acted as in training, which brought no reward from outside; --deterministic takes likeliest actions.")
+        print(
+            "It acted as in training, where no reward from outside moved it; --deterministic takes likeliest actions."
+        )
 
 
 def _free_recording(folder: Path) -> Path:

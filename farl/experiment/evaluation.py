@@ -47,8 +47,8 @@ def evaluate(
 ) -> Evaluation:
     """Play ``episodes`` episodes with the policy of the latest checkpoint; nothing is learned or written.
 
-    :param deterministic: whether to take the most likely actions; None: only where training brought reward. What is
-        most likely for a policy that only curiosity moves is often to stand still
+    :param deterministic: whether to take the most likely actions; None: only where reward from outside moved the agent.
+        What is most likely for a policy that only curiosity moves is often to stand still
     :param max_steps: most steps of an episode; one that has more is cut off
     :param observe: as in ``play``
     :raises ConfigError: the run has no checkpoint that can be loaded

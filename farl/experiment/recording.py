@@ -59,7 +59,7 @@ def record(
 
     Fragment, surprisal and bonus are written below the pictures of agents with curiosity.
 
-    :param deterministic: whether to take the most likely actions; None: only where training brought reward
+    :param deterministic: whether to take the most likely actions; None: only where reward from outside moved the agent
     :param max_steps: most steps of an episode; one that has more is cut off, and no other follows
     :param observe: called as the camera is, see ``play``
     :raises ConfigError: the format is unknown, the place cannot be written, the environment draws no pictures, or the
