@@ -65,7 +65,7 @@ BENCHMARK = Benchmark(
     metrics={"cpu": "CPU time of the process, in seconds"},
     run=run,
     sizes={
-        "quick": Size(seeds=1, parameters={}, note="one process each"),
+        "quick": Size(seeds=1, parameters={}, note="one process each", conditions=("quickstart",)),
         "default": Size(seeds=5, parameters={}),
         "full": Size(seeds=10, parameters={}),
     },
