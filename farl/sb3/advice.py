@@ -84,6 +84,15 @@ class AdvisedFeatures(BaseFeaturesExtractor):
         self.advice = observations[ADVICE]
         return torch.cat([self.extractor(without_advice(observations, self._rest)), self.advice], dim=1)
 
+    def __getattr__(self, name: str) -> Any:
+        """Find the parts of an extractor of one's own by their names, as where there is no advice."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "extractor":  # copies are looked at before they have one
+                raise
+            return getattr(self.extractor, name)
+
 
 class _AdvisedClass(ABCMeta):
     """The class of the classes that ``advised_policy`` makes: pickle finds them by the policy they were made of."""

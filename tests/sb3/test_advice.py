@@ -368,3 +368,31 @@ def test_any_learner_gets_the_advice_from_outside() -> None:
         observations, _, dones, infos = env.step(np.zeros(4, np.int64))
     assert dones.all()
     assert infos[0]["terminal_observation"].keys() == observations.keys()  # type: ignore[union-attr]
+
+
+class NamedParts(FlattenExtractor):
+    """An extractor whose parts have names that a script may ask for."""
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space)
+        self.batch_norm = torch.nn.BatchNorm1d(self.features_dim)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self.batch_norm(super().forward(observations)))
+
+
+def test_parts_of_an_extractor_are_found_by_their_names(tmp_path: Path) -> None:
+    model = FAR(PPO)(
+        "MlpPolicy", "CartPole-v1", n_steps=32, far={}, policy_kwargs={"features_extractor_class": NamedParts}
+    )
+    extractor: Any = model.policy.features_extractor
+    assert isinstance(extractor, AdvisedFeatures)
+    assert extractor.batch_norm is extractor.extractor.batch_norm
+    assert not hasattr(extractor, "no_such_part")
+    before = extractor.batch_norm.running_mean.clone()
+    model.learn(64)
+    assert not torch.equal(extractor.batch_norm.running_mean, before)
+    model.save(tmp_path / "model")
+    again: Any = FAR(PPO).load(tmp_path / "model").policy.features_extractor
+    assert torch.equal(again.batch_norm.running_mean, extractor.batch_norm.running_mean)
+    assert torch.equal(pickle.loads(pickle.dumps(extractor)).batch_norm.running_mean, extractor.batch_norm.running_mean)
