@@ -152,8 +152,10 @@ def known_spaces(env_id: str, kind: str, observation: str | None) -> tuple[space
         return _MINIGRID_VIEWS[observation], spaces.Discrete(3)
     if kind == "gymnasium" and any(env_id == spec.id for spec in ROOM_CHAINS):
         return spaces.Box(0.0, 1.0, (539,), np.float32), spaces.Discrete(3)
-    if kind == "gymnasium" and any(env_id == spec.id for spec in MAP_WORLDS):
-        return _MAP_VIEW, spaces.Discrete(4)
+    for spec in MAP_WORLDS if kind == "gymnasium" else ():
+        if env_id == spec.id:
+            vector = spec.kwargs.get("observation") == "vector"
+            return spaces.Box(0.0, 1.0, (675,), np.float32) if vector else _MAP_VIEW, spaces.Discrete(4)
     return None
 
 
