@@ -157,7 +157,7 @@ def _quiet_libraries() -> None:
 
 def _make_batched(environment: EnvironmentConfig, count: int, render_mode: str | None) -> VecEnv:
     maker: Any = pkgutil.resolve_name(BATCHED_KINDS[environment.kind].entry_point)
-    batched_spaces(environment)  # refuses what it does not take
+    batched_spaces(environment)  # raises where it does not take an argument
     made: VecEnv = maker(environment.id, count, render_mode=render_mode, **environment.kwargs)
     return made
 
