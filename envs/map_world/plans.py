@@ -13,27 +13,16 @@ from farl.maps.geometry import BoolArray, IntArray
 
 
 class Plan(NamedTuple):
-    """A floor plan and its landmarks.
+    """A floor plan, its landmarks and its rooms.
 
     :ivar walls: bool[H, W], True for wall, not enlarged
     :ivar landmarks: bool[H, W], the cells of its turns or doorways
+    :ivar rooms: int64[H, W], the compartment or corridor of each cell, -1 in walls and landmarks
     """
 
     walls: BoolArray
     landmarks: BoolArray
-
-    @property
-    def rooms(self) -> IntArray:
-        """int64[H, W], the compartment or corridor of each cell, -1 in walls and landmarks."""
-        inside = ~self.walls & ~self.landmarks
-        first = np.where(inside, np.arange(inside.size).reshape(inside.shape), inside.size)
-        while True:  # each cell learns the first cell of its room from its neighbours; SciPy takes longer to import
-            around = np.pad(first, 1, constant_values=inside.size)
-            least = np.min([first, around[2:, 1:-1], around[:-2, 1:-1], around[1:-1, 2:], around[1:-1, :-2]], axis=0)
-            least[~inside] = inside.size
-            if np.array_equal(least, first):
-                return np.where(inside, np.searchsorted(np.unique(first), first), -1).astype(np.int64)
-            first = least
+    rooms: IntArray
 
 
 def hairpin(arms: int = 8, length: int = 14) -> Plan:
@@ -52,7 +41,9 @@ def hairpin(arms: int = 8, length: int = 14) -> Plan:
         row = 1 if arm % 2 else length
         walls[row, 2 * arm + 2] = False
         landmarks[row, 2 * arm + 1 : 2 * arm + 4] = True
-    return Plan(walls, landmarks)
+    rooms = np.full(walls.shape, -1)
+    rooms[1:-1, 1::2] = np.arange(arms)
+    return Plan(walls, landmarks, np.where(landmarks, -1, rooms))
 
 
 def compartments(rows: int = 2, cols: int = 3, side: int = 7) -> Plan:
@@ -64,14 +55,15 @@ def compartments(rows: int = 2, cols: int = 3, side: int = 7) -> Plan:
         raise ValueError(f"at least one room of 3 x 3 cells is needed; got {rows} x {cols} rooms of {side} cells")
     pitch = side + 1
     walls = np.ones((rows * pitch + 1, cols * pitch + 1), bool)
-    landmarks = np.zeros_like(walls)
+    landmarks, rooms = np.zeros_like(walls), np.full(walls.shape, -1)
     for row in range(rows):
         for col in range(cols):
-            walls[row * pitch + 1 : (row + 1) * pitch, col * pitch + 1 : (col + 1) * pitch] = False
+            room = np.s_[row * pitch + 1 : (row + 1) * pitch, col * pitch + 1 : (col + 1) * pitch]
+            walls[room], rooms[room] = False, row * cols + col
     middle = np.arange(rows) * pitch + 1 + side // 2, np.arange(cols) * pitch + 1 + side // 2
     landmarks[np.ix_(middle[0], np.arange(1, cols) * pitch)] = True
     landmarks[np.ix_(np.arange(1, rows) * pitch, middle[1])] = True
-    return Plan(walls & ~landmarks, landmarks)
+    return Plan(walls & ~landmarks, landmarks, rooms)
 
 
 PLANS: dict[str, Callable[..., Plan]] = {"hairpin": hairpin, "compartments": compartments}
