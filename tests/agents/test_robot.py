@@ -1,6 +1,5 @@
 """FARMapRobot explores, comes back to what it knows, and goes on where it was saved."""
 
-import math
 import signal
 
 import numpy as np
@@ -23,24 +22,7 @@ from farl.errors import ConfigError
 from farl.memory import LongTermMemory
 from farl.slam.matching import Match
 from farl.slam.occupancy import Fit
-from farl.slam.poses import between
-
-
-@pytest.fixture(scope="module")
-def office():
-    return generate_office(np.random.default_rng(4), floors=1, width=16.0).cells
-
-
-def make_env(office, n_envs=1, **options):
-    env = RobotVecEnv(n_envs, maps=office, until_covered=None, max_steps=10**6, **options)
-    env.seed(1)
-    return env
-
-
-def errors(agent, env):
-    """Metres by which each robot is wrong about where it is."""
-    true = between(env.worlds.start, env.worlds.pose)
-    return [np.hypot(*(robot.world_pose - at)[:2]) for robot, at in zip(agent.robots, true, strict=True)]
+from tests.agents.offices import errors, make_env
 
 
 @pytest.fixture(scope="module")
@@ -236,93 +218,6 @@ def test_a_new_episode_begins_with_nothing(office):
     assert all(len(robot.been) <= 4 for robot in agent.robots)
 
 
-def test_odometry_that_is_none_and_scans_that_are_none():
-    env = RobotVecEnv(1, maps=np.zeros((60, 60), np.int8))
-    env.seed(0)
-    agent, seen = FARMapRobot(env=env, seed=0), env.reset()
-    agent.predict(seen)
-    with pytest.raises(ValueError, match="odometry of robot 0 is"):
-        agent.predict({"scan": seen["scan"], "odometry": np.full((1, 3), np.nan)})
-    actions, _ = agent.predict({"scan": np.full_like(seen["scan"], np.nan), "odometry": seen["odometry"]})
-    assert np.isfinite(actions).all()
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"scan": np.zeros((1, 3), np.float32)}, "`scan` of an observation has the shape"),
-        ({"scan": np.zeros((1, 400), np.float32)}, "`scan` of an observation has the shape"),
-        ({"scan": np.zeros((2, 180), np.float32)}, "different lengths"),
-        ({"odometry": np.zeros((1, 2))}, "`odometry` of an observation has the shape"),
-        ({"odometry": None}, "a dict of odometry and scan; got scan"),
-    ],
-)
-def test_observations_that_are_none_are_refused_and_nothing_is_taken_in(changes, words):
-    env = make_env(np.zeros((60, 60), np.int8))
-    agent, seen = FARMapRobot(env=env, seed=0), env.reset()
-    agent.predict(seen)
-    before = agent._predicting.robots[0].canvas.cells.copy()
-    with pytest.raises(ValueError, match=words):
-        agent.predict({name: part for name, part in (seen | changes).items() if part is not None})
-    np.testing.assert_array_equal(agent._predicting.robots[0].canvas.cells, before)
-
-
-@pytest.mark.parametrize("jump", [1.0, 50.0, 9e4])
-def test_an_odometry_that_jumps_is_said_and_not_followed(office, jump, caplog):
-    env = make_env(office, drift=0.0)
-    agent, seen = FARMapRobot(env=env, seed=0), env.reset()
-    shift, starts = np.zeros(3), np.ones(1, bool)
-    for step in range(400):
-        shift[:2] += jump * (step in (100, 200))
-        actions = agent.explorers.act(seen["scan"], seen["odometry"] + shift, starts)
-        seen, starts = env.step(actions)[0], np.zeros(1, bool)
-    assert [record.getMessage()[:20] for record in caplog.records] == ["the odometry jumped "]
-    assert errors(agent, env)[0] < 0.3
-    assert agent.robots[0].canvas.cells.size < 400**2
-
-
-def test_a_map_that_would_fill_the_memory_is_refused_in_one_line():
-    env = make_env(np.zeros((60, 60), np.int8))
-    agent, seen = FARMapRobot(env=env, seed=0, criterion="none"), env.reset()
-    agent.explorers.act(seen["scan"], seen["odometry"], np.ones(1, bool))
-    robot = agent.robots[0]
-    robot.move(np.array([9e4, 9e4, 0.0]))
-    with pytest.raises(ConfigError, match="Is the odometry in metres") as caught:
-        robot.locate(seen["scan"][0])
-    assert len(caught.value.problems) == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"criterion": "sise"}, "size"),
-        ({"surprisal": "before"}, "new-cells"),
-        ({"goal": "far"}, "nearest"),
-        ({"largest": 10.0, "smallest": 20.0}, "smallest <= largest"),
-        *(({name: math.nan}, f"{name} must be") for name in ("rho", "largest", "resolution", "reluctance", "radius")),
-        *(({name: "x"}, f"{name} must be") for name in ("rho", "capacity", "max_turn")),
-        *(({name: 2.5}, "whole number") for name in ("scan_every", "confirm", "min_samples", "capacity")),
-        ({"largest": math.inf}, "largest must be"),
-        ({"lidar_range": -1.0}, "lidar_range must be above 0"),
-        ({"lidar_range": 0.05}, "at least 1"),
-        ({"resolution": 0.001}, "at most 3,000"),
-        ({"lidar_field": 720.0}, "at most 360"),
-        ({"lidar_field": 90.0}, "the environment's lidar has 360"),
-        ({"matching": "no"}, "true or false"),
-        ({"particles": 1}, "particles must be at least 2"),
-        ({"particles": 50, "matching": False}, "particles need matching"),
-        ({"resolution": 0.0}, "above 0"),
-        ({"scan_every": 0}, "at least 1"),
-        ({"capacity": 1}, "at least 2"),
-    ],
-)
-def test_bad_settings_get_one_line(options, words):
-    with pytest.raises(ConfigError) as caught:
-        FARMapRobot(env=RobotVecEnv(1, maps=np.zeros((60, 60), np.int8)), **options)
-    assert len(caught.value.problems) == 1
-    assert words in caught.value.problems[0]
-
-
 def test_it_takes_its_body_and_lidar_from_the_environment(tmp_path):
     env = make_env(np.zeros((60, 60), np.int8), lidar_field=90.0, radius=0.3, max_turn=0.7)
     agent = FARMapRobot(env=env, seed=0)
@@ -348,20 +243,6 @@ def test_a_robot_that_is_localised_by_particles_goes_on_as_it_was_saved(office, 
         seen = env.worlds.scan.copy(), env.worlds.odometry + 0.01 * step, np.zeros(1, bool)
         np.testing.assert_array_equal(agent.explorers.act(*seen), again.explorers.act(*seen))
     np.testing.assert_array_equal(agent.robots[0].pose, again.robots[0].pose)
-
-
-def test_what_is_beyond_a_shorter_range_is_no_echo():
-    """Also one that single precision rounds down, and infinity, which ROS's drivers give where there is no echo."""
-    maps = np.zeros((240, 240), np.int8)
-    env = make_env(maps, dropouts=0.0, range_noise=0.0, drift=0.0, start=(6.0, 6.0, 0.0))
-    agent, seen = FARMapRobot(env=env, seed=0, lidar_range=2.3), env.reset()
-    agent.predict(seen)
-    grid = agent._predicting.robots[0].canvas
-    assert not (grid.cells > 0).any()
-    assert grid.area == pytest.approx(46**2, rel=0.05)
-    endless = FARMapRobot(env=env, seed=0, lidar_range=2.3)
-    endless.predict({"scan": np.full_like(seen["scan"], np.inf), "odometry": seen["odometry"]})
-    assert np.array_equal(endless._predicting.robots[0].canvas.cells, grid.cells)
 
 
 def test_a_closure_that_is_undone_takes_its_crossing_with_it():
@@ -411,11 +292,6 @@ def test_what_shows_too_little_is_not_worth_a_trip():
         agent = FARMapRobot(env=env, seed=0, lidar_range=1.0, least_gain=least)
         agent.learn(8, log_interval=0)
         assert agent.explorers.done[0] == done
-
-
-def test_it_refuses_worlds_without_a_robot():
-    with pytest.raises((ConfigError, AssertionError)):
-        FARMapRobot(env=MapWorldVecEnv(1))
 
 
 def test_the_preset_trains_and_leaves_pictures_and_a_map(tmp_path, capsys):
