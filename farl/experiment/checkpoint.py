@@ -19,7 +19,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from farl.errors import ConfigError
 from farl.experiment.manifest import read_manifest, write_manifest
@@ -151,6 +151,13 @@ def restore_normalisation(checkpoint: Checkpoint, venv: VecNormalize | None) -> 
         for key, value in moments.items():
             holder = statistics[key] if isinstance(statistics, dict) else statistics
             holder.mean, holder.var, holder.count = value["mean"], value["var"], value["count"]
+
+
+def hold_normalisation(checkpoint: Checkpoint, venv: VecEnv) -> None:
+    """Let a VecNormalize, if it is one, stand still at the saved statistics and leave rewards as they are."""
+    if isinstance(venv, VecNormalize):
+        venv.training = venv.norm_reward = False
+        restore_normalisation(checkpoint, venv)
 
 
 def _norm_state(model: BaseAlgorithm) -> dict[str, Any] | None:

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.common.vec_env import VecNormalize
 
-from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
+from farl.experiment.checkpoint import hold_normalisation, latest_checkpoint
 from farl.experiment.environments import make_vec_env
 from farl.experiment.learner import limit_threads, load_learner
 from farl.experiment.playing import MAX_STEPS, Observe, play, seen_reward
@@ -59,9 +58,7 @@ def evaluate(
     set_random_seed(seed)
     venv = make_vec_env(config.environment, seed, n_envs=min(config.environment.n_envs, episodes))
     try:
-        if isinstance(venv, VecNormalize):
-            venv.training = venv.norm_reward = False
-            restore_normalisation(checkpoint, venv)
+        hold_normalisation(checkpoint, venv)
         # Without the environment: a model is tied to its number of training environments, a policy is not.
         model = load_learner(config, checkpoint, None, run.trusted)
         set_random_seed(seed)

@@ -16,7 +16,7 @@ import torch
 from stable_baselines3.common.vec_env import VecNormalize
 
 from farl.errors import ConfigError
-from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
+from farl.experiment.checkpoint import hold_normalisation, latest_checkpoint
 from farl.experiment.config import ExperimentConfig, learner_name
 from farl.experiment.environments import make_vec_env
 from farl.experiment.evaluation import Evaluation, evaluate
@@ -142,8 +142,7 @@ def _save_normalisation(config: ExperimentConfig, run: RunDirectory, folder: Pat
     venv = make_vec_env(config.environment, seed=0, n_envs=1)
     try:
         if isinstance(venv, VecNormalize):
-            restore_normalisation(latest_checkpoint(run.checkpoints), venv)
-            venv.training = venv.norm_reward = False
+            hold_normalisation(latest_checkpoint(run.checkpoints), venv)
             venv.save(str(folder / NORMALISATION))
     finally:
         venv.close()

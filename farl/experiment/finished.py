@@ -10,7 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from farl.errors import ConfigError
-from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
+from farl.experiment.checkpoint import hold_normalisation, latest_checkpoint
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.environments import make_vec_env
 from farl.experiment.learner import load_learner
@@ -87,9 +87,8 @@ class Run:
     def env(self) -> VecEnv:
         """The environments, new, as many as in training; with the run's ``VecNormalize``, which stands still."""
         venv = make_vec_env(self.config.environment, self.config.seed)
-        if isinstance(venv, VecNormalize):
-            venv.training = venv.norm_reward = False
-            restore_normalisation(latest_checkpoint(self.directory.checkpoints), venv)
+        if isinstance(venv, VecNormalize):  # else a run has its environments before its first checkpoint, too
+            hold_normalisation(latest_checkpoint(self.directory.checkpoints), venv)
         return venv
 
     @cached_property

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv
 
 from farl.errors import ConfigError
-from farl.experiment.checkpoint import latest_checkpoint, restore_normalisation
+from farl.experiment.checkpoint import hold_normalisation, latest_checkpoint
 from farl.experiment.config import EnvironmentConfig
 from farl.experiment.environments import make_probe, make_vec_env
 from farl.experiment.learner import limit_threads, load_learner
@@ -74,9 +74,7 @@ def record(
     checkpoint = latest_checkpoint(run.checkpoints)
     venv = make_vec_env(config.environment, seed, n_envs=1, render_mode=RENDER_MODE)
     try:
-        if isinstance(venv, VecNormalize):
-            venv.training = venv.norm_reward = False
-            restore_normalisation(checkpoint, venv)
+        hold_normalisation(checkpoint, venv)
         model = load_learner(config, checkpoint, None, run.trusted)
         if hasattr(model, "show_in"):
             model.show_in(venv)
