@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
 from farl.exploration.colors import COLORS, OTHERS, FragmentColors
 from farl.exploration.records import Cells, Episode, Visits
@@ -200,6 +200,9 @@ def _draw_values(
         ticks = _log_ticks(float(norm.vmin or 1.0), float(norm.vmax or 1.0))
         bar.xaxis.set_minor_locator(NullLocator())
         bar.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
+    else:  # few enough that long numbers stand apart
+        bar.xaxis.set_major_locator(MaxNLocator(4))
+        bar.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     bar.set_xlabel(text, fontsize=9, color=INK, labelpad=1)
     bar.tick_params(labelsize=8.5, colors=MUTED, length=2)
     bar.spines[:].set_visible(False)
