@@ -195,12 +195,12 @@ class FARMapRobot(MapExplorer):
         chosen, memory = super().predict(observation, state, episode_start, deterministic)
         if self._shown_in is not None and memory is not None:
             start = self._shown_in.get_attr("true_start", 0)[0]
-            self._shown_in.set_attr("belief", belief_of(memory[0].robots[0], start, self.cell), 0)
+            self._shown_in.env_method("believe", belief_of(memory[0].robots[0], start, self.cell), indices=0)
         return chosen, memory
 
     def show_in(self, env: VecEnv) -> None:
         """Show pose and fragments as the first robot believes in the pictures of its environment."""
-        self._shown_in = env if env.has_attr("belief") else None
+        self._shown_in = env if env.has_attr("believe") else None
 
     def draw_map(self) -> Figure | None:
         """Draw the first robot's building: fragments in colour, the way as it believes, crossings, and where it is."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from farl.agents.explorer import Explorers
+from farl.agents.fragmented import Step
 from farl.agents.robot_driving import Body, Course
 from farl.agents.robot_film import Film
 from farl.agents.robot_goals import choose, choose_globally
@@ -88,8 +89,8 @@ class RobotExplorers(Explorers):
         """bool[E], nothing is left to see."""
         self.surprisal: FloatArray = np.zeros(n_envs)
         """float64[E], of the last scan."""
-        self.last: Any = None
-        """What the last scan did."""
+        self.last: Step | None = None
+        """What the last step did."""
         self.film: Film | None = None
         """Of the first robot; None takes none."""
         self._stale: list[set[int]] = [set() for _ in range(n_envs)]
@@ -144,6 +145,9 @@ class RobotExplorers(Explorers):
         ]
         if self._step % self._scan_every == 0 or starts.any():
             self._take_in(scan, starts)
+        else:  # nothing happens between scans
+            active, never = self.router.active.copy(), np.zeros(self.n_envs, bool)
+            self.last = Step(self.surprisal, Events(active, active, never, never))
         if self.film is not None:
             self.film.look(self.robots[0], self._step)
         self._step += 1
@@ -324,14 +328,3 @@ class RobotExplorers(Explorers):
         self.done = state["done"].cpu().numpy().copy()
         self._step = int(state["step"])
         self.film = None if state.get("film") is None else Film.from_state_dict(state["film"])
-
-
-class Step:
-    """What one scan of all robots did.
-
-    :ivar surprisal: float64[E]
-    :ivar events: the router's
-    """
-
-    def __init__(self, surprisal: FloatArray, events: Events) -> None:
-        self.surprisal, self.events = surprisal, events

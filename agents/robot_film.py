@@ -134,9 +134,10 @@ def _draw(frame: Frame, first: IntArray, size: IntArray) -> ByteArray:
     draw = ImageDraw.Draw(image)
     x, y, heading = frame.pose
     x, y = (x - first[1]) * scale, picture.shape[0] - (y - first[0]) * scale
-    radius = 2.5 * scale
+    radius = max(2.5 * scale, 4.0)
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_ROBOT)
-    draw.line((x, y, x + 6 * scale * np.cos(heading), y - 6 * scale * np.sin(heading)), fill=_ROBOT, width=scale)
+    nose = (x + 2.4 * radius * np.cos(heading), y - 2.4 * radius * np.sin(heading))
+    draw.line((x, y, *nose), fill=_ROBOT, width=max(scale, 2))
     known, held = int((names >= 0).sum()), float((labels == frame.active).sum() / max((labels >= 0).sum(), 1))
     text = f"step {frame.step:,}: {known} fragment{'s' * (known != 1)}, {held:.0%} active"
     draw.text((6, picture.shape[0] + 4), text, fill="#22272e", font=ImageFont.load_default(12))

@@ -108,7 +108,8 @@ def save_occupancy_map(path: str | Path, grid: OccupancyGrid) -> Path:
     levels[grid.cells == OPEN], levels[grid.cells == WALL] = 254, 0
     picture = io.BytesIO()
     Image.fromarray(levels).save(picture, _WRITTEN[drawn.suffix.lower()])
-    said = MapFile(image=drawn.name, resolution=grid.resolution, origin=grid.origin)
+    x, y, yaw = (round(part, 9) for part in grid.origin)  # 0.30000000000000004 is hard to read
+    said = MapFile(image=drawn.name, resolution=grid.resolution, origin=(x, y, yaw))
     text = write_yaml(said.model_dump(mode="json") | {"negate": 0}, "")
     try:
         described.parent.mkdir(parents=True, exist_ok=True)

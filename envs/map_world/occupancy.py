@@ -2,6 +2,7 @@
 
 import logging
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -153,11 +154,17 @@ def largest_room(cells: Cells, name: str) -> Cells:
         return cells
     sizes = np.bincount(labels.ravel())[1:]
     largest = int(sizes.argmax())
-    logger.warning(
-        "%s: the free space falls into %d parts that are not connected; the largest is kept, %d of %d free cells",
-        name, n_parts, sizes[largest], sizes.sum(),
-    )  # fmt: skip
+    _say_once(
+        f"{name}: the free space falls into {n_parts} parts that are not connected; the largest is kept, "
+        f"{sizes[largest]} of {sizes.sum()} free cells"
+    )
     return np.where((labels > 0) & (labels != largest + 1), UNMAPPED, cells).astype(np.int8)
+
+
+@lru_cache
+def _say_once(line: str) -> None:
+    """A plan is read more than once where one environment is made to be asked, and others to be explored."""
+    logger.warning("%s", line)
 
 
 def short_line(error: Exception) -> str:

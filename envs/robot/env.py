@@ -92,8 +92,7 @@ class RobotEnv(OneWorldEnv[npt.NDArray[np.float32]]):
         self.start, self.until_covered = start, until_covered
         self.observation_space = observation_space(self.settings)
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        self.belief: Belief | None = None
-        """What the agent believes, for the pictures; set by agents."""
+        self._belief: Belief | None = None
         super().__init__(self.worlds, until_covered, max_steps, render_mode, len(source) != 1)
 
     @property
@@ -112,13 +111,17 @@ class RobotEnv(OneWorldEnv[npt.NDArray[np.float32]]):
         """The building."""
         return self.worlds.building(0).grid
 
+    def believe(self, belief: Belief | None) -> None:
+        """Draw what the agent believes into the pictures from now on."""
+        self._belief = belief
+
     def draw(self) -> ByteArray:
         """Draw the building, uint8[H, W, 3]; see ``draw_robot``."""
-        return draw_robot(self.worlds, 0, self.belief)
+        return draw_robot(self.worlds, 0, self._belief)
 
     def _begin(self, options: Mapping[str, Any]) -> None:
         self.worlds.reset(0, self.np_random, options.get("start", self.start))
-        self.belief = None
+        self._belief = None
 
     def _advance(self, action: npt.NDArray[np.float32]) -> IntArray:
         return self.worlds.step(checked(np.asarray(action)[None], 1))

@@ -1,5 +1,6 @@
 """Pictures of a robot in its building: what was seen, its scan, where it is and where it believes to be."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ def draw_robot(worlds: RobotWorlds, env: int, belief: Belief | None = None) -> B
 
 def _paint(picture: ByteArray, belief: Belief, scale: float, free: Any) -> None:
     """Tint the cells that an agent knows in the colours of their fragments."""
-    reach = max(round(belief.size * scale), 1)
+    reach = math.ceil(1.3 * belief.size * scale)  # turned maps leave holes between cells
     row, col = ((belief.cells[:, 1 - axis] - belief.size / 2) * scale for axis in (0, 1))
     tint = np.zeros_like(picture)
     for down in range(reach):

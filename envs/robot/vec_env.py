@@ -48,8 +48,7 @@ class RobotVecEnv(EpisodicVecEnv):
         self.start, self.until_covered = start, until_covered
         self.world_changes = any(len(source) != 1 for source in given)
         """Whether an episode can be in another building than the one before."""
-        self.belief: Belief | None = None
-        """What the first robot's agent believes, for the pictures; set by agents."""
+        self._belief: Belief | None = None
         actions = spaces.Box(-1.0, 1.0, (2,), np.float32)
         super().__init__(n_envs, observation_space(self.settings), actions, max_steps, render_mode)
 
@@ -58,6 +57,10 @@ class RobotVecEnv(EpisodicVecEnv):
         """float64[3], the first robot's true pose at the start of its episode."""
         start: npt.NDArray[np.float64] = self.worlds.start[0]
         return start
+
+    def believe(self, belief: Belief | None) -> None:
+        """Draw what the first robot's agent believes into the pictures from now on."""
+        self._belief = belief
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Take the actions, float[E, 2].
@@ -92,7 +95,7 @@ class RobotVecEnv(EpisodicVecEnv):
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         """Draw every robot."""
-        return [draw_robot(self.worlds, env, self.belief if env == 0 else None) for env in range(self.num_envs)]
+        return [draw_robot(self.worlds, env, self._belief if env == 0 else None) for env in range(self.num_envs)]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute once per robot; ``reachable`` and ``plan`` are its building's own."""

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-__all__ = ["add_config", "add_policy", "add_run", "add_trust", "count", "seed", "table"]
+__all__ = ["add_config", "add_max_steps", "add_policy", "add_run", "add_trust", "count", "seed", "table"]
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,17 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Declare the argument that names a run."""
     parser.add_argument("run", metavar="RUN", help="a run directory, such as runs/quickstart")
+
+
+def add_max_steps(parser: argparse.ArgumentParser, usual: int) -> None:
+    """Declare where episodes are cut off."""
+    parser.add_argument(
+        "--max-steps",
+        type=count,
+        default=usual,
+        metavar="N",
+        help=f"cut off an episode that has not ended after N steps (default: {usual})",
+    )
 
 
 def add_policy(parser: argparse.ArgumentParser) -> None:

@@ -4,14 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
-from farl.commands import add_policy, add_run, count, table
+from farl.commands import add_max_steps, add_policy, add_run, count, table
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``farl evaluate``."""
     add_run(parser)
     parser.add_argument("--episodes", type=count, default=20, metavar="N", help="how many (default: 20)")
-    _add_max_steps(parser, 30_000)
+    add_max_steps(parser, 30_000)
     add_policy(parser)
 
 
@@ -20,18 +20,8 @@ def add_record(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="x.mp4 or x.gif (default: RUN/recording.mp4)")
     parser.add_argument("--episodes", type=count, default=1, metavar="N", help="how many (default: 1)")
-    _add_max_steps(parser, 5_000)
+    add_max_steps(parser, 5_000)
     add_policy(parser)
-
-
-def _add_max_steps(parser: argparse.ArgumentParser, usual: int) -> None:
-    parser.add_argument(
-        "--max-steps",
-        type=count,
-        default=usual,
-        metavar="N",
-        help=f"cut off an episode that has not ended after N steps (default: {usual})",
-    )
 
 
 def evaluate(options: argparse.Namespace) -> int:

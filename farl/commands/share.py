@@ -2,9 +2,10 @@
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
-from farl.commands import add_run, add_trust, count
+from farl.commands import add_max_steps, add_run, add_trust, count
 
 EXPORT_EXAMPLES = """\
 examples:
@@ -29,7 +30,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     add_trust(parser)
-    _add_episodes(parser)
+    _add_evaluation(parser)
 
 
 def add_push(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +39,7 @@ def add_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("repository", metavar="REPO", help="user/name on the Hugging Face Hub")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     add_trust(parser)
-    _add_episodes(parser)
+    _add_evaluation(parser)
 
 
 def add_export_map(parser: argparse.ArgumentParser) -> None:
@@ -83,23 +84,29 @@ def push(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_episodes(parser: argparse.ArgumentParser) -> None:
+def _add_evaluation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--episodes", type=count, default=20, metavar="N", help="episodes of the evaluation on the card (default: 20)"
     )
+    add_max_steps(parser, 10_000)
 
 
 def _export(options: argparse.Namespace, out: Path) -> None:
     from rich.console import Console
 
     from farl.experiment.export import export as write
+    from farl.experiment.progress import episodes_bar
     from farl.experiment.run_directory import open_run_directory
 
     console = Console(stderr=True)
-    with console.status("exporting") as status:
-        done = write(
-            open_run_directory(options.run, options.trust), out, options.episodes, lambda line: status.update(line)
-        )
+    done = write(
+        open_run_directory(options.run, options.trust),
+        out,
+        options.episodes,
+        options.max_steps,
+        partial(console.print, highlight=False, soft_wrap=True),
+        partial(episodes_bar, console),
+    )
     for name, size in done.sizes.items():
         console.print(f"{size / 2**20:9.2f} MiB  {done.folder / name}", highlight=False, soft_wrap=True)
     for note in done.notes:

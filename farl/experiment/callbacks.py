@@ -22,6 +22,10 @@ class HasCoverage(Protocol):
     def coverage(self) -> float | None:
         """Part of the reachable cells that were visited, None where positions are unknown."""
 
+    @property
+    def seen(self) -> float | None:
+        """Share of the worlds that is seen in the episodes that go on, None where no world tells."""
+
 
 @dataclass(frozen=True)
 class Status:
@@ -106,7 +110,7 @@ class RunTracker(BaseCallback):
         if self._observer is None:
             return
         self._reported = time.monotonic()
-        curiosity = curiosity_metrics(self.model)
+        curiosity, seen = curiosity_metrics(self.model), self._exploration.seen
         self._observer.progressed(
             Status(
                 timesteps=self.model.num_timesteps,
@@ -114,7 +118,7 @@ class RunTracker(BaseCallback):
                 steps_per_second=(self.model.num_timesteps - self._steps_at_start)
                 / max(self._reported - self._began, 1e-9),
                 ep_rew_mean=episode_metrics(self.model)["ep_rew_mean"],
-                coverage=self._exploration.coverage,
+                coverage=self._exploration.coverage if seen is None else seen,
                 fragments=curiosity["fragments"],
                 recalls=curiosity["recalls"],
             )

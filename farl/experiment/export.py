@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,8 @@ from farl.experiment.environments import make_vec_env
 from farl.experiment.evaluation import Evaluation, evaluate
 from farl.experiment.files import write_atomically
 from farl.experiment.learner import limit_threads, load_learner
-from farl.experiment.model_card import model_card
+from farl.experiment.model_card import count_of, model_card
+from farl.experiment.playing import Observe
 from farl.experiment.recording import record
 from farl.experiment.run_directory import RunDirectory
 
@@ -43,13 +45,22 @@ class Exported:
     """What is missing, and why."""
 
 
-def export(run: RunDirectory, out: Path, episodes: int, tell: Callable[[str], None] = lambda line: None) -> Exported:
+def export(
+    run: RunDirectory,
+    out: Path,
+    episodes: int,
+    max_steps: int,
+    tell: Callable[[str], None] = lambda line: None,
+    bar: Callable[[int], AbstractContextManager[Observe | None]] = lambda episodes: nullcontext(),
+) -> Exported:
     """Write the latest checkpoint of a run as ordinary SB3 files, with results, a video and a model card.
 
     :param run: A run with a checkpoint.
     :param out: A new or empty folder.
     :param episodes: Episodes of the evaluation on the card; 0 takes no evaluation.
+    :param max_steps: Most steps of an episode of the evaluation; one that has more is cut off, as the card says.
     :param tell: Told what is being done.
+    :param bar: Shows how the episodes go that are played.
     :return: What was written.
     :raises ConfigError: the folder is not empty, or the run has no checkpoint that can be loaded.
     """
@@ -73,17 +84,18 @@ def export(run: RunDirectory, out: Path, episodes: int, tell: Callable[[str], No
         for name in _COPIED:
             if (run.path / name).is_file():
                 shutil.copy(run.path / name, unfinished / name)
-        pictures = sorted(run.exploration.glob("*.png")) if run.exploration.is_dir() else []
-        for picture in pictures:
+        for picture in sorted([*run.exploration.glob("*.png"), *run.exploration.glob("*.gif")]):
             shutil.copy(picture, unfinished / picture.name)
         result: Evaluation | None = None
         if episodes:
-            tell(f"evaluating {episodes} episodes")
-            result = evaluate(run, episodes, None, _EVALUATION_SEED)
+            tell(f"evaluating {count_of(episodes)} of at most {max_steps:,} steps (--episodes, --max-steps)")
+            with bar(episodes) as observe:
+                result = evaluate(run, episodes, None, _EVALUATION_SEED, max_steps, observe)
             write_atomically(unfinished / "evaluation.json", json.dumps(result.as_dict(), indent=2) + "\n")
         tell("recording a video")
         try:
-            filmed = record(run, unfinished / VIDEO, 1, None, _EVALUATION_SEED, _VIDEO_STEPS)
+            with bar(1) as observe:
+                filmed = record(run, unfinished / VIDEO, 1, None, _EVALUATION_SEED, _VIDEO_STEPS, observe)
             if filmed.episodes[0].cut:
                 notes.append(f"the video shows the first {_VIDEO_STEPS:,} steps of an episode")
         except ConfigError as error:

@@ -6,9 +6,11 @@ from typing import Any
 
 from farl.experiment.config import ExperimentConfig
 from farl.experiment.evaluation import Evaluation
+from farl.experiment.statistics import Estimate
 from farl.experiment.yaml_source import write_yaml
 
 _STANDARD = ("PPO", "A2C", "DQN", "SAC", "TD3", "DDPG")
+_BEST = ("map.png", "overview.png")
 _CONTRIB = ("TRPO", "RecurrentPPO", "QRDQN", "TQC", "CrossQ", "MaskablePPO")
 
 
@@ -36,19 +38,35 @@ def model_card(
         rows = {"return": result.mean, "return, interquartile mean": result.iqm}
         if result.coverage is not None:
             rows["coverage"] = result.coverage
-        table = "".join(f"| {name} | {of.value:.4g} | {of.low:.4g} to {of.high:.4g} |\n" for name, of in rows.items())
+        table = "".join(f"| {name} | {of.value:.4g} | {_interval(result, of)} |\n" for name, of in rows.items())
         parts.append(
             f"| | mean | 95% interval |\n|---|---|---|\n{table}\n"
-            f"Over {result.episodes} episodes of one trained agent, with "
-            f"{'the most likely' if result.deterministic else 'sampled'} actions. The interval says nothing of other "
-            "training seeds."
+            f"Over {count_of(result.episodes)} of one trained agent, with "
+            f"{'the most likely' if result.deterministic else 'sampled'} actions{_cut(result)}. The interval says "
+            "nothing of other training seeds."
         )
     pictures = [file for file in files if file.endswith(".png")]
-    if "overview.png" in pictures or "map.png" in pictures:
-        parts.append(f"![where the agent went]({'overview.png' if 'overview.png' in pictures else 'map.png'})")
+    if (best := next((name for name in _BEST if name in pictures), None)) is not None:
+        parts.append(f"![where the agent went]({best})")
     parts.append(_loading(name, files))
     parts.append("## Train it again\n\n```\npip install farl\nfarl train config.yaml\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def count_of(episodes: int) -> str:
+    """So many episodes, in words."""
+    return f"{episodes:,} episode" + "s" * (episodes != 1)
+
+
+def _interval(result: Evaluation, of: Estimate) -> str:
+    return f"{of.low:.4g} to {of.high:.4g}" if result.episodes > 1 else "unknown"
+
+
+def _cut(result: Evaluation) -> str:
+    if not result.cut:
+        return ""
+    which = f" {result.cut} of them" if result.cut < result.episodes else ""
+    return f",{which} cut off after {max(result.lengths):,} steps"
 
 
 def _loading(name: str, files: Sequence[str]) -> str:
@@ -97,7 +115,7 @@ def _header(config: ExperimentConfig, name: str, environment: str, result: Evalu
                         "metrics": [
                             {
                                 "type": "mean_reward",
-                                "value": f"{result.mean.value:.2f} +/- {spread:.2f}",
+                                "value": f"{result.mean.value:.2f}" + (result.episodes > 1) * f" +/- {spread:.2f}",
                                 "name": "mean_reward",
                             }
                         ],

@@ -367,6 +367,7 @@ class _Training:
             **({"sequence_returns": self.sequence.returns} if self.sequence is not None else {}),
             "coverage": self.exploration.coverage,
             "episode_coverage": self.exploration.episode_coverage,
+            "seen": self.exploration.seen,
             "worlds_differ": self.exploration.procedural,
             **({"environment_restarts": self.soundness.restarts} if self.restart else {}),
             **({"episodes_cut": self.episodes_cut} if self.episodes_cut else {}),

@@ -52,12 +52,12 @@ class FragmentColors:
         return fragment in self.slots and fragment != -1
 
 
-def in_turn(fragment_ids: Iterable[int]) -> FloatArray:
-    """Return the ten colours in turn, by the fragments' numbers, float64[F, 3] in [0, 1].
+def in_turn(fragment_ids: npt.ArrayLike) -> FloatArray:
+    """Return the ten colours in turn, by the fragments' numbers, int64[F], float64[F, 3] in [0, 1].
 
     For maps: there a fragment is told by its place, and keeps its colour however many there are.
     """
-    return _rgb(COLORS[int(i) % len(COLORS)] for i in fragment_ids)
+    return _rgb(COLORS)[np.asarray(fragment_ids, np.int64) % len(COLORS)]
 
 
 def _rgb(colors: Iterable[str]) -> FloatArray:

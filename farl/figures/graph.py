@@ -172,7 +172,7 @@ def _draw_nodes(
 
 def _summary(graph: "nx.Graph[int]", ways: Ways, weighed: bool, opened: int | None) -> str:
     held = graph.number_of_nodes()
-    text = plural(held, "fragment") + (f" of {opened:,} opened" if opened is not None and opened != held else "")
+    text = plural(held, "fragment") + (f" of {opened:,} opened" if opened is not None and opened > held else "")
     text += f", {plural(len({(a, b) for a, b, _ in ways.links}), 'link')}"
     if ways.left_out[0] or ways.left_out[1]:
         text += "; those used most"

@@ -92,7 +92,8 @@ def episode_way(episode: Episode) -> Figure:
     """Draw the way of one episode, dark at its end, and where the agent ended."""
     figure, axes, box = _map_figure(episode.reachable, 0.35)
     what = "The last complete episode" if episode.complete else "The episode so far"
-    title(figure, box, what, f"{plural(max(len(episode.way) - 1, 0), 'step')}, {episode.coverage:.0%} of the cells")
+    steps = plural(max(len(episode.way) - 1, 0), "step")
+    title(figure, box, what, f"{steps}, {episode.coverage:.0%} of the cells visited")
     ground(axes, world_pixels(episode.reachable))
     _draw_way(axes, episode.way)
     legend_below(axes, [marker("s", "white", "start"), marker("o", "#d1491b", "agent at the end")])
@@ -112,7 +113,7 @@ def world_maps(episodes: Sequence[Episode]) -> Figure:
     coverage = [episode.coverage for episode in shown]
     done = sum(episode.complete for episode in shown)
     which = "last complete episodes" if done == len(shown) else f"{done} complete, the others still going on"
-    title(figure, box, "All worlds", f"{which}; {np.mean(coverage):.0%} of the cells on average")
+    title(figure, box, "All worlds", f"{which}; {np.mean(coverage):.0%} of the cells visited on average")
     for number, episode in enumerate(shown):
         row, column = divmod(number, columns)
         left, bottom = 0.1 + column * (each + 0.1), 0.42 + (rows - 1 - row) * (high + 0.34)

@@ -101,6 +101,7 @@ class ExplorationCallback(BaseCallback):
         known."""
         self._agreement: RoomAgreement | None = None
         self._waiting: list[WaitingStep] = []
+        self._infos: list[dict[str, Any]] = []  # of the last step
         self._uncounted: list[tuple[int, ...]] = []  # positions of steps whose cells do not count as covered yet
         self._settled = 0  # steps of this rollout that have been recorded
 
@@ -123,6 +124,12 @@ class ExplorationCallback(BaseCallback):
         episodes = [] if self._record.episodes is None else self._record.episodes.snapshot()
         complete = [episode.coverage for episode in episodes if episode.complete]
         return float(np.mean(complete)) if complete else None
+
+    @property
+    def seen(self) -> float | None:
+        """Mean share of their worlds that is seen in the episodes that go on, in [0, 1]; None where no world tells."""
+        told = [info["coverage"] for info in self._infos if "coverage" in info]
+        return float(np.mean(told)) if told else None
 
     @property
     def procedural(self) -> bool:
@@ -244,12 +251,12 @@ class ExplorationCallback(BaseCallback):
                 self._cover_starts(envs)
 
     def _on_step(self) -> bool:
-        record, dones = self._record, np.array(self.locals["dones"], bool)
+        record, dones, self._infos = self._record, np.array(self.locals["dones"], bool), self.locals["infos"]
         positions = vectors = frames = None
         begun: list[NewEpisode] = []
         if self._positions_told:
             # The info of an environment that is done is still that of its last step, not of the reset after it.
-            positions = [tuple(info["position"]) for info in self.locals["infos"]]
+            positions = [tuple(info["position"]) for info in self._infos]
             self._uncounted += positions
             if dones.any():
                 self._count_covered()  # the next worlds may have another shape

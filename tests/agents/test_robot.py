@@ -19,7 +19,10 @@ from farl.envs.robot.offices import generate_office
 from farl.envs.robot.vec_env import RobotVecEnv
 from farl.envs.robot.worlds import beam_angles
 from farl.errors import ConfigError
+from farl.experiment.config import EnvironmentConfig
+from farl.experiment.environments import make_vec_env
 from farl.memory import LongTermMemory
+from farl.sb3.exploration import ExplorationCallback
 from farl.slam.matching import Match
 from farl.slam.occupancy import Fit
 from tests.agents.offices import errors, make_env
@@ -116,6 +119,31 @@ def test_it_draws_what_it_knows_and_no_way_through_walls(explored):
     cols, rows = ((np.concatenate(along) - whole.origin[:2]) / cell).astype(int).T
     assert len(cols) > 5_000
     assert walls[rows, cols].mean() < 0.002
+
+
+def test_what_happens_at_a_scan_is_recorded_once(office):
+    agent, recorder = FARMapRobot(env=make_env(office), largest=40.0, smallest=10.0), ExplorationCallback()
+    agent.learn(1_200, callback=recorder, log_interval=0)
+    assert recorder.record.trace is not None
+    events = recorder.record.trace.snapshot()
+    assert agent.explorers.fragments + agent.explorers.recalls > 1
+    assert events.fractures.sum() == agent.explorers.fragments
+    assert events.recalls.sum() == agent.explorers.recalls
+
+
+def test_what_it_believes_is_drawn_into_the_pictures_of_its_environment(office):
+    settings = EnvironmentConfig(id="farl/Robot-v0", kwargs={"until_covered": None})
+    env = make_vec_env(settings, 0, n_envs=1, render_mode="rgb_array")
+    agent, observation = FARMapRobot(env=make_env(office)), env.reset()
+    pictures = []
+    for shown in (False, True):
+        if shown:
+            agent.show_in(env)
+        agent.predict(observation)
+        pictures.append(env.get_images()[0])
+    colourful = [(np.ptp(picture.astype(int), axis=-1) > 20).sum() for picture in pictures]
+    assert colourful[1] > colourful[0] + 100
+    env.close()
 
 
 def test_its_film_is_spread_over_the_whole_way_and_can_be_saved_and_seen(explored, tmp_path):

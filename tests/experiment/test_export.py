@@ -64,6 +64,15 @@ def test_an_export_holds_what_others_need(exported: Path) -> None:
     assert not json.loads((exported / "evaluation.json").read_text())["deterministic"]
 
 
+def test_episodes_that_would_not_end_are_cut_off_as_the_card_says(trained: Path) -> None:
+    out = trained.parent / "short"
+    assert main(["export", str(trained), "--out", str(out), "--episodes", "1", "--max-steps", "7"]) == 0
+    card = (out / "README.md").read_text()
+    assert "Over 1 episode of one trained agent, with sampled actions, cut off after 7 steps." in card
+    assert "| unknown |" in card
+    assert json.loads((out / "evaluation.json").read_text())["lengths"] == [7]
+
+
 def test_it_loads_without_farl_and_acts_as_the_checkpoint(exported: Path, trained: Path) -> None:
     from farl.experiment.checkpoint import latest_checkpoint
     from farl.experiment.run_directory import RunDirectory

@@ -249,6 +249,10 @@ def test_summary_says_where_coverage_is_that_of_many_layouts() -> None:
     assert "coverage" not in rows
     assert "90% covered after" not in rows
     assert rows["fragments"] == "1,280 opened, 52 in memory now"
+    # Of 33 fractures and the start, 34 fragments. What is seen is more than what is stood on.
+    rows = summary_rows(metrics | {"fragments": 33, "fragments_in_memory": 34, "worlds_differ": False, "seen": 0.99})
+    assert rows["fragments"] == "34"
+    assert (rows["cells visited"], rows["seen in the present episode"]) == ("100.0%", "99.0%")
 
 
 def test_run_that_has_not_ended_says_so(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ def summary_rows(metrics: dict[str, Any]) -> dict[str, str]:
     """The metrics that have a value, in words and with units."""
     get = metrics.get
     differ = bool(get("worlds_differ"))
+    visited = "coverage" if get("seen") is None else "cells visited"
     shown = {
         "algorithm": metrics["algorithm"],
         "environment": metrics["environment"],
@@ -18,8 +19,9 @@ def summary_rows(metrics: dict[str, Any]) -> dict[str, str]:
         "mean return": _number(get("ep_rew_mean"), ".3g"),
         "mean return in evaluation": _number(get("evaluation_ep_rew_mean"), ".3g"),
         "success rate": _number(get("success_rate"), ".0%"),
-        "cells covered in any layout" if differ else "coverage": _number(get("coverage"), ".1%"),
+        "cells covered in any layout" if differ else visited: _number(get("coverage"), ".1%"),
         "covered in an episode": _number(get("episode_coverage"), ".1%"),
+        "seen in the present episode": _number(get("seen"), ".1%"),
         "covered in evaluation": _number(get("evaluation_coverage"), ".1%"),
         "90% covered after": None if differ else _number(get("coverage_90_timesteps"), ",", " timesteps"),
         "fragments": _fragments(get("fragments"), get("fragments_in_memory")),
@@ -33,7 +35,8 @@ def summary_rows(metrics: dict[str, Any]) -> dict[str, str]:
 def _fragments(opened: int | None, held: int | None) -> str | None:
     if opened is None:
         return None
-    return f"{opened:,}" if held in (None, opened) else f"{opened:,} opened, {held:,} in memory now"
+    # Of what no fracture opened, the fragments at the starts, there can be more in memory.
+    return f"{opened:,} opened, {held:,} in memory now" if held and held < opened else f"{held or opened:,}"
 
 
 def _last_row(returns: list[list[float]] | None) -> str | None:
