@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
 from farl.agents.episode_way import EpisodeWay, ExploredWorld
+from farl.agents.observation_spaces import view_size_of
 from farl.envs.map_world.map_server import save_occupancy_map
 from farl.envs.map_world.occupancy import OPEN, UNMAPPED, WALL, OccupancyGrid
 from farl.errors import ConfigError
@@ -361,22 +362,6 @@ class MapExplorer(OpenRollout):
         self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
-
-
-def view_size_of(space: spaces.Space[Any], who: str) -> int:
-    """V, cells a side of the views in the observation space of a map world.
-
-    :param who: wants to explore it
-    :raises ConfigError: if it is not that of a map world
-    """
-    if not (isinstance(space, spaces.Dict) and {"view", "odometry"} <= set(space.spaces)):
-        raise ConfigError(
-            f"{who} explores map worlds, whose observations have `view` and `odometry`; this environment gives "
-            f"{space}. Use farl/MapWorld-Small-v0 or another farl/MapWorld"
-        )
-    shape = space["view"].shape
-    assert shape is not None
-    return sorted(shape)[-1]
 
 
 def unpack(observation: Observation) -> tuple[Int32Array, Int32Array]:

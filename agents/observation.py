@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from farl.agents.explorer import unpack, view_size_of
+from farl.agents.explorer import unpack
 from farl.agents.farmap import FARMap
+from farl.agents.observation_spaces import egocentric_spaces, farmap_spaces, view_size_of
 from farl.agents.planners import Planners
 from farl.maps.compiled import compiled
-from farl.maps.crop import N_CHANNELS, crop
+from farl.maps.crop import crop
 from farl.maps.geometry import (
     FREE,
     OPPOSITE,
@@ -63,10 +63,9 @@ class EgocentricObservation(VecEnvWrapper):
     """
 
     def __init__(self, venv: VecEnv, coverage_reward: float | None = None) -> None:
-        size = view_size_of(venv.observation_space, type(self).__name__)
-        space = spaces.Dict({"view": spaces.Box(0.0, 1.0, (2, size, size), np.float32)})
-        super().__init__(venv, space, spaces.Discrete(4))
-        self.view_size, self.coverage_reward = size, coverage_reward
+        super().__init__(venv, *egocentric_spaces(venv.observation_space))
+        self.view_size = view_size_of(venv.observation_space, type(self).__name__)
+        self.coverage_reward = coverage_reward
         self._seen = KnownCells(venv.num_envs)
         self._heading: IntArray = np.zeros(venv.num_envs, np.int64)
 
@@ -157,17 +156,9 @@ class FARMapObservation(EgocentricObservation):
         map_size: int = 21,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        if map_size < 1 or map_size % 2 == 0:
-            raise ValueError(f"map_size must be odd and at least 1; got {map_size}")
+        told, _ = farmap_spaces(venv.observation_space, map_size=map_size)
         super().__init__(venv, coverage_reward)
-        assert isinstance(self.observation_space, spaces.Dict)
-        self.observation_space = spaces.Dict(
-            {
-                **self.observation_space.spaces,
-                "map": spaces.Box(0.0, 1.0, (N_CHANNELS, map_size, map_size), np.float32),
-                "subgoal": spaces.Box(-1.0, 1.0, (5,), np.float32),
-            }
-        )
+        self.observation_space = told
         self.map_size = map_size
         self._agent = FARMap(env=venv, **dict(settings or {}))
         self.explorers = self._make_explorers(0)

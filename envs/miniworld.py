@@ -9,11 +9,13 @@ import importlib
 import math
 import os
 import sys
+from functools import cache
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from farl.errors import ConfigError
 
@@ -32,12 +34,30 @@ def register_miniworld() -> None:
         if sys.platform == "linux" and not os.environ.get("DISPLAY"):
             pyglet.options["headless"] = True
         importlib.import_module("miniworld.envs")
+        _read_textures_at_once()
     except ImportError as error:
         if (error.name or "").split(".")[0] in ("pyglet", "miniworld"):
             raise ConfigError("MiniWorld needs an extra: pip install 'farl[miniworld]'") from None
         raise ConfigError(_cannot_draw(error)) from None
     except Exception as error:  # whatever OpenGL and its window system raise
         raise ConfigError(_cannot_draw(error)) from None
+
+
+@cache
+def _read_textures_at_once() -> None:
+    """Have Pillow read MiniWorld's textures with four channels, as MiniWorld wants them.
+
+    pyglet makes four channels of three by a regular expression, in half a second for each texture.
+    """
+    image: Any = importlib.import_module("pyglet.image")
+
+    class Reader(image.codecs.ImageDecoder):  # type: ignore[misc]
+        def decode(self, file: Any, filename: str) -> Any:
+            with Image.open(file) as picture:
+                upwards = picture.convert("RGBA").transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+            return image.ImageData(*upwards.size, "RGBA", upwards.tobytes())
+
+    image.codecs._codecs._decoder_extensions[".png"].insert(0, Reader())  # pyglet itself adds only last ones
 
 
 def _cannot_draw(error: BaseException) -> str:
@@ -99,14 +119,16 @@ class MiniWorldCells(gym.Wrapper[Any, Any, Any, Any]):
     def _floor(self) -> npt.NDArray[np.bool_]:
         """Which squares have a point in a room, of four by four looked at."""
         world: Any = self.unwrapped
-        width, height = world.max_x - world.min_x, world.max_z - world.min_z
-        floor = np.zeros((max(1, math.ceil(height / self.cell)), max(1, math.ceil(width / self.cell))), bool)
         inside = (np.arange(4) + 0.5) / 4
-        for row, column in np.ndindex(*floor.shape):
-            points = [
-                (world.min_x + (column + u) * self.cell, 0.0, world.min_z + (row + v) * self.cell)
-                for u in inside
-                for v in inside
-            ]
-            floor[row, column] = any(room.point_inside(np.array(point)) for room in world.rooms for point in points)
-        return floor
+        z, x = (
+            least + (np.arange(max(1, math.ceil((most - least) / self.cell)))[:, None] + inside) * self.cell
+            for least, most in ((world.min_z, world.max_z), (world.min_x, world.max_x))
+        )
+        points = np.zeros((*z.shape, *x.shape, 3))
+        points[..., 0], points[..., 2] = x, z[:, :, None, None]
+        # A point is inside a room if it lies before all of its walls.
+        floor = np.zeros(points.shape[:-1], bool)
+        for room in world.rooms:
+            before = ((points[..., None, :] - room.outline) * room.edge_norms).sum(axis=-1)
+            floor |= (before > 0).all(axis=-1)
+        return np.asarray(floor.any(axis=(1, 3)))

@@ -140,14 +140,24 @@ _MAP_VIEW = spaces.Dict(
 )
 
 
-def known_spaces(env_id: str, kind: str, observation: str | None) -> tuple[spaces.Space[Any], spaces.Space[Any]] | None:
-    """Return the spaces of observations and actions of a world of rooms or maps as it is registered, without making it.
+def known_spaces(
+    env_id: str, kind: str, observation: str | None, kwargs: Mapping[str, Any]
+) -> tuple[spaces.Space[Any], spaces.Space[Any]] | None:
+    """Return the spaces of observations and actions of one of FARL's worlds, without making it.
 
     :param env_id: the environment's name
     :param kind: the environment's kind, as a configuration has it
     :param observation: what is seen, for the kind ``"minigrid"``
-    :return: None for all other environments
+    :param kwargs: arguments of the environment, in place of those that it is registered with
+    :return: None for all other environments, and where one must be made to know
+    :raises ConfigError: if a robot does not take its arguments
     """
+    if kind == "gymnasium" and any(env_id == spec.id for spec in ROBOTS):
+        from farl.envs.robot import settings
+
+        return settings.known_spaces(kwargs)
+    if kwargs.keys() - {"max_steps"} or not _is_length(kwargs.get("max_steps", 1)):
+        return None
     if kind == "minigrid" and any(env_id == spec.id for spec in MINIGRID):
         return _MINIGRID_VIEWS[observation], spaces.Discrete(3)
     if kind == "gymnasium" and any(env_id == spec.id for spec in ROOM_CHAINS):
@@ -157,6 +167,10 @@ def known_spaces(env_id: str, kind: str, observation: str | None) -> tuple[space
             vector = spec.kwargs.get("observation") == "vector"
             return spaces.Box(0.0, 1.0, (675,), np.float32) if vector else _MAP_VIEW, spaces.Discrete(4)
     return None
+
+
+def _is_length(steps: object) -> bool:
+    return type(steps) is int and steps >= 1
 
 
 def register(specs: Iterable[EnvSpec]) -> None:

@@ -5,19 +5,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 
 from farl.envs.map_world.env import Maps
 from farl.envs.map_world.occupancy import Dark, OccupancyGrid
 from farl.envs.one_world import OneWorldEnv
 from farl.envs.robot.buildings import Building, sources
 from farl.envs.robot.render import Belief, draw_robot
-from farl.envs.robot.settings import RobotSettings, check_ranges, make_settings
+from farl.envs.robot.settings import action_space, check_episode, make_settings, observation_space
 from farl.envs.robot.worlds import RobotWorlds
 from farl.maps.geometry import BoolArray, ByteArray, IntArray
-
-FURTHEST = 100_000.0
-"""Bound of the odometry in metres."""
 
 
 class RobotEnv(OneWorldEnv[npt.NDArray[np.float32]]):
@@ -91,7 +87,7 @@ class RobotEnv(OneWorldEnv[npt.NDArray[np.float32]]):
         self.worlds.reset(0, np.random.default_rng(0), start)
         self.start, self.until_covered = start, until_covered
         self.observation_space = observation_space(self.settings)
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space = action_space()
         self._belief: Belief | None = None
         super().__init__(self.worlds, until_covered, max_steps, render_mode, len(source) != 1)
 
@@ -131,27 +127,6 @@ class RobotEnv(OneWorldEnv[npt.NDArray[np.float32]]):
 
     def _info(self) -> dict[str, Any]:
         return infos(self.worlds)[0]
-
-
-def check_episode(until_covered: float | None, max_steps: int) -> None:
-    """Refuse what no episode can be.
-
-    :raises ConfigError: if a value is out of range
-    """
-    check_ranges({"max_steps": max_steps}, {"max_steps": (1, 2**62, False)}, ("max_steps",))
-    if until_covered is not None:
-        check_ranges({"until_covered": until_covered}, {"until_covered": (0.0, 1.0, True)})
-
-
-def observation_space(settings: RobotSettings) -> spaces.Dict:
-    """The observation space of a robot."""
-    high = np.array([FURTHEST, FURTHEST, np.pi + 1e-3], np.float32)
-    return spaces.Dict(
-        {
-            "scan": spaces.Box(0.0, settings.lidar_range, (int(settings.beams),), np.float32),
-            "odometry": spaces.Box(-high, high, dtype=np.float32),
-        }
-    )
 
 
 def observations(worlds: RobotWorlds) -> dict[str, npt.NDArray[Any]]:

@@ -6,7 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+from gymnasium import spaces
+
 from farl.errors import ConfigError, did_you_mean
+
+FURTHEST = 100_000.0
+"""Bound of the odometry in metres."""
 
 
 @dataclass(frozen=True)
@@ -97,3 +103,44 @@ def make_settings(given: dict[str, Any]) -> RobotSettings:
         if name not in known:
             raise ConfigError(f"a robot has no setting {name!r}{did_you_mean(name, known)}")
     return RobotSettings(**given)
+
+
+def check_episode(until_covered: float | None, max_steps: int) -> None:
+    """Refuse what no episode can be.
+
+    :raises ConfigError: if a value is out of range
+    """
+    check_ranges({"max_steps": max_steps}, {"max_steps": (1, 2**62, False)}, ("max_steps",))
+    if until_covered is not None:
+        check_ranges({"until_covered": until_covered}, {"until_covered": (0.0, 1.0, True)})
+
+
+def observation_space(settings: RobotSettings) -> spaces.Dict:
+    """The observation space of a robot."""
+    high = np.array([FURTHEST, FURTHEST, np.pi + 1e-3], np.float32)
+    return spaces.Dict(
+        {
+            "scan": spaces.Box(0.0, settings.lidar_range, (int(settings.beams),), np.float32),
+            "odometry": spaces.Box(-high, high, dtype=np.float32),
+        }
+    )
+
+
+def action_space() -> spaces.Box:
+    """The action space of a robot."""
+    return spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+
+def known_spaces(given: Mapping[str, Any]) -> tuple[spaces.Dict, spaces.Box] | None:
+    """Return the spaces of the environment of a robot, if its keyword arguments fit any office.
+
+    :return: None where it takes an office to know
+    :raises ConfigError: if an argument is out of range
+    """
+    fit = {entry.name for entry in fields(RobotSettings)} - {"radius", "lidar_range"}
+    episode = {"until_covered": 0.99, "max_steps": 20_000}
+    if not given.keys() <= fit | episode.keys():
+        return None
+    settings = make_settings({name: value for name, value in given.items() if name in fit})
+    check_episode(**{name: given.get(name, usual) for name, usual in episode.items()})
+    return observation_space(settings), action_space()

@@ -5,16 +5,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from farl.envs.episodic_vec_env import EpisodicVecEnv, IntArray, Rows
 from farl.envs.map_world.env import Maps
 from farl.envs.map_world.occupancy import Dark
 from farl.envs.robot.buildings import sources
-from farl.envs.robot.env import check_episode, checked, infos, observation_space, observations, reachable
+from farl.envs.robot.env import checked, infos, observations, reachable
 from farl.envs.robot.render import Belief, draw_robot
-from farl.envs.robot.settings import check_ranges, make_settings
+from farl.envs.robot.settings import action_space, check_episode, check_ranges, make_settings, observation_space
 from farl.envs.robot.worlds import RobotWorlds
 from farl.envs.vector import BatchedVectorEnv
 
@@ -49,8 +48,7 @@ class RobotVecEnv(EpisodicVecEnv):
         self.world_changes = any(len(source) != 1 for source in given)
         """Whether an episode can be in another building than the one before."""
         self._belief: Belief | None = None
-        actions = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        super().__init__(n_envs, observation_space(self.settings), actions, max_steps, render_mode)
+        super().__init__(n_envs, observation_space(self.settings), action_space(), max_steps, render_mode)
 
     @property
     def true_start(self) -> npt.NDArray[np.float64]:

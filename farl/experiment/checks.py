@@ -5,7 +5,7 @@ Each check yields ``(key path, problem)`` pairs, so that all problems are report
 
 import importlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gymnasium as gym
 import numpy as np
@@ -15,9 +15,9 @@ from gymnasium import spaces
 from farl.envs.registry import BATCHED_KINDS
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.algorithms import algorithm_class
-from farl.experiment.config import AlgorithmConfig, EnvironmentConfig
+from farl.experiment.config import AlgorithmConfig, EnvironmentConfig, WrapperConfig
 from farl.experiment.hyperparameter_values import hyperparameter_problems
-from farl.experiment.named_environments import find_vec_wrapper, find_wrapper, id_problem
+from farl.experiment.named_environments import check_vec_wrapper, find_wrapper, id_problem
 from farl.experiment.one_environment import spaces_of
 from farl.experiment.signatures import Signature, signature_of
 from farl.validation import Problem
@@ -68,14 +68,14 @@ def environment_problems(environment: EnvironmentConfig) -> Iterator[Problem]:
         environment.vector_backend == "batch" and problem is None and (reason := _why_no_batch(environment)) is not None
     ):
         yield ("environment", "vector_backend"), reason
-    find_both = (
+    check_both: tuple[tuple[str, list[WrapperConfig], Callable[..., object]], ...] = (
         ("wrappers", environment.wrappers, find_wrapper),
-        ("vec_wrappers", environment.vec_wrappers, find_vec_wrapper),
+        ("vec_wrappers", environment.vec_wrappers, check_vec_wrapper),
     )
-    for key, wrappers, find in find_both:
+    for key, wrappers, check in check_both:
         for index, wrapper in enumerate(wrappers):
             try:
-                find(wrapper, environment.folder)
+                check(wrapper, environment.folder)
             except ConfigError as error:
                 yield ("environment", key, str(index)), str(error)
     if environment.kind == "atari":

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 AnyEnv = gym.Env[Any, Any]
+
+_TOLD_BY = {
+    "EgocentricObservation": "farl.agents.observation_spaces:egocentric_spaces",
+    "FARMapObservation": "farl.agents.observation_spaces:farmap_spaces",
+}
+"""Wrapper around all environments at once -> the function that tells its spaces from those of the environments. Its
+other arguments are the wrapper's."""
 
 
 @cache
@@ -72,7 +80,11 @@ def find_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> Callable[
 
     :raises ConfigError: the name is unknown, or an argument is.
     """
-    return _find(wrapper, _wrappers(), folder, gym.Env)
+    # MiniGrid's wrappers, which bring networkx, are imported only where no other has the name.
+    known = _wrappers("farl.envs.miniworld", "gymnasium.wrappers")
+    if wrapper.name not in known:
+        known = known | _wrappers("minigrid.wrappers", "farl.envs.minigrid")
+    return _find(wrapper, known, folder, gym.Env)
 
 
 def find_vec_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> "Callable[..., VecEnv]":
@@ -83,6 +95,28 @@ def find_vec_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> "Call
     from stable_baselines3.common.vec_env import VecEnv
 
     return _find(wrapper, _vec_wrappers(), folder, VecEnv)
+
+
+def check_vec_wrapper(wrapper: WrapperConfig, folder: str | None = None) -> None:
+    """Refuse a wrapper around all environments at once that is none, or does not take its arguments.
+
+    :raises ConfigError: the name is unknown, or an argument is.
+    """
+    if find_wrapper_spaces(wrapper) is None:
+        find_vec_wrapper(wrapper, folder)
+
+
+def find_wrapper_spaces(wrapper: WrapperConfig) -> Callable[..., Any] | None:
+    """The function that tells the spaces of a wrapper around all environments at once, of observations and actions.
+
+    :return: None where only the wrapper itself can tell them
+    :raises ConfigError: the wrapper has no such argument
+    """
+    if wrapper.name not in _TOLD_BY or wrapper.kwargs.get("settings") is not None:
+        return None
+    found: Callable[..., Any] = pkgutil.resolve_name(_TOLD_BY[wrapper.name])
+    _check_arguments(wrapper, found)
+    return found
 
 
 def _find(wrapper: WrapperConfig, known: Mapping[str, Any], folder: str | None, kind: type[Any]) -> Callable[..., Any]:
@@ -102,9 +136,15 @@ def _find(wrapper: WrapperConfig, known: Mapping[str, Any], folder: str | None, 
     if not (inspect.isfunction(found) or (inspect.isclass(found) and issubclass(found, kind))):
         what = "gymnasium.Wrapper" if kind is gym.Env else "stable_baselines3.common.vec_env.VecEnvWrapper"
         raise ConfigError(f"{name} is no wrapper: neither a {what} nor a function")
+    _check_arguments(wrapper, found)
+    return found
+
+
+def _check_arguments(wrapper: WrapperConfig, found: Callable[..., Any]) -> None:
+    name = wrapper.name
     parameters = dict(list(inspect.signature(found).parameters.items())[1:])
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return found
+        return
     for key in wrapper.kwargs:
         if key not in parameters:
             raise ConfigError(f"wrapper {name} has no argument {key!r}{did_you_mean(key, parameters)}")
@@ -112,7 +152,6 @@ def _find(wrapper: WrapperConfig, known: Mapping[str, Any], folder: str | None, 
     missing = [key for key in required if key not in wrapper.kwargs]
     if missing:
         raise ConfigError(f"wrapper {name} needs kwargs: {', '.join(missing)}")
-    return found
 
 
 def _kind(entry_point: str) -> str:
@@ -122,9 +161,9 @@ def _kind(entry_point: str) -> str:
 
 
 @cache
-def _wrappers() -> dict[str, Any]:
+def _wrappers(*modules: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for module_name in ("minigrid.wrappers", "gymnasium.wrappers", "farl.envs.minigrid", "farl.envs.miniworld"):
+    for module_name in modules:
         module = importlib.import_module(module_name)
         for name in dir(module):
             entry = getattr(module, name)

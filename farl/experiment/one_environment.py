@@ -13,7 +13,7 @@ from farl.envs.miniworld import register_miniworld
 from farl.envs.registry import BATCHED_KINDS, known_spaces
 from farl.errors import ConfigError, did_you_mean
 from farl.experiment.config import EnvironmentConfig
-from farl.experiment.named_environments import AnyEnv, find_wrapper, known_environments
+from farl.experiment.named_environments import AnyEnv, find_wrapper, find_wrapper_spaces, known_environments
 from farl.experiment.own_code import find_environment
 
 if TYPE_CHECKING:
@@ -28,9 +28,12 @@ def spaces_of(environment: EnvironmentConfig) -> tuple[gym.Space[Any], gym.Space
 
     :raises ConfigError: the environment or a wrapper refuses its arguments, or a package is missing
     """
-    changed = environment.kwargs or environment.wrappers or environment.vec_wrappers
-    if not changed and (known := known_spaces(environment.id, environment.kind, environment.observation)) is not None:
-        return known
+    if environment.vec_wrappers and (told := _told_by_wrappers(environment)) is not None:
+        return told
+    if not (environment.wrappers or environment.vec_wrappers):
+        known = known_spaces(environment.id, environment.kind, environment.observation, environment.kwargs)
+        if known is not None:
+            return known
     if environment.kind in BATCHED_KINDS and not environment.vec_wrappers:
         return batched_spaces(environment)
     if environment.kind == "atari" and not (environment.wrappers or environment.vec_wrappers):
@@ -44,6 +47,20 @@ def spaces_of(environment: EnvironmentConfig) -> tuple[gym.Space[Any], gym.Space
         probe = make_probe(environment)
     probe.close()
     return probe.observation_space, probe.action_space
+
+
+def _told_by_wrappers(environment: EnvironmentConfig) -> tuple[gym.Space[Any], gym.Space[Any]] | None:
+    """The spaces, where all wrappers around the environments tell them from those of the one inside."""
+    tell = [find_wrapper_spaces(wrapper) for wrapper in environment.vec_wrappers]
+    if None in tell:
+        return None
+    found = spaces_of(environment.model_copy(update={"vec_wrappers": []}))
+    try:
+        for told, wrapper in zip(tell, environment.vec_wrappers, strict=True):
+            found = told(found[0], **wrapper.kwargs)
+    except REFUSALS as error:
+        raise ConfigError(refused(environment, error)) from None
+    return found
 
 
 def batched_spaces(environment: EnvironmentConfig) -> tuple[gym.Space[Any], gym.Space[Any]]:

@@ -56,6 +56,18 @@ def test_the_agents_square_lies_on_the_floor_and_layouts_are_kept_or_drawn_anew(
 
 
 @needs_miniworld
+def test_textures_are_read_as_pyglet_reads_them() -> None:
+    pyglet_image = pytest.importorskip("pyglet.image")
+    folder = Path(pytest.importorskip("miniworld").__file__).parent / "textures"
+    for name in ("brick_wall_1.png", "lava_1.png"):  # of three channels, and of four
+        mine, theirs = (
+            pyglet_image.load(str(folder / name), decoder=decoder) for decoder in pyglet_image.get_decoders(name)[:2]
+        )
+        assert mine.format == "RGBA"
+        assert mine.get_data("RGB", 3 * mine.width) == theirs.get_data("RGB", 3 * theirs.width)
+
+
+@needs_miniworld
 def test_ppo_explores_rooms_from_pixels(tmp_path: Path) -> None:
     small = ["total_timesteps=64", "environment.n_envs=2", "far.module.calibration=16", "logging.image_freq=0"]
     small += ["algorithm.hyperparameters.n_steps=32", "algorithm.hyperparameters.batch_size=32"]

@@ -17,14 +17,14 @@ from stable_baselines3.common.preprocessing import is_image_space
 import farl.envs
 from farl.curiosity import FARCuriosity
 from farl.envs import control_tasks, procgen_games
-from farl.envs.registry import BATCHED_KINDS, MAP_WORLDS, MINIGRID, ROOM_CHAINS, known_spaces
+from farl.envs.registry import BATCHED_KINDS, MAP_WORLDS, MINIGRID, ROBOTS, ROOM_CHAINS, known_spaces
 from farl.errors import ConfigError
 from farl.experiment import hyperparameter_values, signatures
 from farl.experiment.algorithms import ALGORITHMS, algorithm_class
 from farl.experiment.checks import is_image
-from farl.experiment.config import EnvironmentConfig
+from farl.experiment.config import EnvironmentConfig, WrapperConfig
 from farl.experiment.environments import make_probe
-from farl.experiment.named_environments import id_problem
+from farl.experiment.named_environments import find_vec_wrapper, find_wrapper_spaces, id_problem
 from farl.experiment.one_environment import spaces_of
 from farl.sb3.config import FARConfig
 
@@ -95,6 +95,16 @@ def test_files_of_maps_are_checked_without_what_draws_and_measures_maps() -> Non
     assert not found & {"scipy.ndimage", "scipy.sparse", "minigrid"}
 
 
+def test_files_of_robots_and_of_wrapped_maps_are_checked_without_a_building_or_a_map() -> None:
+    found = imported(["validate", "robot"], ["validate", "farmap_ppo"], ["validate", "farmap_ppo_baseline"])
+    assert not found & (HEAVY | {"numba", "scipy", "minigrid", "farl.envs.robot.env", "farl.envs.map_world.env"})
+
+
+def test_files_of_miniworld_are_checked_without_minigrid() -> None:
+    pytest.importorskip("miniworld")
+    assert not imported(["validate", "miniworld_rooms"]) & (HEAVY | {"minigrid", "networkx"})
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_the_table_of_signatures_is_what_the_algorithms_take(name: str) -> None:
     known, real = signatures._from_table(name), signatures.read_signature(algorithm_class(name))
@@ -128,8 +138,75 @@ def test_the_spaces_that_are_known_are_those_of_the_worlds(observation: str | No
             environment = EnvironmentConfig(id=spec.id, kind=kind, observation=observation)
             probe = make_probe(environment)
             assert spaces_of(environment) == (probe.observation_space, probe.action_space)
-            assert known_spaces(spec.id, kind, observation) is not None
+            assert known_spaces(spec.id, kind, observation, {}) is not None
+            assert known_spaces(spec.id, kind, observation, {"max_steps": 7}) is not None
             probe.close()
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"beams": 7, "drift": 0.1, "until_covered": None, "max_steps": 9}])
+def test_the_spaces_that_are_known_of_robots_are_theirs(kwargs: dict[str, Any]) -> None:
+    (spec,) = ROBOTS
+    probe = make_probe(EnvironmentConfig(id=spec.id, kwargs=kwargs))
+    assert known_spaces(spec.id, "gymnasium", None, kwargs) == (probe.observation_space, probe.action_space)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("EgocentricObservation", {}),
+        ("FARMapObservation", {}),
+        ("FARMapObservation", {"map_size": 7, "coverage_reward": 0.1}),
+    ],
+)
+def test_wrappers_that_tell_their_spaces_have_them(name: str, kwargs: dict[str, Any]) -> None:
+    wrapper = WrapperConfig(name=name, kwargs=kwargs)
+    environment = EnvironmentConfig(
+        id="farl/MapWorld-Small-v0", kwargs={"view_size": 9, "maps": "hairpin"}, vec_wrappers=[wrapper]
+    )
+    probe = make_probe(environment)
+    assert spaces_of(environment) == (probe.observation_space, probe.action_space)
+    probe.close()
+    told, made = find_wrapper_spaces(wrapper), find_vec_wrapper(wrapper)
+    assert told is not None
+    own, real = (list(inspect.signature(function).parameters.values())[1:] for function in (told, made))
+    assert own == real
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("farl/MapWorld-Small-v0", {"max_steps": 0}),
+        ("farl/MapWorld-Small-v0", {"max_steps": "all"}),
+        ("farl/RoomChain-v0", {"max_steps": -1}),
+        ("farl/Robot-v0", {"max_steps": 0}),
+        ("farl/Robot-v0", {"until_covered": 2.0}),
+        ("farl/Robot-v0", {"drift": "none"}),
+        ("farl/Robot-v0", {"beam": 3}),
+        ("farl/Robot-v0", {"radius": 4.9}),
+        ("farl/Robot-v0", {"lidar_range": 0.01}),
+        ("farl/Robot-v0", {"world": "offise"}),
+        ("farl/Robot-v0", {"maps": "no.yaml"}),
+        ("farl/Robot-v0", {"start": [-1.0, 0.0, 0.0]}),
+    ],
+)
+def test_what_a_world_does_not_take_is_refused(name: str, kwargs: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        spaces_of(EnvironmentConfig(id=name, kwargs=kwargs))
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "told"),
+    [
+        ("farl/MapWorld-Small-v0", {"map_size": 20}, "map_size must be odd"),
+        ("farl/MapWorld-Small-v0", {"map_size": "big"}, "cannot be made"),
+        ("farl/MapWorld-Small-v0", {"settings": {"criterion": "zscor"}}, "did you mean zscore"),
+        ("farl/MapWorld-Small-v0", {"map_sise": 21}, "has no argument 'map_sise'"),
+        ("farl/RoomChain-v0", {}, "FARMapObservation explores map worlds"),
+    ],
+)
+def test_what_a_wrapper_does_not_take_is_refused(name: str, kwargs: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        spaces_of(EnvironmentConfig(id=name, vec_wrappers=[WrapperConfig(name="FARMapObservation", kwargs=kwargs)]))
 
 
 def test_the_games_and_tasks_that_are_known_are_those_there_are() -> None:
