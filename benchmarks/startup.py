@@ -20,7 +20,8 @@ from farl.experiment.loading import load_config
 config = load_config({name!r})
 import farl.experiment.progress, farl.experiment.run
 from farl.experiment.environments import make_vec_env
-from farl.experiment.learner import build_learner
+from farl.experiment.learner import build_learner, limit_threads
+limit_threads(config)
 venv = make_vec_env(config.environment, config.seed)
 build_learner(config, venv)
 venv.close()

@@ -126,12 +126,12 @@ def observation_space(settings: RobotSettings) -> spaces.Dict:
     )
 
 
-def action_space() -> spaces.Box:
+def action_space() -> "spaces.Box[np.float32]":
     """The action space of a robot."""
     return spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
-def known_spaces(given: Mapping[str, Any]) -> tuple[spaces.Dict, spaces.Box] | None:
+def known_spaces(given: Mapping[str, Any]) -> "tuple[spaces.Dict, spaces.Box[np.float32]] | None":
     """Return the spaces of the environment of a robot, if its keyword arguments fit any office.
 
     :return: None where it takes an office to know

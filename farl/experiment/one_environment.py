@@ -51,13 +51,13 @@ def spaces_of(environment: EnvironmentConfig) -> tuple[gym.Space[Any], gym.Space
 
 def _told_by_wrappers(environment: EnvironmentConfig) -> tuple[gym.Space[Any], gym.Space[Any]] | None:
     """The spaces, where all wrappers around the environments tell them from those of the one inside."""
-    tell = [find_wrapper_spaces(wrapper) for wrapper in environment.vec_wrappers]
-    if None in tell:
+    tell = [tells for wrapper in environment.vec_wrappers if (tells := find_wrapper_spaces(wrapper)) is not None]
+    if len(tell) < len(environment.vec_wrappers):
         return None
     found = spaces_of(environment.model_copy(update={"vec_wrappers": []}))
     try:
-        for told, wrapper in zip(tell, environment.vec_wrappers, strict=True):
-            found = told(found[0], **wrapper.kwargs)
+        for tells, wrapper in zip(tell, environment.vec_wrappers, strict=True):
+            found = tells(found[0], **wrapper.kwargs)
     except REFUSALS as error:
         raise ConfigError(refused(environment, error)) from None
     return found
