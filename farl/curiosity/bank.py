@@ -52,7 +52,6 @@ class ModuleBank(ModuleSlots):
         """
         return self.evaluate(fragment_ids, prepared)["surprisal"]
 
-    @torch.no_grad()
     def evaluate(self, fragment_ids: IntArray, prepared: Prepared) -> Prepared:
         """Return what ``CuriosityModule.evaluate`` makes of each sample under its own fragment's predictor, [B, ...].
 
@@ -61,6 +60,10 @@ class ModuleBank(ModuleSlots):
         """
         if not self.learns:
             return self.module.evaluate(self.module.predictor, prepared)
+        with torch.no_grad():
+            return self._evaluate(fragment_ids, prepared)
+
+    def _evaluate(self, fragment_ids: IntArray, prepared: Prepared) -> Prepared:
         # An agent mostly stays where it is: then there is nothing to sort and nothing to copy.
         if self._evaluated is None or self._evaluated[0] != fragment_ids.tobytes():
             tiles = tile(fragment_ids)

@@ -32,11 +32,11 @@ class Block:
         self._modules = modules
         self._prepared = prepared
         self._n_envs = n_envs
+        count = len(next(iter(prepared.values())))
+        self._n_steps = count // n_envs
         self._everywhere = None if modules.bank.learns else modules.bank.evaluate(np.empty(0, np.int64), prepared)
         if self._everywhere is not None:
             return
-        count = len(next(iter(prepared.values())))
-        self._steps = count // n_envs
         self._kinds = (
             kinds_of(prepared, modules.bank.module.determined_by) if modules.bank.sees_rows_alone else np.arange(count)
         )
@@ -46,7 +46,7 @@ class Block:
         self._outputs: Prepared = {}
         self._rows = np.zeros(count, np.int64)  # of the outputs, by sample
         self._known_until = np.zeros(n_envs, np.int64)
-        self._stride = np.full(n_envs, self._steps)
+        self._stride = np.full(n_envs, self._n_steps)
 
     def prepared(self, step: int) -> Prepared:
         """Return the samples of a step, [E, ...], as views."""
@@ -58,7 +58,7 @@ class Block:
             return self._rows_of(step, self._everywhere)
         envs = np.flatnonzero(self._known_until <= step)
         if len(envs):
-            until = np.minimum(step + self._stride[envs], self._steps)
+            until = np.minimum(step + self._stride[envs], self._n_steps)
             self._evaluate(step, envs, until - step, active)
             self._known_until[envs] = until
             self._stride[envs] *= _GROWTH
@@ -71,6 +71,8 @@ class Block:
             self._stride[envs] = _FIRST_STRIDE
 
     def _rows_of(self, step: int, samples: Prepared) -> Prepared:
+        if self._n_steps == 1:
+            return samples
         rows = slice(step * self._n_envs, (step + 1) * self._n_envs)
         return {name: tensor[rows] for name, tensor in samples.items()}
 

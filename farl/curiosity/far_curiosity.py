@@ -279,7 +279,7 @@ class FARCuriosity:
         judged = self._judge(proposal, prepared)
         events = self.router.commit(proposal, None if judged is None else _to_numpy(judged["surprisal"]))
 
-        moved = np.flatnonzero(events.active != events.previous)
+        (moved,) = (events.active != events.previous).nonzero()
         if len(moved):
             self._open(events)
             self._reassign_suspicious(moved, events.active, suspicion)

@@ -19,11 +19,13 @@ class KnownKinds:
     Each new kind is computed alone: its outputs do not depend on the batch in which it came, and are the same again
     after a run was resumed. Whether observations repeat is decided by the first 1 024, once for all.
 
-    :param function: turns observations, [B, ...], into float32[B, d]
+    :param function: turns what ``before`` returns, float32[B, ...], into float32[B, d]
+    :param before: what is done to observations, [B, ...], number by number: of several of them it is the same as of
+        each alone
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[[Tensor], Tensor], before: Callable[[Tensor], Tensor]) -> None:
+        self._function, self._before = function, before
         self.start()
 
     def start(self) -> None:
@@ -41,7 +43,7 @@ class KnownKinds:
     def __call__(self, observations: Tensor) -> Tensor:
         """Return what the function makes of B observations, float32[B, d]."""
         if not self.repeats or observations.device.type != "cpu":
-            return self._function(observations)
+            return self._function(self._before(observations))
         known = len(self._kinds)
         kinds = self._kinds(observations.numpy())
         if (found := len(self._kinds)) > self._computed:
@@ -76,7 +78,7 @@ class KnownKinds:
     def _compute(self) -> None:
         """Compute all kinds that have not been."""
         known, count = self._computed, len(self._kinds)
-        new = torch.from_numpy(self._kinds.observations[known:])
+        new = self._before(torch.from_numpy(self._kinds.observations[known:]))
         made = torch.cat([self._function(one) for one in torch.split(new, 1)])
         if count > len(self._outputs):
             grown = made.new_empty((max(256, 2 * count), *made.shape[1:]))

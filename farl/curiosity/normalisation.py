@@ -80,7 +80,7 @@ class RewardNorm:
 
     def scaled(self, rewards: npt.NDArray[np.float64], fragment_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Normalise B rewards, float64[B], by what is known, without taking them in."""
-        std = self.statistics.moments(fragment_ids).std
+        std = self.statistics.std(fragment_ids)
         return np.divide(rewards, std, out=np.zeros(len(std)), where=std > 0.0)
 
     def open(self, fragment_id: int, parent: int) -> None:

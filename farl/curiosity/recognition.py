@@ -96,13 +96,14 @@ class Recognition(RND):
         self.actions = actions
         self.pays, self.scope, self.shaping, self.gamma = pays, scope, shaping, gamma
         self.n_advised = 0 if shaping is None else n_directions(actions)
+        self._one_hot = np.eye(self.n_advised + 1, self.n_advised, dtype=np.float32)  # the last row is that of -1
         self.places = PlaceStore(1.0 if threshold is None else threshold, capacity=capacity)
         """What has been seen so far."""
         self.calibration = Calibration(calibration) if threshold is None else None
         self.graph = PlaceGraph(n_directions(actions))
         """Which place each action leads to."""
         self.localiser = Localiser(self.places, self.graph)
-        self._features = KnownKinds(lambda observations: self.target(self.whiten(observations)))
+        self._features = KnownKinds(self.target, before=self.whiten)
         self.regions = None if resolution is None else Regions(resolution)
         """Which fragment each place belongs to; None if fragments are not regions."""
         self._visits = Visits(0, scope)
@@ -113,10 +114,7 @@ class Recognition(RND):
     @property
     def advice(self) -> npt.NDArray[np.float32]:
         """What each agent should do now, float32[E, n_advised]: one-hot, or zeros where nothing can be advised."""
-        advised = np.zeros((len(self._latest.advice.actions), self.n_advised), np.float32)
-        known = np.flatnonzero(self._latest.advice.actions >= 0)
-        advised[known, self._latest.advice.actions[known]] = 1.0
-        return advised
+        return self._one_hot[self._latest.advice.actions]
 
     def recall(self, memory: LongTermMemory[Any]) -> Recall:
         """Return the strategy that takes the regions of the graph for fragments; none where there are none."""
@@ -132,7 +130,7 @@ class Recognition(RND):
     def surprisal(self, predictor: Predictor, prepared: Prepared) -> Tensor:
         """Return RND's error, float32[B]; zeros where nothing is predicted."""
         if not self.predicts:
-            return torch.zeros(len(prepared["features"]), device=prepared["features"].device)
+            return prepared["features"].new_zeros(prepared["features"].shape[:1])
         return super().surprisal(predictor, prepared)
 
     def warm_up(self, transitions: Transitions) -> None:
@@ -140,7 +138,6 @@ class Recognition(RND):
         super().warm_up(transitions)
         self._features.start()
 
-    @torch.no_grad()
     def prepare(self, transitions: Transitions) -> Prepared:
         """Return what RND needs, and the actions."""
         directions = {"directions": direction(self.actions, transitions.actions)}
@@ -176,7 +173,6 @@ class Recognition(RND):
             paid = paid + self.shaping * self._latest.advice.gained
         return torch.from_numpy(paid.astype(np.float32)).to(outputs["surprisal"].device)
 
-    @torch.no_grad()
     def arrive(self, observations: Tensor, envs: Tensor, n_envs: int) -> None:
         """Let agents be where they were put, so that their first step is advised, too."""
         self._serve(n_envs)

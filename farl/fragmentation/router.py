@@ -115,7 +115,7 @@ class FragmentationAndRecall(Generic[Payload]):
         """
         sight = sight.checked(self.n_envs)
         recognition = self.recall.recognise(sight, self.active, np.arange(self.n_envs))
-        envs = np.flatnonzero(recognition.fragment_ids >= 0)
+        (envs,) = (recognition.fragment_ids >= 0).nonzero()
         return Proposal(sight, recognition, envs, recognition.fragment_ids[envs])
 
     def commit(self, proposal: Proposal, errors: FloatArray | None = None) -> Events:
@@ -127,10 +127,11 @@ class FragmentationAndRecall(Generic[Payload]):
         """
         sight, previous = proposal.sight, self.active.copy()
         recognition = self.recall.observe(sight, previous, proposal.recognition)
-        self._recall(proposal, errors)
+        if len(proposal.envs):
+            self._recall(proposal, errors)
         fragmented = np.zeros(self.n_envs, bool)
         # Fractures are rare, and each one makes an object: a loop over them, not over environments.
-        for env in self._fractured(sight, np.flatnonzero(self.active == previous)):
+        for env in () if self.criterion is None else self._fractured(self.criterion, sight, self.active == previous):
             known = self._known(sight, env)
             if known >= 0:
                 self._go(sight, env, known)
@@ -140,11 +141,12 @@ class FragmentationAndRecall(Generic[Payload]):
         self.recall.advance(sight, self.active, recognition)
         self.memory.touch(set(self.active.tolist()))
         self._step += 1
-        if fragmented.any():
-            self._forget_evicted()
         recalled = (self.active != previous) & ~fragmented
-        self.fractures += int(fragmented.sum())
-        self.recalls += int(recalled.sum())
+        opened = int(np.count_nonzero(fragmented))
+        if opened:
+            self._forget_evicted()
+        self.fractures += opened
+        self.recalls += int(np.count_nonzero(recalled))
         return Events(self.active.copy(), previous, fragmented, recalled)
 
     def reorganise(self) -> list[tuple[int, int]]:
@@ -201,12 +203,11 @@ class FragmentationAndRecall(Generic[Payload]):
         for env, target in zip(envs, targets, strict=True):
             self._go(proposal.sight, env, target)
 
-    def _fractured(self, sight: Sight, stays: IntArray) -> IntArray:
-        """Return those of the environments that stayed whose fragment ends here."""
-        if self.criterion is None:
-            return stays[:0]
+    def _fractured(self, criterion: Criterion, sight: Sight, stayed: BoolArray) -> IntArray:
+        """Return those of the environments that stayed, bool[E], whose fragment ends here."""
+        (stays,) = stayed.nonzero()
         seen = sight if len(stays) == self.n_envs else sight.select(stays)
-        return stays[self.criterion.update(seen, self.active[stays], stays)]
+        return stays[criterion.update(seen, self.active[stays], stays)]
 
     def _known(self, sight: Sight, env: int) -> int:
         """Return a fragment for an environment whose own has ended: one it recognises, or has only to join; else -1."""

@@ -46,4 +46,6 @@ class Sight(NamedTuple):
         for name, part in zip(self._fields, self, strict=True):
             if part is not None and len(part) != n_envs:
                 raise ValueError(f"{name}: expected one row for each of the {n_envs} environments; got {len(part)}")
+        if self.surprisal.dtype == np.float64:
+            return self
         return self._replace(surprisal=np.asarray(self.surprisal, np.float64))

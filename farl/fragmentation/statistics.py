@@ -109,8 +109,8 @@ class SurprisalStatistics:
         if len(self.fragment_ids) == 0:
             zeros = np.zeros(len(fragment_ids))
             return Moments(zeros.astype(np.int64), zeros, zeros.copy())
-        if len(self.fragment_ids) == 1 and (fragment_ids == self.fragment_ids[0]).all():
-            return self._moments_of_one(len(fragment_ids))
+        if self._is_all(fragment_ids):
+            return Moments(*(np.full(len(fragment_ids), moment) for moment in self._moments_of_all()))
         rows = np.minimum(np.searchsorted(self.fragment_ids, fragment_ids), len(self.fragment_ids) - 1)
         known = self.fragment_ids[rows] == fragment_ids
         count = np.where(known, self._count[rows], 0)
@@ -120,6 +120,12 @@ class SurprisalStatistics:
         return Moments(
             count, np.where(known, self._mean[rows], 0.0), np.where(known & (count > 1), np.sqrt(variance), 0.0)
         )
+
+    def std(self, fragment_ids: IntArray) -> FloatArray:
+        """Return the standard deviation of each fragment, float64[E], as ``moments`` does, with less ado."""
+        if self._is_all(fragment_ids):
+            return np.full(len(fragment_ids), self._moments_of_all()[2])
+        return self.moments(fragment_ids).std
 
     def update(self, fragment_ids: IntArray, samples: FloatArray) -> None:
         """Add one sample per entry to the statistics of its fragment.
@@ -131,13 +137,14 @@ class SurprisalStatistics:
         if len(fragment_ids) == 0:
             return
         samples = np.asarray(samples, np.float64)
-        if not np.isfinite(samples).all():
+        sum_of_all = float(samples.sum())
+        if not math.isfinite(sum_of_all) and not np.isfinite(samples).all():
             raise ValueError(
                 "surprisal must be finite; got NaN or infinity. Check the observations and the learning rate"
             )
         groups = _grouped(np.asarray(fragment_ids, np.int64).tobytes())
         if self.alpha is None and len(groups.fragment_ids) == 1:
-            self._take_in(int(groups.fragment_ids[0]), samples)
+            self._take_in(int(groups.fragment_ids[0]), samples, sum_of_all)
             return
         first, samples = groups.first, samples[groups.order]
         rows = self._rows(groups.fragment_ids)
@@ -156,17 +163,22 @@ class SurprisalStatistics:
         self._mean[rows] = mean
         self._count[rows] += 1 if self.per_step else groups.size
 
-    def _moments_of_one(self, n_envs: int) -> Moments:
-        """Return the same where all of E environments are in the one fragment that there is."""
+    def _is_all(self, fragment_ids: IntArray) -> bool:
+        """Whether these are all of the one fragment that there is."""
+        return len(self.fragment_ids) == 1 and bool((fragment_ids == self.fragment_ids[0]).all())
+
+    def _moments_of_all(self) -> tuple[int, float, float]:
+        """Return count, mean and standard deviation of the one fragment that there is."""
         count, spread = int(self._count[0]), float(self._spread[0])
         std = math.sqrt(spread if self.alpha is not None else spread / max(count - 1, 1)) if count > 1 else 0.0
-        return Moments(np.full(n_envs, count), np.full(n_envs, float(self._mean[0])), np.full(n_envs, std))
+        return count, float(self._mean[0]), std
 
-    def _take_in(self, fragment_id: int, samples: FloatArray) -> None:
-        """Do the same for lifetime statistics of one fragment, with less ado."""
-        row = int(self._rows(np.array([fragment_id]))[0])
+    def _take_in(self, fragment_id: int, samples: FloatArray, sum_of_all: float) -> None:
+        """Do the same for lifetime statistics of one fragment, with less ado; ``sum_of_all`` is that of the samples."""
+        is_all = len(self.fragment_ids) == 1 and int(self.fragment_ids[0]) == fragment_id
+        row = 0 if is_all else int(self._rows(np.array([fragment_id]))[0])
         count, old_mean = int(self._count[row]), float(self._mean[row])
-        mean = (count * old_mean + float(samples.sum())) / (count + len(samples))
+        mean = (count * old_mean + sum_of_all) / (count + len(samples))
         self._spread[row] += float(np.square(samples - mean).sum()) + count * (old_mean - mean) ** 2
         self._mean[row], self._count[row] = mean, count + len(samples)
 

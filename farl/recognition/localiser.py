@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -105,10 +106,9 @@ class Localiser:
         is_certain = self.places.is_certain(nearest)
         resembles = similarity >= self.places.possible
 
-        as_expected = resembles & ~(is_certain & (nearest.places != expected))
-        unseen = self.places.is_noisy & is_sure & ~as_expected & ~is_certain & ~self._unseen
-        is_new = ~(as_expected | is_certain | unseen)
-        places = np.where(as_expected | unseen, expected, nearest.places)
+        places, as_expected, unseen, is_new = _decide(
+            expected, nearest.places, resembles, is_certain, is_sure, self._unseen, self.places.is_noisy
+        )
         if is_new.any():
             places[is_new] = self.places.add(keys[is_new], nearest.similarity[is_new])
         seen = ~(is_new | unseen)
@@ -151,3 +151,36 @@ class Localiser:
             self.graph.merge(merged, len(self.places))
             self.layouts.merge(len(self.places))
             self.here = np.where(self.here >= 0, merged[self.here], LOST)
+
+
+@numba.njit(cache=True)
+def _decide(
+    expected: IntArray,
+    nearest: IntArray,
+    resembles: BoolArray,
+    is_certain: BoolArray,
+    is_sure: BoolArray,
+    unseen_before: BoolArray,
+    is_noisy: bool,
+) -> tuple[IntArray, BoolArray, BoolArray, BoolArray]:
+    """Apply the four rules to E agents; return their places, and by which of the rules 1, 3 and 4 each is there.
+
+    :param expected: int64[E], where their actions should have led
+    :param nearest: int64[E], the places that their views resemble most
+    :param resembles: bool[E], whether the view resembles what was expected
+    :param is_certain: bool[E], whether it is that of the nearest place for certain
+    :param is_sure: bool[E], whether votes are left for what was expected
+    """
+    places = nearest.copy()
+    as_expected, unseen = np.zeros(len(places), np.bool_), np.zeros(len(places), np.bool_)
+    is_new = np.zeros(len(places), np.bool_)
+    for env in range(len(places)):
+        if resembles[env] and (nearest[env] == expected[env] or not is_certain[env]):
+            as_expected[env], places[env] = True, expected[env]
+        elif is_certain[env]:
+            continue
+        elif is_noisy and is_sure[env] and not unseen_before[env]:
+            unseen[env], places[env] = True, expected[env]
+        else:
+            is_new[env] = True
+    return places, as_expected, unseen, is_new

@@ -56,8 +56,9 @@ class Preference:
     def worth(self) -> npt.NDArray[np.float64]:
         """How much it promises to try each action, float64[A] up to 1: the square of how many new places agents find
         that prefer it, beside the best. Rooms are left before all in them has been tried."""
-        best = float(self._rates.max())
-        return np.maximum(self._rates / best, _LEAST) ** 2 if best > 0 else np.ones(len(self._steps))
+        rates = self._rates
+        best = float(rates.max())
+        return np.maximum(rates / best, _LEAST) ** 2 if best > 0 else np.ones(len(self._steps))
 
     @property
     def _rates(self) -> npt.NDArray[np.float64]:

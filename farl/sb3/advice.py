@@ -252,5 +252,6 @@ class AdvisedVecEnv(VecEnvWrapper):
         """Finish a step."""
         observations, rewards, dones, infos = self.venv.step_wait()
         advice = self._advise(self._actions, observations, rewards, dones, infos)
-        infos = [advised_last(info, self.venv.observation_space, self._width) for info in infos]
+        if dones.any():
+            infos = [advised_last(info, self.venv.observation_space, self._width) for info in infos]
         return with_advice(observations, advice), rewards, dones, infos  # type: ignore[arg-type]

@@ -125,11 +125,12 @@ class Rollout:
             began = torch.from_numpy(np.flatnonzero(dones)).to(self.device)
             assert self._observations is not None
             module.arrive(self._observations[began], began, len(dones))
-        if len(module.advice) != len(dones):
+        advice: Array = module.advice
+        if len(advice) != len(dones):
             return np.zeros((len(dones), module.n_advised), np.float32)
         if allowed is not None:
             module.close(allowed)
-        advice: Array = module.advice
+            advice = module.advice
         return advice
 
     def take_in(self) -> list[CuriosityStep]:

@@ -197,7 +197,6 @@ class ParallelMLP:
         self._last = [(head.weight.data, head.bias.data) for head in self._heads]
         self._arrays = None
 
-    @torch.no_grad()
     def look(self, observations: Tensor) -> list[Tensor]:
         """Compute all layers; on a CPU a few rows without the matrix library, which takes longer to be called."""
         if len(observations) > _FEW or observations.device.type != "cpu":
