@@ -51,7 +51,8 @@ class MapWorldEnv(OneWorldEnv[np.int64]):
     plain layers (``MlpPolicy``).
 
     ## Rewards
-    The share of the world that is seen for the first time: an episode's return is its coverage, less the first view.
+    The share of the world that is seen, or bumped into, for the first time: an episode's return is its coverage, less
+    the first view.
     What counts are free cells and walls that touch one by an edge, not what a map does not know.
 
     ## Termination

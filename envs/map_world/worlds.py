@@ -160,12 +160,14 @@ class MapWorlds:
     def step(self, actions: IntArray) -> IntArray:
         """Move every agent, int64[E] in 0..3; return how many cells each sees for the first time, int64[E].
 
-        A step into something that is not free changes nothing, not even the heading: nobody turns on the spot.
+        A step into something that is not free changes nothing, not even the heading: nobody turns on the spot. A wall
+        that was bumped into counts as seen: of some, in dead ends, nobody can catch sight.
 
         :raises ValueError: if they are no such actions
         """
         before = self.n_seen.copy()
-        _move(self._cells, self.pose, check_actions(actions, 4, self.n_envs), self.visibility.size)
+        steps = check_actions(actions, 4, self.n_envs)
+        _move(self._cells, self._status, self.pose, steps, self.visibility.size, self.n_seen)
         if self._obstacles.shape[1]:
             _move_obstacles(self._cells, self.pose, self._obstacles, self._random, self.visibility.size)
         if self.recolour:
@@ -282,12 +284,16 @@ def _countable(free: BoolArray, walls: BoolArray) -> ByteArray:
 
 
 @compiled
-def _move(cells: Any, pose: Any, actions: Any, margin: int) -> None:
+def _move(cells: Any, status: Any, pose: Any, actions: Any, margin: int, n_seen: Any) -> None:
     for e in range(len(actions)):
         action = actions[e]
         row, col = pose[e, 0] + STEP_ROWS[action], pose[e, 1] + STEP_COLS[action]
-        if cells[e, row + margin, col + margin] == _OPEN:
+        at = cells[e, row + margin, col + margin]
+        if at == _OPEN:
             pose[e, 0], pose[e, 1], pose[e, 2] = row, col, action
+        elif at != _OBSTACLE and status[e, row + margin, col + margin] == _UNSEEN:
+            status[e, row + margin, col + margin] = _SEEN
+            n_seen[e] += 1
 
 
 @compiled

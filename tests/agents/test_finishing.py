@@ -62,6 +62,14 @@ def test_every_explorer_sees_all_of_any_maze(name, scale):
     assert steps_to_all(name, [maze(seed) for seed in range(12)], scale, limit=10_000) < 10_000
 
 
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_explorer_sees_all_of_rooms_that_are_too_small_to_look_around_in(name):
+    # Nobody turns on the spot, nor sees what is beside: some walls can only be bumped into.
+    shapes = [(1, 1), (1, 2), (2, 1), (1, 9), (1, 40)]
+    tiny = [np.pad(np.zeros(shape, bool), 1, constant_values=True) for shape in shapes]
+    assert steps_to_all(name, tiny, 1, limit=2_000) < 2_000
+
+
 @pytest.mark.parametrize("scale", [1, 2, 3])
 @pytest.mark.parametrize("settings", [{"capacity": 3}, {"capacity": 2, "largest": 100, "smallest": 50}], ids=str)
 def test_farmap_plus_sees_all_of_any_maze_with_very_little_memory(settings, scale, monkeypatch):
