@@ -12,12 +12,23 @@ Int32Array = npt.NDArray[np.int32]
 
 UNTRIED = -1
 
+_TESTED = 64
+"""Pairs of steps without which nothing is said of what undoes an action."""
+_UNDONE = 0.75
+"""Share of them that come back, where one action undoes another."""
+
+
+_ARRAYS = ("successor", "lead", "picked", "undone_by", "_tested", "_came_back")
+
 
 class PlaceGraph:
     """A directed graph: nodes are places, edges what an action led to in most cases.
 
     The majority is kept in constant memory (Boyer, Moore, "MJRTY: a fast majority vote algorithm", 1991): an outcome
     that agrees adds to its lead, one that does not takes from it, and replaces it where there is none left.
+
+    Which action undoes which, such as turning right what turning left has done, is learnt from ways there and back. The
+    way back from a new place is then known without having been tried; it has no vote, so that the first outcome counts.
 
     :param n_actions: number of actions A
     """
@@ -32,6 +43,9 @@ class PlaceGraph:
         """int32[n], how often a place was picked as a target."""
         self.changes = 0
         """Goes up whenever an edge changes."""
+        self.undone_by: IntArray = np.full(n_actions, UNTRIED)
+        """int64[A], the action that undoes each, -1 where none does, or none is known to."""
+        self._tested, self._came_back = (np.zeros((n_actions, n_actions), np.int64) for _ in range(2))
 
     def record(self, before: IntArray, actions: IntArray, after: IntArray, n_places: int) -> None:
         """Take in one step of E agents; those whose place before is -1 are left out.
@@ -43,6 +57,10 @@ class PlaceGraph:
         """
         self.make_room(n_places)
         self.changes += _vote(self.successor, self.lead, before, actions, after)
+        if _compare(self.successor, self.lead, before, actions, after, self._tested, self._came_back, self.undone_by):
+            before, actions = np.nonzero(self.successor >= 0)
+            after = self.successor[before, actions].astype(np.int64)
+        self.changes += _know_way_back(self.successor, self.undone_by, before, actions, after)
 
     def expect(self, places: IntArray, actions: IntArray) -> tuple[IntArray, npt.NDArray[np.bool_]]:
         """Return where actions lead, int64[E], -1 where they were never tried, and where votes for it are left,
@@ -99,13 +117,14 @@ class PlaceGraph:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all edges and counts."""
-        names = ("successor", "lead", "picked")
-        return {name: torch.from_numpy(getattr(self, name).copy()) for name in names} | {"changes": self.changes}
+        arrays = {name.strip("_"): torch.from_numpy(getattr(self, name).copy()) for name in _ARRAYS}
+        return arrays | {"changes": self.changes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
-        for name in ("successor", "lead", "picked"):
-            setattr(self, name, state[name].cpu().numpy().copy())
+        for name in _ARRAYS:
+            if name.strip("_") in state:  # a file of before knows nothing of what undoes an action
+                setattr(self, name, state[name.strip("_")].cpu().numpy().copy())
         self.changes = int(state["changes"])
 
 
@@ -134,6 +153,50 @@ def _vote(successor: Int32Array, lead: Int32Array, before: IntArray, actions: In
             lead[place, action] -= 1
         else:
             successor[place, action], lead[place, action] = after[env], 1
+            changes += 1
+    return changes
+
+
+@numba.njit(cache=True)
+def _compare(
+    successor: Int32Array,
+    lead: Int32Array,
+    before: IntArray,
+    actions: IntArray,
+    after: IntArray,
+    tested: IntArray,
+    came_back: IntArray,
+    undone_by: IntArray,
+) -> bool:
+    """Count which actions lead back to where each of E agents has just come from, as far as they were tried; return
+    whether what undoes some action is another than it was."""
+    changed = False
+    for env in range(len(before)):
+        place, following, action = before[env], after[env], actions[env]
+        if place < 0 or following < 0 or place == following:
+            continue
+        undoes, best = UNTRIED, _UNDONE
+        for back in range(successor.shape[1]):
+            if lead[following, back] > 0:
+                tested[action, back] += 1
+                came_back[action, back] += successor[following, back] == place
+            if tested[action, back] >= _TESTED and came_back[action, back] >= best * tested[action, back]:
+                undoes, best = back, came_back[action, back] / tested[action, back]
+        changed |= undoes != undone_by[action]
+        undone_by[action] = undoes
+    return changed
+
+
+@numba.njit(cache=True)
+def _know_way_back(
+    successor: Int32Array, undone_by: IntArray, before: IntArray, actions: IntArray, after: IntArray
+) -> int:
+    """Let untried actions lead back that undo what led somewhere, and return how many."""
+    changes = 0
+    for row in range(len(before)):
+        place, following, back = before[row], after[row], undone_by[actions[row]]
+        if place >= 0 and following >= 0 and place != following and back >= 0 and successor[following, back] == UNTRIED:
+            successor[following, back] = place
             changes += 1
     return changes
 

@@ -2,7 +2,7 @@ import networkx as nx
 import numpy as np
 
 from farl.recognition import Guide, PlaceGraph, Preference, guidance
-from farl.recognition.graph import reversed_edges
+from farl.recognition.graph import UNTRIED, reversed_edges
 from farl.recognition.guidance import say, ways_to
 
 
@@ -178,3 +178,69 @@ def test_every_action_is_preferred_by_someone_in_turn() -> None:
         preference.observe(np.ones(1, bool))
         tried.add(int(preference.preferred[0]))
     assert tried == {0, 1, 2}
+
+
+def step(graph: PlaceGraph, before: int, action: int, after: int) -> None:
+    graph.record(np.array([before]), np.array([action]), np.array([after]), 100)
+
+
+def there_and_back() -> PlaceGraph:
+    """100 places in a row, of which the first 40 have been walked by action 0 onwards and by action 1 back."""
+    graph = PlaceGraph(3)
+    for place in range(40):
+        step(graph, place, 0, place + 1)
+    for _ in range(2):
+        for place in range(40, 0, -1):
+            step(graph, place, 1, place - 1)
+    return graph
+
+
+def test_the_way_back_is_known_without_having_been_tried() -> None:
+    graph = there_and_back()
+    assert graph.undone_by.tolist() == [UNTRIED, 0, UNTRIED], "nobody has gone back after action 0 yet"
+    step(graph, 60, 1, 59)
+    assert graph.successor[59, 0] == 60
+    assert graph.lead[59, 0] == 0
+    assert (graph.successor[59, 1:] == UNTRIED).all()
+    step(graph, 59, 0, 70)
+    assert graph.successor[59, 0] == 70, "the first outcome counts, not what was thought"
+
+
+def test_ways_of_before_are_taken_back_once_it_is_known_how() -> None:
+    graph = PlaceGraph(2)
+    for place in range(50, 60):  # nothing is known of the ways back yet
+        step(graph, place, 0, place + 1)
+    assert (graph.successor[50:61, 1] == UNTRIED).all()
+    for _ in range(3):
+        for place in range(40):
+            step(graph, place, 0, place + 1)
+            step(graph, place + 1, 1, place)
+    assert graph.undone_by.tolist() == [1, 0]
+    assert graph.successor[51:61, 1].tolist() == list(range(50, 60))
+
+
+def test_nothing_undoes_what_cannot_be_undone() -> None:
+    graph = PlaceGraph(2)  # action 0 goes on along a row, action 1 back to its beginning
+    rng = np.random.default_rng(0)
+    place = 0
+    for _ in range(2_000):
+        action = int(rng.random() < 0.1)
+        after = 0 if action else min(place + 1, 99)
+        step(graph, place, action, after)
+        place = after
+    assert graph._tested.sum() > 500
+    assert (graph.undone_by == UNTRIED).all()
+    tried = graph.lead > 0
+    assert (graph.successor[~tried] == UNTRIED).all()
+
+
+def test_what_undoes_an_action_is_saved() -> None:
+    graph, loaded = there_and_back(), PlaceGraph(3)
+    loaded.load_state_dict(graph.state_dict())
+    for one in (graph, loaded):
+        step(one, 60, 1, 59)
+    assert loaded.successor[59, 0] == graph.successor[59, 0] == 60
+    older = {
+        name: value for name, value in graph.state_dict().items() if name in ("successor", "lead", "picked", "changes")
+    }
+    PlaceGraph(3).load_state_dict(older)
