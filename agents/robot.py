@@ -205,9 +205,7 @@ class FARMapRobot(MapExplorer):
     def draw_map(self) -> Figure | None:
         """Draw the first robot's building: fragments in colour, the way as it believes, crossings, and where it is."""
         robot = self.robots[0]
-        if not robot.been:
-            return None
-        return robot_map_figure(robot, self.cell)
+        return robot_map_figure(robot, self.cell) if robot.canvas.area or robot.others else None
 
     def begin_film(self) -> None:
         """Film the first robot's map from now on, unless it is filmed already; ``write_film`` writes it."""

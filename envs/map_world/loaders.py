@@ -246,7 +246,7 @@ def _with_free_cells(cells: Cells, name: str) -> Cells:
     if not (cells == OPEN).any():
         raise ConfigError(
             f"{name}: the map has no free cell (True, 1, # and dark pixels are wall; transparent ones and the grey 205 "
-            "are unknown; of pictures, `threshold` and `dark` say otherwise)"
+            "are unknown; `threshold` and `dark` say otherwise of pictures, `negate` and its thresholds of a ROS map)"
         )
     return cells
 

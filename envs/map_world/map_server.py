@@ -4,10 +4,12 @@ The rules are those of nav2_map_server: a pixel's occupancy is how dark it is (h
 thresholds divide it into free, unknown and occupied.
 """
 
+import difflib
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -33,6 +35,12 @@ _COARSEST = 1_000.0  # metres a pixel
 _WRITTEN = {".pgm": "PPM", ".png": "PNG", ".bmp": "BMP"}
 
 
+def _three(origin: Any) -> Any:
+    if isinstance(origin, list | tuple) and len(origin) != 3:
+        raise ValueError("must be x, y (metres) and yaw (radians), three numbers")
+    return origin
+
+
 class MapFile(BaseModel):
     """What a map's YAML file says; keys of other tools are left alone."""
 
@@ -42,7 +50,7 @@ class MapFile(BaseModel):
     """The picture, by its path from the YAML file."""
     resolution: Annotated[float, Field(gt=0.0, le=_COARSEST)]
     """Metres a pixel."""
-    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    origin: Annotated[tuple[float, float, float], BeforeValidator(_three)] = (0.0, 0.0, 0.0)
     """x, y (metres) and yaw (radians) of the lower left pixel's corner."""
     negate: bool = False
     """Bright is occupied."""
@@ -69,7 +77,8 @@ def load_occupancy_map(path: str | Path) -> OccupancyGrid:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"no map file {path}; give the YAML file of a ROS map")
-    data = read_yaml(path).data
+    data = read_yaml(path, "it should name a picture and its resolution", "image: office.pgm").data
+    _refuse_typos(path, data)
     try:
         said = MapFile.model_validate(data)
     except ValidationError as error:
@@ -118,6 +127,14 @@ def save_occupancy_map(path: str | Path, grid: OccupancyGrid) -> Path:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}") from None
     return described
+
+
+def _refuse_typos(path: Path, data: Mapping[str, Any]) -> None:
+    """Refuse keys that look like one that is missing: its default would be taken without a word."""
+    missing = MapFile.model_fields.keys() - data.keys()
+    for key in data.keys() - MapFile.model_fields.keys():
+        if near := difflib.get_close_matches(key.lower(), missing, 1, 0.8):
+            raise ConfigError(f"{path}: {key}: a map has no such key; did you mean {near[0]}?")
 
 
 def _cells(picture: Picture, said: MapFile) -> Cells:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
+from PIL.PpmImagePlugin import PpmImageFile
 
 from farl.errors import ConfigError
 
@@ -27,6 +28,7 @@ LARGEST_PICTURE = 32_000_000
 """Most pixels of a picture: 280 m x 280 m at 5 cm."""
 
 # These run other programs or need plugins; none of them holds a floor plan.
+_BITS = {"1": 1, "L": 8, "I": 16}  # a pixel, of the modes that PBM and PGM have
 _NOT_READ = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}
 
 
@@ -72,13 +74,36 @@ def read_picture(path: Path) -> Picture:
                 raise ConfigError(
                     f"{path}: {width} x {height} pixels are more than {LARGEST_PICTURE:,}; crop or shrink the picture"
                 )
+            if isinstance(opened, PpmImageFile):
+                _check_length(path, opened)
             return _grey(ImageOps.exif_transpose(opened))
     except ConfigError:
         raise
+    except Image.DecompressionBombError:
+        raise ConfigError(f"{path}: more than {LARGEST_PICTURE:,} pixels; crop or shrink the picture") from None
     except FileNotFoundError:
         raise ConfigError(f"no picture {path}") from None
     except Exception as error:  # the readers raise whatever their format's parser raises
         raise ConfigError(f"{path} cannot be read as a picture: {short_line(error)}") from None
+
+
+def _check_length(path: Path, opened: PpmImageFile) -> None:
+    """Refuse a PGM or PBM whose header tells another size than it has: the plan would be sheared.
+
+    :raises ConfigError: with both sizes
+    """
+    decoder, _, offset, _ = opened.tile[0]
+    if opened.mode not in _BITS or decoder == "ppm_plain":
+        return
+    width, height = opened.size
+    told, held = height * -(-width * _BITS[opened.mode] // 8), path.stat().st_size - offset
+    with path.open("rb") as file:
+        file.seek(offset + told)
+        rest = file.read(16).strip()
+    if held < told or (rest and not rest.startswith(b"P")):  # several pictures can follow each other
+        raise ConfigError(
+            f"{path}: its header tells {width} x {height} pixels, {told:,} bytes, and {held:,} follow: save it anew"
+        )
 
 
 def picture_cells(picture: Picture, threshold: float = 0.5, dark: Dark = "wall") -> Cells:

@@ -5,7 +5,7 @@ import math
 import pkgutil
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -217,6 +217,8 @@ def _accepts(annotation: Any, value: Any, strict: bool = False) -> bool:
 def _type_name(parameter: inspect.Parameter) -> str:
     if _takes_schedule(parameter):
         return "a number or a schedule such as linear(2.5e-4)"
+    if get_origin(parameter.annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(parameter.annotation)))
     name = parameter.annotation.__name__ if inspect.isclass(parameter.annotation) else str(parameter.annotation)
     words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "None": "null"}
     return " or ".join(words.get(part.strip(), part.strip()) for part in name.split("|"))

@@ -29,9 +29,13 @@ class YamlDocument:
     origins: dict[KeyPath, str] = field(default_factory=dict)
 
 
-def read_yaml(path: Path) -> YamlDocument:
+def read_yaml(
+    path: Path, start: str = "start from a shipped configuration: farl list configs", line: str = "seed: 0"
+) -> YamlDocument:
     """Read the mapping in ``path``.
 
+    :param start: how to fill an empty file, for errors
+    :param line: a line that it could have
     :raises ConfigError: the file is missing, a directory, empty, binary, too large, not YAML 1.2, nested too deeply,
         uses aliases, repeats a key, or holds something other than a mapping
     """
@@ -46,11 +50,11 @@ def read_yaml(path: Path) -> YamlDocument:
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         raise ConfigError(f"{path}: not valid YAML: {_first_line(error)}") from None
     if data is None:
-        raise ConfigError(f"{path}: the file is empty; start from a shipped configuration: farl list configs")
+        raise ConfigError(f"{path}: the file is empty; {start}")
     if not isinstance(data, dict):
         raise ConfigError(
             f"{path}: expected a mapping of keys to values at the top level, found a {_kind(data)}; "
-            "write lines such as 'seed: 0'"
+            f"write lines such as {line!r}"
         )
     bad_keys = [key for key in _all_keys(data) if not isinstance(key, str)]
     if bad_keys:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from farl.agents.robot import FARMapRobot
+from farl.cli import main
 from farl.envs.map_world import MapWorldVecEnv
 from farl.envs.robot.vec_env import RobotVecEnv
 from farl.errors import ConfigError
@@ -111,6 +112,21 @@ def test_what_is_beyond_a_shorter_range_is_no_echo():
     endless = FARMapRobot(env=env, seed=0, lidar_range=2.3)
     endless.predict({"scan": np.full_like(seen["scan"], np.inf), "odometry": seen["odometry"]})
     assert np.array_equal(endless._predicting.robots[0].canvas.cells, grid.cells)
+
+
+def test_a_lidar_that_never_reads_anything_leaves_no_map_and_no_fault(tmp_path):
+    agent = FARMapRobot(env=make_env(np.zeros((60, 60), np.int8), dropouts=1.0), seed=0)
+    agent.begin_film()
+    agent.learn(120, log_interval=0)
+    assert agent.draw_map() is None
+    assert agent.write_film(tmp_path / "map.gif") is None
+    with pytest.raises(ConfigError, match="nothing of world 0 is known"):
+        agent.whole_map()
+
+
+def test_a_choice_that_is_none_is_told_by_its_names(capsys):
+    assert main(["validate", "robot", "algorithm.hyperparameters.criterion=ratio"]) == 2
+    assert "criterion: expected one of size, zscore, none, found 'ratio'" in capsys.readouterr().err
 
 
 def test_it_refuses_worlds_without_a_robot():

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -110,7 +112,9 @@ def test_larger_cells_are_an_option(tmp_path):
         ("image: plan.pgm\nresolution: 0\n", "resolution: must be greater than 0"),
         ("image: plan.pgm\nresolution: .nan\n", "resolution"),
         ("image: plan.pgm\nresolution: 0.05\nmode: colour\n", "mode"),
-        ("image: plan.pgm\nresolution: 0.05\norigin: [0, 0]\n", "origin"),
+        ("image: plan.pgm\nresolution: 0.05\norigin: [0, 0]\n", "origin: must be x, y"),
+        ("image: plan.pgm\nresolution: 0.05\nocupied_thresh: 0.3\n", "did you mean occupied_thresh"),
+        ("", "the file is empty; it should name a picture"),
         ("image: plan.pgm\nresolution: 0.05\nfree_thresh: 0.9\n", "free_thresh 0.9 is above"),
         ("image: plan.pgm\nresolution: 0.05\noccupied_thresh: 2\n", "occupied_thresh"),
         ("- a\n", "expected a mapping"),
@@ -124,6 +128,24 @@ def test_a_malformed_yaml_is_one_line_that_names_the_fault(tmp_path, text, says)
     with pytest.raises(ConfigError, match=says) as error:
         load_grids(tmp_path / "plan.yaml")
     assert all("\n" not in problem for problem in error.value.problems)
+
+
+@pytest.mark.parametrize("header", [b"P5\n9 9\n255\n", b"P5\n9 9\n65535\n", b"P4\n30 9\n", b"P5\n9 9\n100\n"])
+def test_a_picture_that_lies_about_its_size_is_refused(tmp_path, header):
+    told = {b"P4": 36}.get(header[:2], 162 if b"65535" in header else 81)
+    path = tmp_path / "plan.pgm"
+    for held in (told - 1, 5 * told):
+        path.write_bytes(header + bytes([200]) * held)
+        with pytest.raises(ConfigError, match=rf"{told} bytes, and {held} follow"):
+            load_grids(path)
+    for tail in (b"", b"\n", header + bytes(told)):  # a line's end, and another picture
+        path.write_bytes(header + bytes(told) + tail)
+        with pytest.raises(ConfigError, match="no free cell") if header[:2] != b"P4" else nullcontext():
+            load_grids(path)
+
+
+def test_keys_of_other_tools_are_left_alone(tmp_path):
+    assert one_pixel(tmp_path, 254, "date: today\nlayers: []\ncolour: red\n") == 0
 
 
 def test_thresholds_of_pictures_are_refused_where_the_yaml_has_them(tmp_path):
