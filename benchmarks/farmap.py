@@ -59,10 +59,13 @@ WIDE = {
 class Recorder(BaseCallback):
     """Coverage, active memory, and whether the agent moved, of every world at every step."""
 
-    def _init_callback(self) -> None:
+    def __init__(self) -> None:
+        super().__init__()
         self.coverage: list[Any] = []
         self.memory: list[Any] = []
         self.moved: list[Any] = []
+
+    def _on_training_start(self) -> None:
         self._place = self.training_env.unwrapped.worlds.pose[:, :2].copy()
 
     def _on_step(self) -> bool:
