@@ -39,7 +39,7 @@ def merged(
     check_size(int(size[0]), int(size[1]), resolution)
     whole = np.zeros((int(size[0]), int(size[1])), np.int16)
     for cells, corner, pose in placed:
-        _lay(whole, cells, first.astype(np.float64), corner, pose, resolution, MOST)
+        _lay(whole, cells, *_place(whole.shape, first, cells.shape, corner, pose, resolution), MOST)
     # The outlines of turned maps reach beyond what is known.
     rows, cols = (np.flatnonzero((whole != 0).any(axis=axis)) for axis in (1, 0))
     if not len(rows):
@@ -62,7 +62,8 @@ def owners(
     for frame in sorted(fragments, key=lambda each: (each == foremost, each)):
         cells, corner = fragments[frame]["cells"].numpy(), np.array(fragments[frame]["corner"], np.float64)
         if cells.size:
-            _claim(found, cells, first.astype(np.float64), corner, graph.poses[frame], resolution, frame, IS_FREE)
+            place = _place(found.shape, first, cells.shape, corner, graph.poses[frame], resolution)
+            _claim(found, cells, *place, frame, IS_FREE)
     found[odds > IS_OCCUPIED], found[(odds >= IS_FREE) & (odds <= IS_OCCUPIED)] = WALL, -1
     return found, first
 
@@ -74,32 +75,43 @@ def _outline(shape: tuple[int, ...], corner: Any, pose: Any, resolution: float) 
     return np.stack([pose[1] / resolution + sin * x + cos * y, pose[0] / resolution + cos * x - sin * y], axis=1)
 
 
+def _place(
+    whole: tuple[int, ...], first: Any, shape: tuple[int, ...], corner: Any, pose: Any, resolution: float
+) -> tuple[Any, Any]:
+    """Where a fragment lies in the whole, for the kernels.
+
+    :return: int64[4], the rows and columns that it can reach; float64[6], cosine and sine of its heading, column and row
+        of its frame's zero, and row and column of its first cell
+    """
+    ends = _outline(shape, corner, pose, resolution) - first
+    low = np.clip(np.floor(ends.min(axis=0)).astype(np.int64) - 1, 0, whole)
+    high = np.clip(np.ceil(ends.max(axis=0)).astype(np.int64) + 1, 0, whole)
+    at = pose[0] / resolution - first[1], pose[1] / resolution - first[0]
+    return np.concatenate([low, high]), np.array([math.cos(pose[2]), math.sin(pose[2]), *at, *corner])
+
+
 @compiled
-def _source(row: int, col: int, first: Any, corner: Any, pose: Any, resolution: float) -> tuple[int, int]:
+def _source(row: int, col: int, place: Any) -> tuple[int, int]:
     """The cell of a fragment that lies at a cell of the whole: backwards, so that no cell is left out."""
-    cos, sin = math.cos(pose[2]), math.sin(pose[2])
-    x = col + 0.5 + first[1] - pose[0] / resolution
-    y = row + 0.5 + first[0] - pose[1] / resolution
-    return math.floor(-sin * x + cos * y - corner[0]), math.floor(cos * x + sin * y - corner[1])
+    cos, sin, x, y = place[0], place[1], col + 0.5 - place[2], row + 0.5 - place[3]
+    return math.floor(-sin * x + cos * y - place[4]), math.floor(cos * x + sin * y - place[5])
 
 
 @compiled
-def _lay(whole: Any, cells: Any, first: Any, corner: Any, pose: Any, resolution: float, most: int) -> None:
+def _lay(whole: Any, cells: Any, window: Any, place: Any, most: int) -> None:
     height, width = cells.shape
-    for row in range(len(whole)):
-        for col in range(whole.shape[1]):
-            r, c = _source(row, col, first, corner, pose, resolution)
+    for row in range(window[0], window[2]):
+        for col in range(window[1], window[3]):
+            r, c = _source(row, col, place)
             if 0 <= r < height and 0 <= c < width:
                 whole[row, col] = max(min(int(whole[row, col]) + int(cells[r, c]), most), -most)
 
 
 @compiled
-def _claim(
-    found: Any, cells: Any, first: Any, corner: Any, pose: Any, resolution: float, frame: int, below: int
-) -> None:  # fmt: skip
+def _claim(found: Any, cells: Any, window: Any, place: Any, frame: int, below: int) -> None:
     height, width = cells.shape
-    for row in range(len(found)):
-        for col in range(found.shape[1]):
-            r, c = _source(row, col, first, corner, pose, resolution)
+    for row in range(window[0], window[2]):
+        for col in range(window[1], window[3]):
+            r, c = _source(row, col, place)
             if 0 <= r < height and 0 <= c < width and cells[r, c] < below:
                 found[row, col] = frame
