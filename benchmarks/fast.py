@@ -1,7 +1,8 @@
 """How much less time ``Fast`` takes: CPU time of learning, over that of Stable-Baselines3's own algorithm.
 
 - ``fast``: ``Fast(PPO)``
-- ``far``: ``FAR(PPO)`` as it comes; ``far-fast``: ``FAR(Fast(PPO))``; ``far-error-fast``: the same, paid by RND's error
+- ``far``: ``FAR(PPO)`` as it comes; ``far-fast``: ``FAR(Fast(PPO))``; ``far-error-fast``: the same, paid by RND's
+  error; ``far-shared-fast``: as it comes, but that the policy's critic learns the sum of both rewards
 - ``recurrent-fast``: ``Fast(RecurrentPPO)``, over ``RecurrentPPO``
 - ``sbx``: PPO of sbx, in JAX, where it is installed; ``cleanrl``: CleanRL's script, where the variable ``CLEANRL_PPO``
   says where its ``ppo.py`` is, with the environment's own vector of copies (``cartpole`` alone)
@@ -117,6 +118,8 @@ def _model(method: str, seed: int, kind: str, n_envs: int) -> Any:
         settings["far"] = {"module": {"frame_stack": 4}} if kind == "atari" else {}
         if "error" in method:
             settings["far"] = {"module": "rnd"} | settings["far"]
+        if "shared" in method:
+            settings["far"] |= {"critic": "shared"}
     return algorithm(policy, make_env(kind, n_envs, seed), seed=seed, device="cpu", **settings)
 
 
@@ -213,7 +216,7 @@ def _throughput(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
-METHODS = ("fast", "far", "far-fast", "far-error-fast", "recurrent-fast", "sbx", "cleanrl")
+METHODS = ("fast", "far", "far-fast", "far-error-fast", "far-shared-fast", "recurrent-fast", "sbx", "cleanrl")
 ROOMS = ("rooms-16", "rooms-64", "rooms-256", "rooms-1024")
 
 BENCHMARK = Benchmark(
@@ -249,7 +252,7 @@ BENCHMARK = Benchmark(
             seeds=5,
             parameters={"steps": 262_144, "warm_up": 4},
             note="262 144 steps",
-            methods=METHODS[:5],
+            methods=METHODS[:6],
         ),
     },
     alone=True,
