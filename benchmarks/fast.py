@@ -115,11 +115,11 @@ def _model(method: str, seed: int, kind: str, n_envs: int) -> Any:
         algorithm = Fast(algorithm)
     if method.startswith("far"):
         algorithm = FAR(algorithm)
-        settings["far"] = {"module": {"frame_stack": 4}} if kind == "atari" else {}
+        settings["far"] = {}
         if "error" in method:
-            settings["far"] = {"module": "rnd"} | settings["far"]
+            settings["far"]["module"] = {"name": "rnd", "frame_stack": 4 if kind == "atari" else 1}
         if "shared" in method:
-            settings["far"] |= {"critic": "shared"}
+            settings["far"]["critic"] = "shared"
     return algorithm(policy, make_env(kind, n_envs, seed), seed=seed, device="cpu", **settings)
 
 
