@@ -64,6 +64,20 @@ class Block:
             self._stride[envs] *= _GROWTH
         return select(self._outputs, self._rows[step * self._n_envs : (step + 1) * self._n_envs])
 
+    def under(self, step: int, envs: IntArray, fragment_ids: IntArray) -> Prepared:
+        """Return what modules make of what some environments show in a step, [n, ...], under any fragments.
+
+        Whoever lingers at a border asks the same again and again.
+
+        :param envs: int64[n]
+        :param fragment_ids: int64[n]
+        """
+        samples = step * self._n_envs + envs
+        if self._everywhere is not None:
+            return select(self._everywhere, samples)
+        rows = self._looked_up(samples, self._places(fragment_ids), fragment_ids)
+        return select(self._outputs, rows)
+
     def moved(self, step: int, envs: IntArray) -> None:
         """Note that environments, int64[n], left their fragments in a step."""
         if self._everywhere is None:
@@ -83,7 +97,11 @@ class Block:
         if len(samples) == len(self._rows):
             samples = np.arange(len(samples))
             env = samples % self._n_envs
-        pairs = self._places(active)[env] * self._n_kinds + self._kinds[samples]
+        self._rows[samples] = self._looked_up(samples, self._places(active)[env], active[env])
+
+    def _looked_up(self, samples: IntArray, places: IntArray, fragment_ids: IntArray) -> IntArray:
+        """Return the rows of the outputs for some samples, each under a fragment with its place in the table."""
+        pairs = places * self._n_kinds + self._kinds[samples]
         table = self._table.reshape(-1)
         unknown = np.flatnonzero(table[pairs] < 0)
         if len(unknown):
@@ -92,11 +110,12 @@ class Block:
             table[pairs[first]] = held + np.arange(len(first))
             rows = samples[first]
             prepared = self._prepared if len(rows) == len(self._rows) else select(self._prepared, rows)
-            outputs = self._modules.evaluate(active[env[first]], prepared)
+            outputs = self._modules.evaluate(fragment_ids[first], prepared)
             self._outputs = {
                 name: torch.cat([self._outputs[name], tensor]) if held else tensor for name, tensor in outputs.items()
             }
-        self._rows[samples] = table[pairs]
+        found: IntArray = table[pairs]
+        return found
 
     def _places(self, active: IntArray) -> IntArray:
         """Return the row of the table for each fragment, int64[E]."""

@@ -14,9 +14,8 @@ from farl.curiosity.fragment_modules import FragmentModules
 from farl.curiosity.module import CuriosityModule, Prepared, Transitions
 from farl.curiosity.normalisation import RewardNorm
 from farl.curiosity.replay import Reservoir
-from farl.curiosity.samples import select
 from farl.curiosity.training import ModuleTrainer
-from farl.fragmentation import Events, FragmentationAndRecall, Proposal, Sight
+from farl.fragmentation import Events, FragmentationAndRecall, Sight
 from farl.fragmentation.criteria import Criterion
 from farl.fragmentation.recall import Recall
 from farl.memory import LongTermMemory
@@ -276,14 +275,17 @@ class FARCuriosity:
         suspicion = self.router.suspicion()
 
         proposal = self.router.propose(sight)
-        judged = self._judge(proposal, prepared)
-        events = self.router.commit(proposal, None if judged is None else _to_numpy(judged["surprisal"]))
+        judged = None
+        if self.confirm_recall and len(proposal.envs):
+            judged = _to_numpy(block.under(number, proposal.envs, proposal.fragment_ids)["surprisal"])
+        events = self.router.commit(proposal, judged)
 
         (moved,) = (events.active != events.previous).nonzero()
         if len(moved):
             self._open(events)
             self._reassign_suspicious(moved, events.active, suspicion)
-            outputs = self._outputs_after(outputs, prepared, moved, events.active, proposal, judged)
+            outputs = {name: tensor.clone() for name, tensor in outputs.items()}
+            _put(outputs, moved, block.under(number, moved, events.active[moved]))
             block.moved(number, moved)
         surprisal = _to_numpy(outputs["surprisal"])
         reward = self.reward_norm(self._bonus(outputs, prepared, seen.starts), self._norms(events.active))
@@ -292,12 +294,6 @@ class FARCuriosity:
         if self.learns:
             self.trainer.add(prepared, events.active, self.samples_seen)
         return CuriosityStep(surprisal, reward, events, sight)
-
-    def _judge(self, proposal: Proposal, prepared: Prepared) -> Prepared | None:
-        """Return what the modules proposed make of what is seen, [n, ...]; None where nobody asks them."""
-        if not self.confirm_recall or not len(proposal.envs):
-            return None
-        return self.modules.evaluate(proposal.fragment_ids, select(prepared, proposal.envs))
 
     def _open(self, events: Events) -> None:
         """Make modules and norms of the fragments that were opened."""
@@ -320,26 +316,6 @@ class FARCuriosity:
         for env in moved[suspicion[moved] > 0]:
             since = self.samples_seen - (int(suspicion[env]) + 1) * len(active)
             self.trainer.reassign(int(env), int(active[env]), since)
-
-    def _outputs_after(
-        self,
-        outputs: Prepared,
-        prepared: Prepared,
-        moved: IntArray,
-        active: IntArray,
-        proposal: Proposal,
-        judged: Prepared | None,
-    ) -> Prepared:
-        """Return outputs, [E, ...], in which those of the environments that moved are of their new fragments."""
-        outputs = {name: tensor.clone() for name, tensor in outputs.items()}
-        others = moved
-        if judged is not None:  # the judges' outputs are known: no need to ask them twice
-            went = np.flatnonzero(active[proposal.envs] == proposal.fragment_ids)
-            _put(outputs, proposal.envs[went], select(judged, went))
-            others = np.setdiff1d(moved, proposal.envs[went], assume_unique=True)
-        if len(others):
-            _put(outputs, others, self.modules.evaluate(active[others], select(prepared, others)))
-        return outputs
 
     def _bonus(self, outputs: Prepared, prepared: Prepared, starts: BoolArray) -> FloatArray:
         first = torch.from_numpy(starts).to(outputs["surprisal"].device)
