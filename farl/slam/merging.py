@@ -80,8 +80,8 @@ def _place(
 ) -> tuple[Any, Any]:
     """Where a fragment lies in the whole, for the kernels.
 
-    :return: int64[4], the rows and columns that it can reach; float64[6], cosine and sine of its heading, column and row
-        of its frame's zero, and row and column of its first cell
+    :return: int64[4], the rows and columns that it can reach; float64[6], cosine and sine of its heading, column and
+        row of its frame's zero, and row and column of its first cell
     """
     ends = _outline(shape, corner, pose, resolution) - first
     low = np.clip(np.floor(ends.min(axis=0)).astype(np.int64) - 1, 0, whole)
