@@ -109,10 +109,9 @@ def _measure(
 def _quality(agent: MapExplorer, env: MapWorldVecEnv, i: int) -> dict[str, float | None]:
     """Intersection over union of the agent's map with the plan, over the cells that count; None without one."""
     plan, countable = env.worlds.plan(i).cells, env.worlds.countable(i)
-    known = agent.explorers.known_maps(i)
-    if not known:
+    label, corner = joined(agent.explorers.known_maps(i).values())
+    if not label.any():
         return dict.fromkeys(("iou", "iou_free", "iou_occupied"))
-    label, corner = joined(known.values())
     whole = np.full(plan.shape, UNKNOWN, np.int32)
     rows, cols = np.nonzero(label)
     row, col = rows + corner[0] + env.worlds.start[i, 0], cols + corner[1] + env.worlds.start[i, 1]

@@ -18,13 +18,26 @@ def test_a_folder_of_ros_maps_gives_a_row_for_each_plan(tmp_path):
         Image.fromarray(levels).save(plans / f"{name}.pgm")
         (plans / f"{name}.yaml").write_text(f"image: {name}.pgm\nresolution: 0.1\norigin: [0, 0, 0]\n")
     out = tmp_path / "out"
-    command = ["--maps", str(plans), "--out", str(out), "--quick", "--steps", "60", "--methods", "farmap-plus,infogain"]
+    command = [
+        "--maps",
+        str(plans),
+        "--out",
+        str(out),
+        "--quick",
+        "--steps",
+        "60",
+        "--methods",
+        "farmap-plus,infogain,oracle",
+    ]
     assert main(BENCHMARK, [*command, "--resolution", "0.1", "--jobs", "1"]) == 0
     rows = json.loads(gzip.decompress((out / "rows.json.gz").read_bytes()))
     assert {row["condition"] for row in rows} == {"maps", "small", "wide"}
     for row in rows:
         assert 0.5 < row["coverage"] <= 1.0
-        assert 0.5 < row["iou"] <= 1.0
+        # The oracle keeps no map.
+        assert row["iou"] is None if row["method"] == "oracle" else 0.5 < row["iou"] <= 1.0
+        assert 0 < row["steps_to_end"] <= 60
+        assert 0 < row["metres_to_end"] <= row["metres"]
         assert row["memory_mean"] > 0
         assert 0 < row["metres"] <= 6.0
 
