@@ -150,8 +150,8 @@ class Planners(Explorers):
         return int(unknown)
 
     def _all_known(self, env: int) -> tuple[Int32Array, IntArray]:
-        """All maps of an explorer in one; see ``joined``."""
-        return joined(self.known_maps(env).values())
+        """All maps of an explorer in one, with its place, which it may know no longer; see ``joined``."""
+        return joined(self.known_maps(env).values(), place=self.maps.pose[env, :2] - self.maps.origin[env])
 
 
 _ARRAYS = ("plan", "progress", "idle", "done", "tried")

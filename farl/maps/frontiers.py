@@ -76,9 +76,9 @@ def find_clusters(label: Any, box: Any, scratch: Any) -> Any:
                 head += 1
                 sum_row += r
                 sum_col += c
-                for dr in range(-1, 2):
-                    for dc in range(-1, 2):
-                        rr, cc = r + dr, c + dc
+                # No cell farther than one from the box is a frontier, and the canvas may end two from it.
+                for rr in range(max(r, box[0]) - 1, min(r, box[1]) + 2):
+                    for cc in range(max(c, box[2]) - 1, min(c, box[3]) + 2):
                         if stamp[rr, cc] != mark and is_frontier(label, rr, cc):
                             stamp[rr, cc] = mark
                             queue[tail, 0], queue[tail, 1] = rr, cc

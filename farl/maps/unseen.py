@@ -18,18 +18,24 @@ from farl.maps.planner import search, trace
 _MARGIN = 2  # unknown cells around what is known
 
 
-def joined(maps: Iterable[LocalMap], margin: int = _MARGIN) -> tuple[Int32Array, IntArray]:
+def joined(
+    maps: Iterable[LocalMap], margin: int = _MARGIN, place: IntArray | None = None
+) -> tuple[Int32Array, IntArray]:
     """Lay stored maps into one; of a cell that several know, the last of them counts.
 
+    :param place: int64[2], row and column by the odometry of a cell that lies in it, too, whether it is known or not
     :return: int32[H, W], colour codes with ``margin`` unknown cells around them, and int64[2], row and column of the
         first cell by the odometry
     """
     known = [(stored["label"].numpy(), np.array(stored["corner"], np.int64)) for stored in maps]
     known = [(label, corner) for label, corner in known if label.size]
-    if not known:
+    corners = [(corner, corner + label.shape) for label, corner in known]
+    if place is not None:
+        corners.append((place, place + 1))
+    if not corners:
         return np.zeros((2 * margin, 2 * margin), np.int32), np.zeros(2, np.int64)
-    first = np.min([corner for _, corner in known], axis=0) - margin
-    last = np.max([corner + label.shape for label, corner in known], axis=0) + margin
+    first = np.min([begin for begin, _ in corners], axis=0) - margin
+    last = np.max([end for _, end in corners], axis=0) + margin
     whole: Int32Array = np.zeros(last - first, np.int32)
     for label, corner in known:
         row, col = corner - first

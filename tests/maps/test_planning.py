@@ -1,11 +1,13 @@
 import networkx as nx
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from farl.maps.frontiers import FrontierRule, count_frontier, find_clusters, plan_to_frontier, quadrant
 from farl.maps.geometry import FREE, STEP_COLS, STEP_ROWS, UNKNOWN
 from farl.maps.planner import Scratch, plan_to_state
+from farl.maps.unseen import joined
 from farl.maps.views import cone_widths, count_known, plan_to_best_view, plan_to_nearest, unknown_ahead
 
 SIDE = 48
@@ -181,3 +183,24 @@ def test_the_best_view_trades_gain_against_path():
     assert walk(label, pose, plan[:far]) == (24, 38, 3)
     near = plan_to_nearest(label, pose, Scratch.of(SIDE), plan)
     assert near <= far
+
+
+def test_clusters_look_at_nothing_beyond_the_canvas():
+    """What is known may end two cells from the canvas's edge; beyond lies other memory, here full of free cells."""
+    memory = np.full((24, 24), FREE, np.int32)
+    label = memory[:12, :12]
+    label[:] = UNKNOWN
+    label[4:10, 4:10] = FREE
+    clusters = find_clusters(label, np.array([4, 9, 4, 9]), Scratch.of(12))
+    assert clusters[:, 0].tolist() == [8**2 - 6**2]
+
+
+@pytest.mark.parametrize("place", [(0, 0), (40, -30)])
+def test_maps_are_laid_side_by_side_with_the_place_of_who_knows_it_no_longer(place):
+    stored = {"label": torch.full((3, 4), FREE, dtype=torch.int32), "corner": [2, 2]}
+    for maps in ([], [stored]):
+        whole, corner = joined(maps, place=np.array(place))
+        row, col = np.array(place) - corner
+        assert 2 <= row < whole.shape[0] - 2
+        assert 2 <= col < whole.shape[1] - 2
+        assert (whole == FREE).sum() == 12 * len(maps)
