@@ -102,6 +102,7 @@ class ExplorationCallback(BaseCallback):
         self._agreement: RoomAgreement | None = None
         self._waiting: list[WaitingStep] = []
         self._infos: list[dict[str, Any]] = []  # of the last step
+        self._seen: float | None = None  # before the first step after a resume
         self._uncounted: list[tuple[int, ...]] = []  # positions of steps whose cells do not count as covered yet
         self._settled = 0  # steps of this rollout that have been recorded
 
@@ -129,7 +130,7 @@ class ExplorationCallback(BaseCallback):
     def seen(self) -> float | None:
         """Mean share of their worlds that is seen in the episodes that go on, in [0, 1]; None where no world tells."""
         told = [info["coverage"] for info in self._infos if "coverage" in info]
-        return float(np.mean(told)) if told else None
+        return float(np.mean(told)) if told else self._seen
 
     @property
     def procedural(self) -> bool:
@@ -176,6 +177,7 @@ class ExplorationCallback(BaseCallback):
             "last_image": self._times.last,
             "agreement": None if self._agreement is None else self._agreement.state_dict(),
             "room_agreement": self.room_agreement,
+            "seen": self.seen,
         }
 
     def take_up(self, state: Mapping[str, Any], begin_anew: bool = False) -> None:
@@ -187,6 +189,7 @@ class ExplorationCallback(BaseCallback):
         self._waiting = from_plain(state["waiting"], _KNOWN)
         self._settled, self._times.last = int(state["settled"]), int(state["last_image"])
         self.room_agreement = state["room_agreement"]
+        self._seen = None if begin_anew else state.get("seen")  # a file of before has none
         if self._agreement is not None and state["agreement"] is not None:
             self._agreement.load_state_dict(state["agreement"])
         if begin_anew and self._positions_told:
