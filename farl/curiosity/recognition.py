@@ -169,7 +169,7 @@ class Recognition(RND):
         paid = self._worth(places, new, outputs["surprisal"].cpu().numpy())
         if self.shaping is not None:
             self._guide.preference.observe(self._latest.found)
-            self._latest.advice = self._advise(places, np.zeros(len(places), bool))
+            self._latest.advice = self._advise(places, np.zeros(len(places), bool), self._latest.found)
             paid = paid + self.shaping * self._latest.advice.gained
         return torch.from_numpy(paid.astype(np.float32)).to(outputs["surprisal"].device)
 
@@ -243,10 +243,15 @@ class Recognition(RND):
             if self.regions is not None:
                 self.regions.merge(merged, len(self.places))
 
-    def _advise(self, places: npt.NDArray[np.int64], starts: npt.NDArray[np.bool_]) -> Advice:
+    def _advise(
+        self,
+        places: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.bool_],
+        found: npt.NDArray[np.bool_] | None = None,
+    ) -> Advice:
         if self.localiser.layouts.differ:
             return Advice(np.full(len(places), -1), np.zeros(len(places)))
-        return self._guide.advise(self.graph, places, starts)
+        return self._guide.advise(self.graph, places, starts, found)
 
     def _worth(
         self, places: npt.NDArray[np.int64], new: npt.NDArray[np.bool_], surprisal: npt.NDArray[np.float32]

@@ -12,6 +12,7 @@ from farl.recognition.preference import Preference
 
 IntArray = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
+BoolArray = npt.NDArray[np.bool_]
 
 _NOWHERE = -1
 
@@ -34,7 +35,8 @@ class Guide:
 
     Frontiers of a graph of places, as Ecoffet et al. return to the cells of an archive before they explore ("First
     return, then explore", Nature 2021), without resets or a simulator's state. A target is given up when it was
-    reached, when no way leads to it from where the agent is, or after twice its distance and twenty steps more.
+    reached, when no way leads to it from where the agent is, or after twice its distance and twenty steps more. It has
+    been picked in vain, and comes later the next time, unless the agent then stands at a new place or has lost the way.
 
     :param n_envs: number of agents E
     :param n_actions: number of actions
@@ -58,15 +60,16 @@ class Guide:
         self._ways: Int32Array = np.full((n_envs, 0), -1, np.int32)
         # Both as of so many changes of the graph: its edges backwards, and places from where nothing can be reached.
         self._reversed: tuple[int, Int32Array, Int32Array] | None = None
-        self._exhausted: tuple[int, npt.NDArray[np.bool_]] = (-1, np.zeros(0, np.bool_))
+        self._exhausted: tuple[int, BoolArray] = (-1, np.zeros(0, np.bool_))
         self._searched: tuple[Int32Array, Int32Array] = (np.zeros(0, np.int32), np.zeros(0, np.int32))
 
-    def advise(self, graph: PlaceGraph, places: IntArray, starts: npt.NDArray[np.bool_]) -> Advice:
+    def advise(self, graph: PlaceGraph, places: IntArray, starts: BoolArray, found: BoolArray | None = None) -> Advice:
         """Return what each agent is to do at its place.
 
         :param graph: graph of the places; which targets were picked is noted in it
         :param places: int64[E], -1 of agents that are not asked for: their targets stay as they are
         :param starts: bool[E], where an agent has just been set to another place
+        :param found: bool[E], who has just come to a place that nobody had been to; None is nobody
         """
         self._make_room(len(graph.picked))
         if self._exhausted[0] != graph.changes:
@@ -80,6 +83,7 @@ class Guide:
             graph.picked,
             places,
             starts,
+            np.zeros(len(places), np.bool_) if found is None else found,
             self.preference.worth,
             self.gamma,
             *now,

@@ -41,3 +41,23 @@ def test_other_agents_begin_with_what_is_known_of_the_actions() -> None:
     assert guide.preference.state_dict()["found"].equal(known)
     assert guide.targets.tolist() == [-1, -1, -1]
     assert guide.preference.preferred.tolist() == [0, 1, 0]
+
+
+def test_what_lost_the_way_or_found_something_new_was_not_in_vain() -> None:
+    never = np.array([False])
+    guide, graph = Guide(1, 2), line()
+    graph.make_room(LENGTH + 2)
+    guide.advise(graph, np.array([3]), never)
+    assert guide.targets.tolist() == [LENGTH - 1]
+    assert graph.picked[LENGTH - 1] == 1
+    guide.advise(graph, np.array([LENGTH]), never)  # no way is known from there
+    assert graph.picked[LENGTH - 1] == 0
+
+    guide.advise(graph, np.array([LENGTH - 1]), np.array([True]))
+    assert graph.picked[LENGTH - 1] == 1
+    guide.advise(graph, np.array([LENGTH + 1]), never, found=np.array([True]))
+    assert graph.picked[LENGTH - 1] == 0
+
+    guide.advise(graph, np.array([LENGTH - 1]), np.array([True]))
+    guide.advise(graph, np.array([LENGTH - 2]), never)
+    assert graph.picked[LENGTH - 1] >= 1, "what led to a known place was in vain"
