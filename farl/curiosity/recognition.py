@@ -169,7 +169,9 @@ class Recognition(RND):
         paid = self._worth(places, new, outputs["surprisal"].cpu().numpy())
         if self.shaping is not None:
             self._guide.preference.observe(self._latest.found)
-            self._latest.advice = self._advise(places, np.zeros(len(places), bool), self._latest.found)
+            # Under noise what looks new may be known: were no pick of it in vain, it would be sought for ever.
+            found = None if self.places.is_noisy else self._latest.found
+            self._latest.advice = self._advise(places, np.zeros(len(places), bool), found)
             paid = paid + self.shaping * self._latest.advice.gained
         return torch.from_numpy(paid.astype(np.float32)).to(outputs["surprisal"].device)
 

@@ -45,8 +45,8 @@ def choose(
             gained[env] = distance[env] - far
             distance[env] = far
             continue
-        if targets[env] >= 0 and not starts[env] and (found[env] or (far < 0 and distance[env] > 0)):
-            picked[targets[env]] -= 1  # what lost the way, or found something new, was not in vain
+        if targets[env] >= 0 and found[env] and not starts[env]:
+            picked[targets[env]] -= 1  # not in vain
         target = -1
         if not exhausted[place]:
             target = pick_target(successor, picked, worth, place, gamma, exhausted, away, queue)

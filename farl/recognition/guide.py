@@ -36,7 +36,7 @@ class Guide:
     Frontiers of a graph of places, as Ecoffet et al. return to the cells of an archive before they explore ("First
     return, then explore", Nature 2021), without resets or a simulator's state. A target is given up when it was
     reached, when no way leads to it from where the agent is, or after twice its distance and twenty steps more. It has
-    been picked in vain, and comes later the next time, unless the agent then stands at a new place or has lost the way.
+    been picked in vain, and comes later the next time, unless the agent then stands at a new place.
 
     :param n_envs: number of agents E
     :param n_actions: number of actions

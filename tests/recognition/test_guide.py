@@ -43,21 +43,16 @@ def test_other_agents_begin_with_what_is_known_of_the_actions() -> None:
     assert guide.preference.preferred.tolist() == [0, 1, 0]
 
 
-def test_what_lost_the_way_or_found_something_new_was_not_in_vain() -> None:
-    never = np.array([False])
+def test_a_target_on_whose_way_something_new_was_found_was_not_picked_in_vain() -> None:
+    never, last = np.array([False]), LENGTH - 1
     guide, graph = Guide(1, 2), line()
-    graph.make_room(LENGTH + 2)
+    graph.make_room(LENGTH + 1)
     guide.advise(graph, np.array([3]), never)
-    assert guide.targets.tolist() == [LENGTH - 1]
-    assert graph.picked[LENGTH - 1] == 1
-    guide.advise(graph, np.array([LENGTH]), never)  # no way is known from there
-    assert graph.picked[LENGTH - 1] == 0
+    assert guide.targets.tolist() == [last]
+    assert graph.picked[last] == 1
+    guide.advise(graph, np.array([LENGTH]), never, found=np.array([True]))
+    assert graph.picked[last] == 0
 
-    guide.advise(graph, np.array([LENGTH - 1]), np.array([True]))
-    assert graph.picked[LENGTH - 1] == 1
-    guide.advise(graph, np.array([LENGTH + 1]), never, found=np.array([True]))
-    assert graph.picked[LENGTH - 1] == 0
-
-    guide.advise(graph, np.array([LENGTH - 1]), np.array([True]))
-    guide.advise(graph, np.array([LENGTH - 2]), never)
-    assert graph.picked[LENGTH - 1] >= 1, "what led to a known place was in vain"
+    guide.advise(graph, np.array([last]), np.array([True]))
+    guide.advise(graph, np.array([last - 1]), never)
+    assert graph.picked[last] >= 1, "it led to a known place"
