@@ -9,6 +9,11 @@ EXPECTED: list[tuple[str, tuple[str, ...], str]] = [
         "the critic learns the bonus, too",
     ),
     (
+        "test_infinite_horizon[True-A2C]",
+        ("shared",),
+        "the same on-policy, where one critic learns both: 51.7 for 50, with a tolerance of 1",
+    ),
+    (
         "test_multiprocessing",
         ("off", "on", "shared", "default"),
         "worker processes cannot import the suite's own modules: the checkout around it is kept off the path",
