@@ -28,6 +28,7 @@ A column, or such a row, may name another folder with ``from``, scale its number
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -122,10 +123,8 @@ def _methods(spec: Mapping[str, Any]) -> str:
         lines.append(f"| {title} | {' | '.join(cells)} |")
     names = [column.get("from", spec.get("from")) for column in columns]
     statistics = {document(name).get("statistic", "mean") for name in names}
-    lines += [
-        "",
-        f"{' and '.join(sorted(statistics)).capitalize()} over runs, 95% bootstrap interval: {source(names)}.",
-    ]
+    said = f"{' and '.join(sorted(statistics)).capitalize()} over runs, 95% bootstrap interval: {source(names)}."
+    lines += ["", textwrap.fill(said, 150, break_long_words=False, break_on_hyphens=False)]
     return "\n".join(lines) + "\n"
 
 

@@ -16,8 +16,6 @@ _TESTED = 64
 """Pairs of steps without which nothing is said of what undoes an action."""
 _UNDONE = 0.75
 """Share of them that come back, where one action undoes another."""
-
-
 _ARRAYS = ("successor", "lead", "picked", "undone_by", "_tested", "_came_back")
 
 
