@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farl.lazy import exports, spare
+from farl.lazy import exports
 
 __version__ = "0.1.0"
 __all__ = ["FAR", "ExplorationCallback", "FARConfig", "FARVecEnv", "Fast", "__version__", "load_run"]
@@ -25,11 +25,6 @@ with suppress(ImportError):
     from gym_notices import notices
 
     notices.notices.clear()
-
-# These are imported for what hardly anyone uses: to tell environments of the old gym from others, and for one kind of
-# MiniGrid's worlds.
-spare("gym", "stable_baselines3.common.vec_env.patch_gym")
-spare("networkx", "minigrid")
 
 if TYPE_CHECKING:
     from farl.experiment.finished import load_run

@@ -100,10 +100,6 @@ def test_files_of_robots_and_of_wrapped_maps_are_checked_without_a_building_or_a
     assert not found & (HEAVY | {"numba", "scipy", "minigrid", "farl.envs.robot.env", "farl.envs.map_world.env"})
 
 
-def test_files_of_minigrid_are_checked_without_networkx() -> None:
-    assert not imported(["validate", "minigrid_multiroom"], ["list", "envs"]) & (HEAVY | {"networkx", "numba"})
-
-
 def test_files_of_miniworld_are_checked_without_minigrid() -> None:
     problem = id_problem(EnvironmentConfig(id="MiniWorld-OneRoom-v0"))
     if problem is not None:
